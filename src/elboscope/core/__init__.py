@@ -1,0 +1,60 @@
+"""The vocabulary that everything speaks: a model, its log-weights, an estimate, a finding."""
+
+from .bound import Bound
+from .contract import Capabilities, check_model, family
+from .errors import ContractError, InputError
+from .estimate import Axis, Estimate, Side, data_id, paired_difference, standard_error
+from .finding import SEVERITIES, Finding, Severity
+from .model import (
+    GenerativeModel,
+    LatentVariableModel,
+    evaluating,
+    given,
+    modules_of,
+    placed_like,
+)
+from .parameters import split_parameters
+from .pareto import ParetoSmoothed, pareto_smoothed
+from .random import seeded
+from .weights import (
+    effective_sample_size,
+    log_joint,
+    log_mean_exp,
+    log_mean_exp_stderr,
+    log_weights,
+    sample_posterior,
+)
+
+__all__ = [
+    "SEVERITIES",
+    "Axis",
+    "Bound",
+    "Capabilities",
+    "ContractError",
+    "Estimate",
+    "Finding",
+    "GenerativeModel",
+    "InputError",
+    "LatentVariableModel",
+    "ParetoSmoothed",
+    "Severity",
+    "Side",
+    "check_model",
+    "data_id",
+    "effective_sample_size",
+    "evaluating",
+    "family",
+    "given",
+    "log_joint",
+    "log_mean_exp",
+    "log_mean_exp_stderr",
+    "log_weights",
+    "modules_of",
+    "paired_difference",
+    "pareto_smoothed",
+    "placed_like",
+    "sample_posterior",
+    "seeded",
+    "split_parameters",
+    "standard_error",
+]

@@ -1,0 +1,319 @@
+"""The conformance check: does an object keep the contract of a latent-variable model?
+
+Structural breaches (a forgotten ``Independent``, a wrong batch shape, datapoints that leak into
+each other) make every later number wrong, so they raise, naming the clause, what came and what
+to do. Numeric ones (NaN, infinite density) are returned, so that *diverged* can be a finding.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Capabilities", "check_model"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+from torch.distributions import Distribution, Independent
+from torch.distributions.kl import kl_divergence
+
+from .errors import ContractError, InputError
+from .model import GenerativeModel, LatentVariableModel, given, modules_of
+from .random import seeded
+
+# Densities of one datapoint in two batches may differ by the rounding of another kernel.
+LEAK_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a model can be asked, and what is numerically wrong with it on this data.
+
+    Attributes:
+        latent_shape: ``(*Z)``.
+        data_shape: ``(*X)``.
+        posterior: The family of q(z|x), by its class; empty without an encoder.
+        likelihood: The family of p(x|z), by its class.
+        reparameterised: Whether q(z|x) offers ``rsample``.
+        has_encoder: Whether there is a q(z|x) at all.
+        has_posterior_density: Whether q(z|x) can be evaluated: not for implicit ones.
+        has_likelihood: Whether p(x|z) can be evaluated at this x.
+        analytic_kl: Whether KL(q(z|x) ‖ p(z)) is known in closed form.
+        in_support: Whether every x lies in the support of p(x|z); a Bernoulli on grey values
+            does not, and what it returns is a cross-entropy, not a likelihood.
+        problems: What is NaN, infinite or out of support, one sentence each.
+    """
+
+    latent_shape: tuple[int, ...]
+    data_shape: tuple[int, ...]
+    posterior: str
+    likelihood: str
+    reparameterised: bool
+    has_encoder: bool
+    has_posterior_density: bool
+    has_likelihood: bool
+    analytic_kl: bool
+    in_support: bool
+    problems: tuple[str, ...]
+
+    @property
+    def finite(self) -> bool:
+        """Whether every density was a finite number."""
+        return not any("NaN" in p or "infinite" in p for p in self.problems)
+
+
+@torch.no_grad()
+def check_model(
+    model: GenerativeModel, x: Shaped[Tensor, B * X], *, condition: Tensor | None = None
+) -> Capabilities:
+    """Checks a model against every clause of the contract, on a few datapoints.
+
+    Args:
+        model: The candidate, in the mode in which it will be used.
+        x: Two or more datapoints; the first 16 are used.
+        condition: One row per datapoint, for ``model.given``.
+
+    Returns:
+        What the model can do, and its numeric problems.
+
+    Raises:
+        ContractError: A structural breach; the message names the clause.
+        InputError: x is empty, or not floating.
+
+    Example:
+        >>> import elboscope as es
+        >>> model = es.models.LinearGaussian.instance_1()
+        >>> x, _ = model.sample(8, seed=0)
+        >>> check_model(model, x).posterior
+        'Normal'
+    """
+    if x.ndim < 1 or len(x) == 0 or not x.is_floating_point():
+        raise InputError(
+            "x",
+            expected="floating numbers, one row a datapoint",
+            got=f"shape {tuple(x.shape)}, {x.dtype}",
+            do="Use x.float().",
+        )
+    x, condition = x[:16], None if condition is None else condition[:16]
+    with seeded(0):
+        latent_shape, z = _check_prior(model, x)
+        local = given(model, condition)
+        _check_placement(local, x)
+        likelihood = _check_decode(local, x, z)
+        posterior = _check_encode(local, x, latent_shape, condition is None)
+        return _measure(local, x, z, likelihood, posterior)
+
+
+def _call(clause: str, function: Callable[[Tensor], object], argument: Tensor) -> object:
+    """Calls a method of the model; a failure inside it becomes a breach of its clause."""
+    try:
+        return function(argument)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise ContractError(
+            clause,
+            expected=f"an answer for an argument of shape {tuple(argument.shape)}",
+            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            do="Use es.from_modules if the network takes one batch axis, and check the shape "
+            "of x; in training mode, call model.eval().",
+        ) from error
+
+
+def _distribution(clause: str, answer: object) -> Distribution:
+    if isinstance(answer, Distribution):
+        return answer
+    raise ContractError(
+        clause,
+        expected="a torch.distributions.Distribution",
+        got=type(answer).__name__,
+        do="Return a distribution, or wrap the modules with es.from_modules.",
+    )
+
+
+def _method(model: object, name: str) -> Callable[..., object]:
+    method = getattr(model, name, None)
+    if callable(method):
+        return method  # type: ignore[no-any-return]
+    raise ContractError(
+        name,
+        expected=f"a method {name}(…)",
+        got=f"{type(model).__name__} without it",
+        do="Add it, or wrap an encoder and a decoder with es.from_modules.",
+    )
+
+
+def _check_shapes(
+    clause: str, q: Distribution, batch: tuple[int, ...], event: tuple[int, ...] | None
+) -> None:
+    got_batch, got_event = tuple(q.batch_shape), tuple(q.event_shape)
+    if got_batch == batch and event in (None, got_event):
+        return
+    missing = len(got_batch) - len(batch)
+    forgotten = missing > 0 and got_batch[: len(batch)] == batch
+    expected_event = "any event shape" if event is None else f"event shape {event}"
+    raise ContractError(
+        clause,
+        expected=f"batch shape {batch} and {expected_event}",
+        got=f"batch shape {got_batch} and event shape {got_event}",
+        do=f"Wrap it in Independent(…, {missing}): pixels and latents are event dimensions."
+        if forgotten
+        else "Keep the leading axes of the argument as the batch, one entry a datapoint.",
+    )
+
+
+def _check_prior(model: GenerativeModel, x: Tensor) -> tuple[tuple[int, ...], Tensor]:
+    p = _distribution("prior()", _method(model, "prior")())
+    _check_shapes("prior()", p, (), None)
+    _method(model, "decode")
+    return tuple(p.event_shape), p.sample(torch.Size((2, len(x))))
+
+
+def _check_placement(model: object, x: Tensor) -> None:
+    named = chain.from_iterable(module.named_parameters() for module in modules_of(model))
+    for name, p in named:
+        if p.device != x.device:
+            raise ContractError(
+                "device",
+                expected=f"the model on x's device {x.device}",
+                got=f"parameter {name} on {p.device}",
+                do=f"Use model.to({str(x.device)!r}) or move x.",
+            )
+        if p.is_floating_point() and p.dtype != x.dtype:
+            raise ContractError(
+                "dtype",
+                expected=f"the model in x's dtype {x.dtype}",
+                got=f"parameter {name} in {p.dtype}",
+                do=f"Use x.to({p.dtype}) or model.to({x.dtype}).",
+            )
+
+
+def _check_decode(model: GenerativeModel, x: Tensor, z: Tensor) -> Distribution:
+    p = _distribution("decode(z)", _call("decode(z)", model.decode, z))
+    _check_shapes("decode(z)", p, (2, len(x)), tuple(x.shape[1:]))
+    if len(x) > 1:
+        more = torch.cat([z, torch.zeros_like(z)], dim=1)
+        other = _distribution("decode(z)", _call("decode(z)", model.decode, more))
+        sample = p.sample()
+        widened = torch.cat([sample, sample], dim=1)
+        _check_leak("decode(z)", p, sample, other, widened, len(x), dim=1, model=model)
+    return p
+
+
+def _check_encode(
+    model: GenerativeModel, x: Tensor, latent_shape: tuple[int, ...], widen: bool
+) -> Distribution | None:
+    if not isinstance(model, LatentVariableModel):
+        return None
+    q = _distribution("encode(x)", _call("encode(x)", model.encode, x))
+    _check_shapes("encode(x)", q, (len(x),), latent_shape)
+    more = torch.cat([x, torch.zeros_like(x)]) if widen else x
+    other = _distribution("encode(x)", _call("encode(x)", model.encode, more))
+    z = q.sample()
+    widened = torch.cat([z, z]) if widen else z
+    _check_leak("encode(x)", q, z, other, widened, len(x), dim=0, model=model)
+    return q
+
+
+def _check_leak(
+    clause: str,
+    alone: Distribution,
+    value: Tensor,
+    together: Distribution,
+    widened: Tensor,
+    B: int,
+    *,
+    dim: int,
+    model: object,
+) -> None:
+    """Compares the density of the same datapoints alone and in the company of others."""
+    try:
+        a = alone.log_prob(value)
+        b = together.log_prob(widened).narrow(dim, 0, B)
+    except (NotImplementedError, ValueError):
+        return  # no density to compare, or one that is not finite: told elsewhere
+    far = (a - b).abs() > LEAK_TOLERANCE * (1 + a.abs())
+    if not bool(far.any()):
+        return
+    training = any(m.training for root in modules_of(model) for m in root.modules())
+    raise ContractError(
+        clause,
+        expected="each datapoint's density to depend on that datapoint alone",
+        got=f"densities that change by up to {(a - b).abs().max().item():.3g} nats with the "
+        "rest of the batch or from call to call",
+        do="The model is in training mode (BatchNorm, Dropout): call model.eval()."
+        if training
+        else "The model mixes datapoints or draws noise inside: compute each row by itself.",
+    )
+
+
+def _measure(
+    model: GenerativeModel, x: Tensor, z: Tensor, p: Distribution, q: Distribution | None
+) -> Capabilities:
+    """Evaluates the densities once and notes what is missing and what is not finite."""
+    in_support = _in_support(p, x)
+    problems = [] if in_support else [_out_of_support(p, x)]
+    has_likelihood = _score("log p(x|z)", lambda: p.log_prob(x), problems)
+    _score("log p(z)", lambda: model.prior().log_prob(z), problems)
+    has_density = q is not None and _score("log q(z|x)", lambda: q.log_prob(q.sample()), problems)
+    return Capabilities(
+        latent_shape=tuple(model.prior().event_shape),
+        data_shape=tuple(x.shape[1:]),
+        posterior="" if q is None else family(q),
+        likelihood=family(p),
+        reparameterised=q is not None and bool(q.has_rsample),
+        has_encoder=q is not None,
+        has_posterior_density=has_density,
+        has_likelihood=has_likelihood,
+        analytic_kl=q is not None and _has_analytic_kl(q, model.prior()),
+        in_support=in_support,
+        problems=tuple(problems),
+    )
+
+
+def family(p: Distribution) -> str:
+    """Returns the name of a distribution's class, looking through ``Independent``."""
+    return family(p.base_dist) if isinstance(p, Independent) else type(p).__name__
+
+
+def _in_support(p: Distribution, x: Tensor) -> bool:
+    try:
+        constraint = p.support
+    except NotImplementedError:
+        return True
+    return bool(constraint.check(x).all()) if constraint is not None else True
+
+
+def _out_of_support(p: Distribution, x: Tensor) -> str:
+    return (
+        f"x lies outside the support of {family(p)}: "
+        f"its values run from {x.min().item():.4g} to {x.max().item():.4g}"
+    )
+
+
+def _score(name: str, density: Callable[[], Tensor], problems: list[str]) -> bool:
+    """Whether a density can be evaluated; appends what is wrong with its values."""
+    try:
+        log_p = density()
+    except NotImplementedError:
+        return False
+    except ValueError as error:  # torch's own validation: out of support, or NaN parameters
+        text = str(error)
+        if not problems or "nan" in text:
+            problems.append(
+                f"{name} is refused by its distribution"
+                + (": NaN parameters" if "nan" in text else f": {text.splitlines()[0]}")
+            )
+        return False
+    for word, bad in (("NaN", log_p.isnan()), ("infinite", log_p.isinf())):
+        if bool(bad.any()):
+            problems.append(f"{name} is {word} for {int(bad.sum())} of {bad.numel()} values")
+    return True
+
+
+def _has_analytic_kl(q: Distribution, p: Distribution) -> bool:
+    try:
+        kl_divergence(q, p)
+    except NotImplementedError:
+        return False
+    return True

@@ -1,0 +1,182 @@
+"""The third noun: a number that carries its doubt."""
+
+from __future__ import annotations
+
+__all__ = ["Axis", "Estimate", "Side", "data_id", "paired_difference"]
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from .errors import InputError
+
+Side = Literal["lower", "upper", "unbiased", "none"]
+Axis = Literal["datapoint", "draw", "unit"]
+_MARK: dict[Side, str] = {"lower": "≥", "upper": "≤", "unbiased": "=", "none": "≈"}
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    r"""A quantity with its errors and the side of the truth on which its expectation lies.
+
+    Attributes:
+        name: The quantity, in the literature's words: ``"log p(x)"``.
+        method: How it was estimated: ``"importance sampling"``.
+        values: One value per datapoint, draw or latent unit, in nats.
+        mc_stderr: The Monte Carlo standard error of each value: it shrinks with more samples.
+        side: ``"lower"`` if the expectation lies below the quantity, ``"upper"`` if above.
+        stderr: The standard error of the mean (of the total, for units): it shrinks with more
+            data. Stored, since it is not always sd/√n: draws may share one mixture.
+        axis: What the values run over.
+        diagnostics: Per-value diagnostics (ESS, k̂), as long as ``values``.
+        settings: What was done: K as taken from the tensor, seed, binarisation, likelihood.
+        data_id: Identifies the data; estimates are subtracted only on the same data.
+        nonnegative: Whether the quantity cannot be below zero.
+    """
+
+    name: str
+    method: str
+    values: Float[Tensor, " n"]
+    mc_stderr: Float[Tensor, " n"]
+    side: Side
+    stderr: float
+    axis: Axis = "datapoint"
+    diagnostics: Mapping[str, Tensor] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
+    data_id: str = ""
+    nonnegative: bool = False
+
+    def __post_init__(self) -> None:
+        lengths = {"mc_stderr": self.mc_stderr, **self.diagnostics}
+        for key, tensor in lengths.items():
+            if tensor.shape != self.values.shape:
+                raise ValueError(
+                    f"{self.name}: {key} has shape {tuple(tensor.shape)}, "
+                    f"values have {tuple(self.values.shape)}."
+                )
+
+    @classmethod
+    def per_datapoint(
+        cls,
+        name: str,
+        method: str,
+        values: Float[Tensor, " n"],
+        mc_stderr: Float[Tensor, " n"],
+        side: Side,
+        **rest: object,
+    ) -> Estimate:
+        r"""Builds an estimate whose values are independent: stderr = sd/√n over datapoints.
+
+        It contains both the spread of the data and the Monte Carlo error. With one datapoint
+        there is no spread to measure, and the stderr is NaN.
+        """
+        stderr = standard_error(values)
+        return cls(name, method, values, mc_stderr, side, stderr, **rest)  # type: ignore[arg-type]
+
+    @property
+    def mean(self) -> float:
+        """The mean over the axis; for a KL per unit the total is what adds up, not this."""
+        return self.values.double().mean().item()
+
+    @property
+    def total(self) -> float:
+        """The sum over the axis: the KL of all units together."""
+        return self.values.double().sum().item()
+
+    @property
+    def mc_error_of_mean(self) -> float:
+        """The Monte Carlo part of the error of the mean, the data held fixed."""
+        return self.mc_stderr.double().square().sum().sqrt().item() / len(self.values)
+
+    def __str__(self) -> str:
+        value = self.total if self.axis == "unit" else self.mean
+        what = f"total {self.name}" if self.axis == "unit" else self.name
+        return f"{what} {_MARK[self.side]} {self._number(value)} ({self._how()})"
+
+    def _number(self, value: float) -> str:
+        if not math.isfinite(value):
+            return f"{value} nats"
+        digits = _digits(self.stderr)
+        shown = f"{value:.{digits}f} ± {self.stderr:.{digits}f} nats"
+        within = self.nonnegative and value < 0 and -value <= 2 * self.stderr
+        return f"0 within the error [{shown}]" if within else shown
+
+    def _how(self) -> str:
+        count = {"datapoint": "n", "draw": "draws", "unit": "units"}[self.axis]
+        parts = [f"{count}={len(self.values)}", self.method]
+        parts += [f"K={self.settings['num_samples']}"] if "num_samples" in self.settings else []
+        parts += [str(self.settings[key]) for key in ("binarisation",) if key in self.settings]
+        return ", ".join(parts)
+
+
+def _digits(stderr: float) -> int:
+    """Two decimals, and more where the error is smaller: its first two digits are shown."""
+    if not math.isfinite(stderr) or stderr <= 0:
+        return 4
+    return min(8, max(2, 1 - math.floor(math.log10(stderr))))
+
+
+def standard_error(values: Float[Tensor, " n"]) -> float:
+    """Returns sd/√n; NaN for fewer than two values."""
+    n = len(values)
+    return values.double().std().item() / math.sqrt(n) if n > 1 else math.nan
+
+
+def paired_difference(a: Estimate, b: Estimate, name: str, *, method: str = "") -> Estimate:
+    """Returns a − b per datapoint, with the error of the paired difference.
+
+    The two share the data, so most of its spread cancels. The difference of two bounds is not
+    a bound: its side is ``"none"`` unless both are unbiased. The Monte Carlo errors are added
+    as if independent, which overstates them where the two share their noise.
+
+    Raises:
+        InputError: The two are of different data, or do not run over the same axis.
+
+    Example:
+        >>> values, error = torch.tensor([1.0, 2.0]), torch.zeros(2)
+        >>> a = Estimate.per_datapoint("log p(x)", "a", values, error, "lower", data_id="1f")
+        >>> str(paired_difference(a, a, "gap"))
+        'gap ≈ 0.0000 ± 0.0000 nats (n=2, a − a)'
+    """
+    if a.data_id != b.data_id or a.axis != b.axis or len(a.values) != len(b.values):
+        raise InputError(
+            f"{a.name} − {b.name}",
+            expected="two estimates of the same data",
+            got=f"data {a.data_id or '?'} ({len(a.values)} by {a.axis}) and "
+            f"{b.data_id or '?'} ({len(b.values)} by {b.axis})",
+            do="Evaluate both on one x: the error of the difference is that of the pairs.",
+        )
+    values = a.values.double() - b.values.double()
+    mc_stderr = (a.mc_stderr.double().square() + b.mc_stderr.double().square()).sqrt()
+    side: Side = "unbiased" if a.side == b.side == "unbiased" else "none"
+    shared = {key: v for key, v in a.settings.items() if b.settings.get(key) == v}
+    return Estimate.per_datapoint(
+        name,
+        method or f"{a.method} − {b.method}",
+        values,
+        mc_stderr,
+        side,
+        axis=a.axis,
+        settings=shared,
+        data_id=a.data_id,
+    )
+
+
+def data_id(x: Tensor) -> str:
+    """Returns twelve hexadecimal digits that identify a tensor's shape, dtype and content.
+
+    Example:
+        >>> data_id(torch.zeros(2)) == data_id(torch.zeros(2))
+        True
+        >>> data_id(torch.zeros(2)) == data_id(torch.zeros(2, 1))
+        False
+    """
+    array = x.detach().cpu().contiguous().numpy()
+    digest = hashlib.sha256(f"{array.shape} {array.dtype}".encode())
+    digest.update(array.tobytes())
+    return digest.hexdigest()[:12]

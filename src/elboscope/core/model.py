@@ -1,0 +1,116 @@
+r"""The first noun: a model, which is a prior, a decoder and (perhaps) an encoder.
+
+Nothing is inherited. Any object with these methods is a model; densities are in nats with all
+additive constants kept, and shapes follow :mod:`torch.distributions`: ``(sample K, batch B,
+*event)``. Pixels and latents are *event* dimensions, so nobody sums after ``log_prob``.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "GenerativeModel",
+    "LatentVariableModel",
+    "evaluating",
+    "given",
+    "modules_of",
+    "placed_like",
+]
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, TypeVar, cast, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from .errors import ContractError, InputError
+
+
+@runtime_checkable
+class GenerativeModel(Protocol):
+    r"""A joint density :math:`p(x, z) = p(z)\, p(x \mid z)`: enough to sample, for AIS and BDMC."""
+
+    def prior(self) -> Distribution:
+        r""":math:`p(z)`, with batch shape ``()`` and event shape ``(*Z)``."""
+        ...
+
+    def decode(self, z: Tensor) -> Distribution:
+        r""":math:`p(x \mid z)`, with batch shape ``z.shape[:-len(Z)]`` and event shape ``(*X)``."""
+        ...
+
+
+@runtime_checkable
+class LatentVariableModel(GenerativeModel, Protocol):
+    r"""A generative model with an amortised posterior."""
+
+    def encode(self, x: Tensor) -> Distribution:
+        r""":math:`q(z \mid x)`, with batch shape ``(B,)`` and event shape ``(*Z)``."""
+        ...
+
+
+M = TypeVar("M", bound=GenerativeModel)
+
+
+def given(model: M, condition: Tensor | None) -> M:
+    """Returns the model for one batch of conditions (labels, covariates).
+
+    Args:
+        model: A model; with a condition it must offer ``given(condition) -> model``.
+        condition: One row per datapoint, or ``None`` for the model itself.
+
+    Raises:
+        ContractError: A condition came, and the model has no ``given``.
+    """
+    if condition is None:
+        return model
+    if not hasattr(model, "given"):
+        raise ContractError(
+            "condition",
+            expected="a model with a method given(condition) -> model",
+            got=f"{type(model).__name__} without one",
+            do="Add the method, or leave the condition out.",
+        )
+    return cast(M, model.given(condition))
+
+
+def modules_of(model: object) -> list[nn.Module]:
+    """Returns the ``nn.Module``s that make up a model, which need not be one itself."""
+    if isinstance(model, nn.Module):
+        return [model]
+    return (
+        [value for value in vars(model).values() if isinstance(value, nn.Module)]
+        if hasattr(model, "__dict__")
+        else []
+    )
+
+
+@contextmanager
+def evaluating(model: object) -> Iterator[None]:
+    """Puts every module of a model in evaluation mode, without gradients, and restores it.
+
+    A model in training mode couples the datapoints of a batch (BatchNorm) or randomises its
+    answers (Dropout): neither is a density of one datapoint.
+    """
+    modules = [module for root in modules_of(model) for module in root.modules()]
+    flags = [module.training for module in modules]
+    try:
+        for module in modules:
+            module.training = False
+        with torch.no_grad():
+            yield
+    finally:
+        for module, flag in zip(modules, flags, strict=True):
+            module.training = flag
+
+
+def placed_like(x: Tensor, model: GenerativeModel) -> Tensor:
+    """Returns x on the device and in the floating dtype of the model's prior.
+
+    Raises:
+        InputError: x is complex.
+    """
+    if x.is_complex():
+        raise InputError("x", expected="real numbers", got=str(x.dtype), do="Split real and imag.")
+    z = model.prior().sample()
+    return x.to(device=z.device, dtype=z.dtype)
