@@ -1,0 +1,47 @@
+# Two commands: `make demo` and `make test`. Both make their own environment in .venv and reuse it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint docs bench install install-dev clean
+.DELETE_ON_ERROR:
+
+demo: install
+	$(BIN)/elboscope demo
+
+test: install-dev lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: install-dev
+	$(PIP) -e '.[docs]'
+	$(BIN)/sphinx-build -W -q docs docs/_build
+
+bench: install-dev
+	$(PIP) -e '.[bench]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
+
+install: $(VENV)/installed
+install-dev: $(VENV)/installed-dev
+
+# torch comes first and pinned: what follows then leaves it alone.
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "elboscope needs Python 3.11 or newer; make PYTHON=/path/to/python3.12 names another." >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(PIP) -e '.[test,lint]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) elboscope-demo docs/_build
