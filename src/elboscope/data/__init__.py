@@ -1,0 +1,32 @@
+"""Data: real images with checksums, the user's own arrays, and how grey becomes binary."""
+
+from .availability import Availability, available
+from .binarisation import Binarisation
+from .cifar import read_cifar_batch
+from .digits import digits
+from .files import from_file, read_array
+from .idx import read_idx
+from .images import Images
+from .inputs import Batch, as_tensor
+from .load import load
+from .locations import data_directory
+from .named import cifar10, fashion_mnist, mnist
+
+__all__ = [
+    "Availability",
+    "Batch",
+    "Binarisation",
+    "Images",
+    "as_tensor",
+    "available",
+    "cifar10",
+    "data_directory",
+    "digits",
+    "fashion_mnist",
+    "from_file",
+    "load",
+    "mnist",
+    "read_array",
+    "read_cifar_batch",
+    "read_idx",
+]

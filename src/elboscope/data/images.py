@@ -1,0 +1,132 @@
+"""A data set in memory: two tensors, where they came from, and the checksum of what they hold.
+
+A likelihood is a number about particular data. Two numbers may be compared only when the data
+behind them are the same to the last bit, so a set carries the SHA-256 of its content: of shape,
+dtype and bytes of the training and test tensors, in this order. The split is part of it.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Images", "content_checksum", "split"]
+
+import hashlib
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from elboscope.core import InputError, seeded
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Images:
+    """Training and test data with their provenance.
+
+    The name says images because most sets are; ``from_file`` fills it with any arrays.
+
+    Args:
+        name: What the set is called in reports.
+        train: Training data, ``(N_train, *X)``.
+        test: Test data, ``(N_test, *X)``.
+        source: Where the data came from: a folder, a file, a package.
+        value_range: Smallest and largest value that can occur (named sets and 8-bit images) or
+            that does occur (other arrays).
+        treatment: What was done to the stored values.
+        train_labels: Classes, or None. No estimator uses them.
+        test_labels: Classes, or None.
+        checksum: SHA-256 of the content; computed, not given.
+
+    Example:
+        >>> x = torch.tensor([[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]])
+        >>> images = Images("toy", x[:2], x[2:], source="a docstring", value_range=(0.0, 1.0))
+        >>> images.data_shape, images.in_unit_interval
+        ((2,), True)
+        >>> print(images)
+        toy: 2 train + 1 test of shape (2,), values in [0, 1], from a docstring, sha256 ...
+    """
+
+    name: str
+    train: Float[Tensor, "N_train *X"]
+    test: Float[Tensor, "N_test *X"]
+    source: str
+    value_range: tuple[float, float]
+    treatment: str = "as stored"
+    train_labels: Integer[Tensor, " N_train"] | None = None
+    test_labels: Integer[Tensor, " N_test"] | None = None
+    checksum: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "checksum", content_checksum(self.train, self.test))
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        """Shape ``X`` of one datapoint."""
+        return tuple(self.train.shape[1:])
+
+    @property
+    def in_unit_interval(self) -> bool:
+        """Whether a Bernoulli likelihood (or a binarisation) can take the values."""
+        low, high = self.value_range
+        return low >= 0.0 and high <= 1.0
+
+    def __str__(self) -> str:
+        low, high = self.value_range
+        return (
+            f"{self.name}: {len(self.train)} train + {len(self.test)} test of shape "
+            f"{self.data_shape}, values in [{low:g}, {high:g}], from {self.source}, "
+            f"sha256 {self.checksum[:12]}"
+        )
+
+    __repr__ = __str__
+
+
+def content_checksum(*tensors: Tensor) -> str:
+    """Returns the SHA-256 (64 hexadecimal digits) over shape, dtype and bytes of the tensors.
+
+    Example:
+        >>> content_checksum(torch.zeros(2)) == content_checksum(torch.zeros(1), torch.zeros(1))
+        False
+    """
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{array.shape} {array.dtype};".encode())
+        digest.update(array.data if array.size else b"")
+    return digest.hexdigest()
+
+
+def split(num_data: int, test_fraction: float, seed: int, name: str) -> tuple[Tensor, Tensor]:
+    """Returns the indices of training and test data: a uniformly random split, fixed by its seed.
+
+    Both index tensors are sorted, so that the data keep their order within each part.
+
+    Args:
+        num_data: How many datapoints there are.
+        test_fraction: Share of the test data, in (0, 1); each part gets at least one datapoint.
+        seed: Seed of the permutation.
+        name: What an error message calls the data.
+
+    Example:
+        >>> train, test = split(10, 0.2, seed=0, name="toy")
+        >>> len(train), len(test), sorted(torch.cat([train, test]).tolist()) == list(range(10))
+        (8, 2, True)
+    """
+    if not 0.0 < test_fraction < 1.0:
+        raise InputError(
+            "test_fraction",
+            expected="a number between 0 and 1, both excluded",
+            got=repr(test_fraction),
+            do="0.2 keeps a fifth of the data for testing.",
+        )
+    if num_data < 2:
+        raise InputError(
+            name,
+            expected="at least 2 datapoints, one to train and one to test",
+            got=str(num_data),
+            do="Give more data, or read them whole with elboscope.data.read_array.",
+        )
+    num_test = min(max(round(test_fraction * num_data), 1), num_data - 1)
+    with seeded(seed):
+        order = torch.randperm(num_data)
+    return order[num_test:].sort().values, order[:num_test].sort().values
