@@ -1,0 +1,51 @@
+"""What the README and the documents show is run: code blocks in order, output compared.
+
+A ``python`` block runs in the namespace of the blocks before it on its page. If a ``text`` block
+follows directly, it is the output: words must be equal, numbers agree to 5 % or one last digit,
+since another version of torch draws and rounds differently.
+"""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n?^```text\n(.*?)^```\n)?", re.M | re.S)
+NUMBER = re.compile(r"[-−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+
+
+def with_code() -> list[Path]:
+    return [page for page in PAGES if page.exists() and BLOCK.search(page.read_text())]
+
+
+def same(shown: str, printed: str) -> bool:
+    words = [NUMBER.sub("#", " ".join(text.split())) for text in (shown, printed)]
+    pairs = zip(NUMBER.findall(shown), NUMBER.findall(printed), strict=False)
+    return words[0] == words[1] and all(near(a, b) for a, b in pairs)
+
+
+def near(a: str, b: str) -> bool:
+    x, y = (float(text.replace("−", "-")) for text in (a, b))
+    last_digit = 10.0 ** -len(a.partition(".")[2])
+    return abs(x - y) <= max(0.05 * abs(x), 2 * last_digit)
+
+
+@pytest.mark.parametrize("page", with_code(), ids=lambda page: page.name)
+def test_code_blocks_run_and_print_what_is_shown(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "docs"}
+    for code, shown in BLOCK.findall(page.read_text()):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, str(page), "exec"), namespace)
+        assert not shown or same(shown, printed.getvalue()), printed.getvalue()
+
+
+def test_the_comparison_can_fail():
+    assert same("log p = -3.70 ± 0.02", "log p = -3.71 ± 0.02\n")
+    assert not same("log p = -3.70 ± 0.02", "log p = -4.71 ± 0.02")
+    assert not same("log p = -3.70", "ELBO = -3.70")
