@@ -21,6 +21,7 @@ _HOME = {
     "GenerativeModel": "core",
     "InputError": "core",
     "LatentVariableModel": "core",
+    "from_modules": "models",
     "log_weights": "core",
     "paired_difference": "core",
     "sample_posterior": "core",

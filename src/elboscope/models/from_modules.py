@@ -1,0 +1,281 @@
+r"""From the usual pair of modules to a model: most people's code is ``(mu, logvar) = encoder(x)``.
+
+Which shapes go in and out is *measured* by one forward pass on random pixels in evaluation mode,
+before anything is computed with the model; what was concluded is stated by ``repr(model)``, and
+what does not fit is refused. Two mistakes that would cost nats silently are looked for there: a
+decoder that ends in probabilities where logits were declared, and an encoder whose "standard
+deviations" are negative.
+"""
+
+from __future__ import annotations
+
+__all__ = ["LikelihoodName", "from_modules"]
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from elboscope.core import InputError, evaluating, seeded
+from elboscope.distributions import (
+    BernoulliLikelihood,
+    ContinuousBernoulliLikelihood,
+    GaussianLikelihood,
+    Scale,
+)
+
+from .vae import VAE, EncoderOutput, Head, reference
+
+LikelihoodName = Literal["bernoulli", "continuous_bernoulli", "gaussian"]
+DecoderOutput = Literal["logits", "probs"]
+PROBE_ROWS = 16
+
+
+def from_modules(
+    encoder: nn.Module,
+    decoder: nn.Module,
+    likelihood: LikelihoodName | Head = "bernoulli",
+    encoder_output: EncoderOutput | Callable[..., Distribution] = "mu_logvar",
+    *,
+    data_shape: tuple[int, ...] | None = None,
+    latent_shape: tuple[int, ...] | None = None,
+    decoder_output: DecoderOutput | None = None,
+    scale: Scale | None = None,
+    prior: Distribution | nn.Module | None = None,
+    conditional: bool = False,
+) -> VAE:
+    r"""Makes a model of an encoder and a decoder.
+
+    The modules are used, not copied: training the model trains them, and its ``state_dict`` has
+    their keys below ``encoder.`` and ``decoder.``. An encoder whose first layer is linear gets x
+    flattened; pixels that leave the decoder flat are laid out as ``data_shape``.
+
+    Args:
+        encoder: Takes x, ``(N, *X)``; returns a pair, or one tensor to be halved along axis 1.
+        decoder: Takes z with one batch axis, ``(N, *Z)``; returns the parameters of the pixels.
+        likelihood: ``"bernoulli"`` (binary pixels), ``"continuous_bernoulli"`` (grey values in
+            [0, 1]), ``"gaussian"`` (needs ``scale``), or a function from the decoder's output,
+            laid out as ``(*batch, *X)``, to a distribution with event ``(*X)``.
+        encoder_output: ``"mu_logvar"``, ``"mu_logsigma"``, ``"mu_std"``, or a function from the
+            encoder's output to q(z|x).
+        data_shape: ``(*X)``; needed unless the encoder's first layer is linear, whose
+            ``in_features`` are taken.
+        latent_shape: ``(*Z)``; measured if None.
+        decoder_output: ``"logits"`` or ``"probs"``, for the two Bernoullis. If None, logits, and
+            a decoder whose outputs all lie in [0, 1] is refused.
+        scale: σ of the Gaussian: a number, ``"learned"`` or ``"learned_per_pixel"``.
+        prior: p(z); N(0, I) if None.
+        conditional: Both modules take a condition as second argument. Then ``data_shape`` and
+            ``latent_shape`` must be given, and nothing is measured.
+
+    Raises:
+        InputError: Shapes that do not fit, sigmoid outputs declared as logits, negative standard
+            deviations, a missing ``scale`` or shape.
+
+    Example:
+        >>> model = from_modules(nn.Linear(64, 4), nn.Linear(2, 64), data_shape=(1, 8, 8))
+        >>> print(model.extra_repr())
+        p(x|z): Bernoulli (binary pixels, decoder output: logits), x (1, 8, 8)
+        q(z|x): diagonal Gaussian from mu_logvar, z (2,)
+        p(z): N(0, I)
+        encoder takes x reshaped to (64,)
+        >>> model.decode(torch.zeros(5, 3, 2)).event_shape
+        torch.Size([1, 8, 8])
+    """
+    x_shape = _data_shape(encoder, data_shape)
+    head = _head(likelihood, x_shape, decoder_output, scale)
+    if isinstance(head, nn.Module):
+        head.to(reference(encoder, decoder))  # a learned σ follows the networks
+    build = partial(
+        VAE,
+        encoder,
+        decoder,
+        head,
+        data_shape=x_shape,
+        encoder_output=encoder_output,
+        input_shape=_input_shape(encoder, x_shape),
+        prior=prior,
+    )
+    if conditional:
+        return build(latent_shape=_declared(latent_shape, data_shape), conditional=True)
+    model = build(latent_shape=_measured_latent_shape(build(latent_shape=()), latent_shape))
+    _check_decoder(model, likelihood, decoder_output)
+    return model
+
+
+def _first_layer(module: nn.Module) -> nn.Module | None:
+    return next((m for m in module.modules() if any(True for _ in m.parameters(False))), None)
+
+
+def _last_layer(module: nn.Module) -> nn.Module:
+    return [m for m in module.modules() if not any(True for _ in m.children())][-1]
+
+
+def _data_shape(encoder: nn.Module, data_shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    first = _first_layer(encoder)
+    if data_shape is not None:
+        return tuple(data_shape)
+    if isinstance(first, nn.Linear):
+        return (first.in_features,)
+    raise InputError(
+        "data_shape",
+        expected="the shape of one datapoint, such as (1, 28, 28)",
+        got=f"none, and an encoder that begins with {type(first).__name__}, which does not tell it",
+        do="Pass data_shape=tuple(x.shape[1:]).",
+    )
+
+
+def _input_shape(encoder: nn.Module, data_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Flat for an encoder that begins with a linear layer of that many inputs."""
+    first, pixels = _first_layer(encoder), math.prod(data_shape)
+    flat = isinstance(first, nn.Linear) and first.in_features == pixels
+    return (pixels,) if flat else data_shape
+
+
+def _declared(
+    latent_shape: tuple[int, ...] | None, data_shape: tuple[int, ...] | None
+) -> tuple[int, ...]:
+    if latent_shape is None or data_shape is None:
+        raise InputError(
+            "conditional=True",
+            expected="data_shape and latent_shape, since shapes cannot be measured without c",
+            got=f"data_shape={data_shape}, latent_shape={latent_shape}",
+            do="Pass both.",
+        )
+    return tuple(latent_shape)
+
+
+def _head(
+    likelihood: LikelihoodName | Head,
+    data_shape: tuple[int, ...],
+    decoder_output: DecoderOutput | None,
+    scale: Scale | None,
+) -> Head:
+    _refuse_unused(likelihood, decoder_output, scale)
+    parameter = decoder_output or "logits"
+    match likelihood:
+        case "bernoulli":
+            return BernoulliLikelihood(data_shape, parameter)
+        case "continuous_bernoulli":
+            return ContinuousBernoulliLikelihood(data_shape, parameter)
+        case "gaussian" if scale is not None:
+            return GaussianLikelihood(data_shape, scale)
+        case "gaussian":
+            raise InputError(
+                "scale",
+                expected="a standard deviation σ, 'learned' or 'learned_per_pixel'",
+                got="none: a Gaussian has no density without it",
+                do="For a loss ‖x − x̂‖² + w·KL summed over pixels, scale=(w / 2) ** 0.5.",
+            )
+        case str():
+            raise InputError(
+                "likelihood",
+                expected=f"one of {', '.join(get_args(LikelihoodName))}, or a function",
+                got=repr(likelihood),
+            )
+    return likelihood
+
+
+def _refuse_unused(
+    likelihood: LikelihoodName | Head, decoder_output: DecoderOutput | None, scale: Scale | None
+) -> None:
+    bernoulli = likelihood in ("bernoulli", "continuous_bernoulli")
+    if decoder_output is not None and not (bernoulli and decoder_output in get_args(DecoderOutput)):
+        raise InputError(
+            "decoder_output",
+            expected="'logits' or 'probs', with one of the two Bernoullis",
+            got=f"{decoder_output!r} with likelihood {likelihood!r}",
+        )
+    if scale is not None and likelihood != "gaussian":
+        raise InputError(
+            "scale",
+            expected="none, unless likelihood='gaussian'",
+            got=f"{scale!r} with likelihood {likelihood!r}",
+        )
+
+
+def _probe(model: VAE, shape: tuple[int, ...], noise: Callable[..., Tensor]) -> Tensor:
+    with seeded(0):
+        return noise(PROBE_ROWS, *shape).to(reference(model))
+
+
+def _measured_latent_shape(model: VAE, declared: tuple[int, ...] | None) -> tuple[int, ...]:
+    x = _probe(model, model.data_shape, torch.rand)
+    try:
+        with evaluating(model), seeded(0):
+            if model.encoder_output == "mu_std":
+                _check_std(model.encoder(x.reshape(len(x), *model.input_shape)))
+            q = model.encode(x)
+    except (RuntimeError, TypeError, IndexError) as error:
+        raise InputError(
+            "encoder",
+            expected=f"a module that takes x of shape {(len(x), *model.input_shape)}",
+            got=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
+            do="Pass data_shape=tuple(x.shape[1:]); a condition needs conditional=True.",
+        ) from error
+    measured = tuple(q.event_shape)
+    if declared is not None and tuple(declared) != measured:
+        raise InputError(
+            "latent_shape",
+            expected=f"{measured}, which the encoder returns",
+            got=str(tuple(declared)),
+            do="Leave latent_shape out, or check whether the encoder returns 2d numbers.",
+        )
+    return measured
+
+
+def _check_std(output: Tensor | tuple[Tensor, Tensor]) -> None:
+    std = output.chunk(2, dim=1)[1] if isinstance(output, Tensor) else output[1]
+    if not bool((std <= 0).any()):
+        return
+    raise InputError(
+        "encoder_output 'mu_std'",
+        expected="standard deviations, which are positive",
+        got=f"values down to {std.min().item():.3g}",
+        do="For log-variances use encoder_output='mu_logvar', for log σ 'mu_logsigma'.",
+    )
+
+
+def _check_decoder(
+    model: VAE, likelihood: LikelihoodName | Head, decoder_output: DecoderOutput | None
+) -> None:
+    z = _probe(model, model.latent_shape, torch.randn)
+    try:
+        with evaluating(model), seeded(0):
+            output = model.decoder(z)
+            output = output.reshape(len(z), *model.data_shape)
+    except (RuntimeError, TypeError, IndexError, AttributeError) as error:
+        raise InputError(
+            "decoder",
+            expected=f"a module from z of shape {tuple(z.shape)} to {math.prod(model.data_shape)} "
+            f"numbers a datapoint, for data_shape {model.data_shape}",
+            got=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
+            do="Check data_shape; a decoder that returns several tensors needs a wrapper.",
+        ) from error
+    if likelihood in ("bernoulli", "continuous_bernoulli"):
+        _check_range(model.decoder, output, decoder_output)
+
+
+def _check_range(decoder: nn.Module, output: Tensor, declared: DecoderOutput | None) -> None:
+    ends_in_sigmoid = isinstance(_last_layer(decoder), nn.Sigmoid)
+    inside = bool(((output >= 0) & (output <= 1)).all())
+    got = f"outputs from {output.min().item():.3g} to {output.max().item():.3g}" + (
+        " of a decoder that ends in Sigmoid" if ends_in_sigmoid else ""
+    )
+    if declared == "probs" and not inside:
+        raise InputError(
+            "decoder_output 'probs'", expected="outputs in [0, 1]", got=got, do="Use 'logits'."
+        )
+    if inside and (declared is None or (declared == "logits" and ends_in_sigmoid)):
+        raise InputError(
+            "decoder_output",
+            expected="logits, which are unbounded",
+            got=got,
+            do="If they are probabilities, pass decoder_output='probs'; better, drop the Sigmoid "
+            "and keep logits"
+            + ("." if ends_in_sigmoid else "; if they are logits, say decoder_output='logits'."),
+        )
