@@ -1,8 +1,11 @@
 """Models: the library's own VAEs, and models whose every quantity is known exactly."""
 
+from .architectures import conv_vae, mlp_vae, start_at_mean
+from .autoencoder import Autoencoder, conv_autoencoder, mlp_autoencoder
 from .bimodal import Bimodal
 from .enumerable import EnumerableBernoulli
 from .from_modules import from_modules
+from .latent_space import completeness, continuity
 from .linear_gaussian import LinearGaussian
 from .quadrature import grid_log_likelihood
 from .separated import SeparatedPosteriors
@@ -11,13 +14,21 @@ from .state_space import LinearGaussianStateSpace
 from .vae import VAE
 
 __all__ = [
+    "VAE",
+    "Autoencoder",
     "Bimodal",
     "EnumerableBernoulli",
     "LinearGaussian",
     "LinearGaussianStateSpace",
     "SeparatedPosteriors",
     "SingleBit",
-    "VAE",
+    "completeness",
+    "continuity",
+    "conv_autoencoder",
+    "conv_vae",
     "from_modules",
     "grid_log_likelihood",
+    "mlp_autoencoder",
+    "mlp_vae",
+    "start_at_mean",
 ]
