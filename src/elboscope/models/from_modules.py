@@ -9,7 +9,7 @@ deviations" are negative.
 
 from __future__ import annotations
 
-__all__ = ["LikelihoodName", "from_modules"]
+__all__ = ["DecoderOutput", "LikelihoodName", "from_modules", "make_likelihood"]
 
 import math
 from collections.abc import Callable
@@ -87,7 +87,7 @@ def from_modules(
         torch.Size([1, 8, 8])
     """
     x_shape = _data_shape(encoder, data_shape)
-    head = _head(likelihood, x_shape, decoder_output, scale)
+    head = make_likelihood(likelihood, x_shape, decoder_output=decoder_output, scale=scale)
     if isinstance(head, nn.Module):
         head.to(reference(encoder, decoder))  # a learned σ follows the networks
     build = partial(
@@ -149,12 +149,28 @@ def _declared(
     return tuple(latent_shape)
 
 
-def _head(
+def make_likelihood(
     likelihood: LikelihoodName | Head,
     data_shape: tuple[int, ...],
-    decoder_output: DecoderOutput | None,
-    scale: Scale | None,
+    *,
+    decoder_output: DecoderOutput | None = None,
+    scale: Scale | None = None,
 ) -> Head:
+    """Returns the likelihood that a word names; a function is returned as it is.
+
+    Args:
+        likelihood: As in :func:`from_modules`.
+        data_shape: ``(*X)``.
+        decoder_output: As in :func:`from_modules`; None means logits.
+        scale: As in :func:`from_modules`.
+
+    Raises:
+        InputError: An unknown word, a missing scale, a setting that the likelihood does not have.
+
+    Example:
+        >>> make_likelihood("gaussian", (2,), scale=0.1)
+        GaussianLikelihood(σ = 0.1 (fixed))
+    """
     _refuse_unused(likelihood, decoder_output, scale)
     parameter = decoder_output or "logits"
     match likelihood:

@@ -1,1 +1,20 @@
-"""To come."""
+"""Objectives: functions ``(model, x, …) -> Bound``; ``value`` is reported, ``loss`` minimised."""
+
+from .elbo import annealed_entropy, beta_elbo, elbo, elbo_analytic_kl, free_bits
+from .importance_weighted import iwae
+from .kl_weight import Reduction, implied_variance, kl_weighted
+from .reconstruction import Reconstructs, reconstruction
+
+__all__ = [
+    "Reconstructs",
+    "Reduction",
+    "annealed_entropy",
+    "beta_elbo",
+    "elbo",
+    "elbo_analytic_kl",
+    "free_bits",
+    "implied_variance",
+    "iwae",
+    "kl_weighted",
+    "reconstruction",
+]

@@ -1,0 +1,137 @@
+r"""Ready-made variational autoencoders: multilayer perceptrons and convolutions.
+
+All arguments are numbers, tuples and words, so that a configuration file can name these functions
+and fill them in. The last layer of a decoder can start at the mean image, as in Burda et al.:
+with zero weights elsewhere, p(x|z) then is the best image that ignores z, which spares the first
+epochs; see :func:`start_at_mean`.
+"""
+
+from __future__ import annotations
+
+__all__ = ["conv_vae", "mlp_vae", "start_at_mean"]
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from elboscope.core import InputError
+from elboscope.distributions import Scale
+from elboscope.nn import Activation, conv_decoder, conv_encoder, mlp
+
+from .from_modules import LikelihoodName, make_likelihood
+from .vae import VAE
+
+MEAN_RANGE = (0.001, 0.999)
+
+
+def mlp_vae(
+    data_shape: tuple[int, ...],
+    latent_dim: int,
+    hidden: tuple[int, ...] = (200, 200),
+    nonlinearity: Activation = "relu",
+    likelihood: LikelihoodName = "bernoulli",
+    scale: Scale | None = None,
+) -> VAE:
+    r"""Returns a VAE whose encoder and decoder are multilayer perceptrons on flattened x.
+
+    Args:
+        data_shape: ``(*X)``.
+        latent_dim: d, the number of latent units.
+        hidden: Widths of the encoder's hidden layers; the decoder has them in reverse.
+        nonlinearity: Of the hidden layers.
+        likelihood: ``"bernoulli"``, ``"continuous_bernoulli"`` or ``"gaussian"``.
+        scale: σ of the Gaussian: a number, ``"learned"`` or ``"learned_per_pixel"``.
+
+    Example:
+        >>> model = mlp_vae((1, 28, 28), latent_dim=50)
+        >>> sum(p.numel() for p in model.parameters())
+        425284
+    """
+    pixels = math.prod(data_shape)
+    return VAE(
+        mlp(pixels, tuple(hidden), 2 * latent_dim, nonlinearity),
+        mlp(latent_dim, tuple(reversed(hidden)), pixels, nonlinearity),
+        make_likelihood(likelihood, tuple(data_shape), scale=scale),
+        latent_shape=(latent_dim,),
+        data_shape=tuple(data_shape),
+        input_shape=(pixels,),
+    )
+
+
+def conv_vae(
+    data_shape: tuple[int, int, int],
+    latent_dim: int,
+    channels: tuple[int, int] = (32, 64),
+    nonlinearity: Activation = "leaky_relu",
+    likelihood: LikelihoodName = "bernoulli",
+    scale: Scale | None = None,
+) -> VAE:
+    r"""Returns a VAE of two strided convolutions and their mirror image.
+
+    Args:
+        data_shape: Channels, height, width, the sides divisible by 4: 8, 28 or 32 pixels.
+        latent_dim: d, the number of latent units.
+        channels: Of the two convolutions.
+        nonlinearity: Of the hidden layers.
+        likelihood: ``"bernoulli"``, ``"continuous_bernoulli"`` or ``"gaussian"``.
+        scale: σ of the Gaussian: a number, ``"learned"`` or ``"learned_per_pixel"``.
+
+    Example:
+        >>> model = conv_vae((1, 28, 28), latent_dim=2, likelihood="gaussian", scale=0.07)
+        >>> model.decode(torch.zeros(5, 3, 2)).event_shape
+        torch.Size([1, 28, 28])
+    """
+    shape = (data_shape[0], data_shape[1], data_shape[2])
+    return VAE(
+        conv_encoder(shape, 2 * latent_dim, channels, nonlinearity),
+        conv_decoder(latent_dim, shape, channels, nonlinearity),
+        make_likelihood(likelihood, shape, scale=scale),
+        latent_shape=(latent_dim,),
+        data_shape=shape,
+    )
+
+
+@torch.no_grad()
+def start_at_mean(model: VAE, x: Float[Tensor, "N *X"]) -> VAE:
+    r"""Sets the bias of the decoder's last layer to the mean of the data, in place.
+
+    For the Bernoullis on logits it is :math:`\mathrm{logit}(\bar x)` with :math:`\bar x`
+    clipped to [0.001, 0.999]; for the Gaussian :math:`\bar x` itself. A linear last layer gets
+    one mean per pixel, a convolution one per channel.
+
+    Args:
+        model: A VAE whose decoder ends in a linear layer or a (transposed) convolution.
+        x: The training data.
+
+    Returns:
+        The same model.
+
+    Raises:
+        InputError: Another last layer, or one without a bias.
+
+    References:
+        | Importance Weighted Autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519
+
+    Example:
+        >>> model = start_at_mean(mlp_vae((2,), 1), torch.tensor([[0.0, 1.0], [0.0, 0.0]]))
+        >>> model.decoder[-1].bias.data
+        tensor([-6.9068,  0.0000])
+    """
+    last = [m for m in model.decoder.modules() if not any(True for _ in m.children())][-1]
+    bias = getattr(last, "bias", None)
+    mean = x.mean(0)
+    if isinstance(bias, nn.Parameter) and bias.numel() != mean.numel():
+        mean = mean.flatten(1).mean(1)
+    if not isinstance(bias, nn.Parameter) or bias.numel() != mean.numel():
+        raise InputError(
+            "the decoder's last layer",
+            expected="a linear layer or a convolution with a bias",
+            got=str(last),
+            do="Train without start_at_mean.",
+        )
+    on_logits = getattr(model.likelihood, "parameter", None) == "logits"
+    start = mean.clamp(*MEAN_RANGE).logit() if on_logits else mean
+    bias.copy_(start.flatten())
+    return model

@@ -1,0 +1,275 @@
+r"""The evidence lower bound in its forms, and objectives that deviate from it.
+
+.. math:: \log p(x) = L(x) + \mathrm{KL}(q(z|x) \| p(z|x)) \ge L(x)
+
+- (a) all-sampled: :math:`L = \mathbb{E}_q[\log p(x, z) - \log q(z|x)]`, whose integrand is
+  constant where q is the posterior: no variance there;
+- (b) analytic KL: :math:`L = \mathbb{E}_q[\log p(x|z)] - \mathrm{KL}(q(z|x) \| p(z))`, where only
+  the reconstruction is sampled. It has variance at the posterior; elsewhere usually less.
+
+The others optimise something else on purpose (a weighted KL, a tempered entropy, free bits).
+Their ``value`` is nevertheless the true bound at β = 1, so that numbers of different objectives
+can be compared; what is minimised is ``loss``, and −loss is what was optimised.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "annealed_entropy",
+    "beta_elbo",
+    "elbo",
+    "elbo_analytic_kl",
+    "free_bits",
+]
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Distribution, Independent, kl_divergence
+
+from elboscope.core import (
+    Bound,
+    InputError,
+    LatentVariableModel,
+    family,
+    given,
+    log_joint,
+    log_weights,
+    sample_posterior,
+)
+
+
+def elbo(
+    model: LatentVariableModel,
+    x: Float[Tensor, B * X],
+    num_samples: int = 1,
+    *,
+    condition: Tensor | None = None,
+) -> Bound:
+    r"""The ELBO, all-sampled: :math:`\frac1K \sum_k \log p(x, z_k) - \log q(z_k | x)`.
+
+    Args:
+        model: The model; any posterior with a density.
+        x: A minibatch.
+        num_samples: K.
+        condition: One row per datapoint.
+
+    References:
+        | Auto-Encoding Variational Bayes (Kingma and Welling, 2014), https://arxiv.org/abs/1312.6114
+
+    Example:
+        >>> import elboscope as es
+        >>> model = es.models.LinearGaussian.instance_1()
+        >>> x, _ = model.sample(4, seed=0)
+        >>> bound = elbo(model, x)
+        >>> bool((bound.value.mean() + bound.loss).abs() < 1e-12)
+        True
+    """
+    value = log_weights(model, x, num_samples, condition=condition).mean(0)
+    return Bound(value.detach(), -value.mean())
+
+
+def elbo_analytic_kl(
+    model: LatentVariableModel,
+    x: Float[Tensor, B * X],
+    num_samples: int = 1,
+    *,
+    condition: Tensor | None = None,
+) -> Bound:
+    r"""The ELBO with the KL in closed form.
+
+    .. math:: \frac1K \sum_k \log p(x|z_k) - \mathrm{KL}(q(z|x) \| p(z))
+
+    Args:
+        model: The model; its posterior and prior must have a known KL.
+        x: A minibatch.
+        num_samples: K.
+        condition: One row per datapoint.
+
+    Raises:
+        InputError: No closed form is known; :func:`elbo` needs none.
+
+    Example:
+        >>> import elboscope as es
+        >>> model = es.models.LinearGaussian.instance_1()
+        >>> elbo_analytic_kl(model, model.sample(4, seed=0)[0]).value.shape
+        torch.Size([4])
+    """
+    return beta_elbo(model, x, 1.0, num_samples, condition=condition)
+
+
+def beta_elbo(
+    model: LatentVariableModel,
+    x: Float[Tensor, B * X],
+    beta: float,
+    num_samples: int = 1,
+    *,
+    kl: Literal["analytic", "sampled"] = "analytic",
+    condition: Tensor | None = None,
+) -> Bound:
+    r"""β-VAE: maximises :math:`\mathbb{E}_q[\log p(x|z)] - \beta\, \mathrm{KL}(q(z|x) \| p(z))`.
+
+    ``value`` is the ELBO (β = 1) and not what is optimised. A warm-up or a cycle is a schedule
+    that passes β. Texts that weight the reconstruction instead (KL + β·reconstruction) mean the
+    reciprocal: their β = 100 is ``beta=0.01`` here.
+
+    Args:
+        model: The model.
+        x: A minibatch.
+        beta: β of Higgins et al., the factor of the KL; 0 or more.
+        num_samples: K.
+        kl: In closed form, or sampled with the reconstruction's z (flow posteriors).
+        condition: One row per datapoint.
+
+    Raises:
+        InputError: A negative β; no closed form is known.
+
+    References:
+        | beta-VAE (Higgins et al., 2017), https://openreview.net/forum?id=Sy2fzU9gl
+        | KL warm-up: Ladder Variational Autoencoders (Sønderby et al., 2016),
+          https://arxiv.org/abs/1602.02282
+        | Cyclical Annealing Schedule (Fu et al., 2019), https://arxiv.org/abs/1903.10145
+
+    Example:
+        >>> import elboscope as es
+        >>> model = es.models.LinearGaussian.instance_1()
+        >>> x, _ = model.sample(4, seed=0)
+        >>> bound = beta_elbo(model, x, beta=4.0)
+        >>> bool(-bound.loss < bound.value.mean())  # a heavier penalty
+        True
+    """
+    if not beta >= 0:
+        raise InputError("beta", expected="a number ≥ 0", got=str(beta))
+    model = given(model, condition)
+    reconstruction, divergence = (
+        _analytic(model, x, num_samples) if kl == "analytic" else _sampled(model, x, num_samples)
+    )
+    value = reconstruction - divergence
+    return Bound(value.detach(), -(reconstruction - beta * divergence).mean())
+
+
+def annealed_entropy(
+    model: LatentVariableModel,
+    x: Float[Tensor, B * X],
+    lam: float,
+    num_samples: int = 1,
+    *,
+    condition: Tensor | None = None,
+) -> Bound:
+    r"""Entropy annealing: maximises :math:`\mathbb{E}_q[\log p(x, z) - \lambda \log q(z|x)]`.
+
+    It tempers the whole joint, the optimum being :math:`q \propto p(x, z)^{1/\lambda}`, where
+    KL warm-up tempers the likelihood alone. At λ = 0 the optimum is a point at the mode and
+    σ → 0: do not stay there. ``value`` is the ELBO.
+
+    Args:
+        model: The model; any posterior with a density.
+        x: A minibatch.
+        lam: λ, raised from near 0 to 1 during training.
+        num_samples: K.
+        condition: One row per datapoint.
+
+    References:
+        | Inference Suboptimality in Variational Autoencoders (Cremer et al., 2018),
+          https://arxiv.org/abs/1801.03558
+
+    Example:
+        >>> import elboscope as es
+        >>> model = es.models.LinearGaussian.instance_1()
+        >>> annealed_entropy(model, model.sample(4, seed=0)[0], lam=0.5).value.shape
+        torch.Size([4])
+    """
+    model = given(model, condition)
+    z, log_q = sample_posterior(model, x, num_samples)
+    log_p = log_joint(model, x, z)
+    return Bound((log_p - log_q).mean(0).detach(), -(log_p - lam * log_q).mean())
+
+
+def free_bits(
+    model: LatentVariableModel,
+    x: Float[Tensor, B * X],
+    nats_per_unit: float,
+    num_samples: int = 1,
+    *,
+    condition: Tensor | None = None,
+) -> Bound:
+    r"""Free bits: the KL is penalised by :math:`\sum_j \max(\lambda, \mathrm{mean}_B\, KL_j)`.
+
+    The maximum is taken after the mean over the minibatch: a unit whose mean KL is below λ feels
+    no KL gradient at all. ``value`` is the ELBO with the unclamped KL.
+
+    Args:
+        model: A model whose posterior and prior both factorise over units.
+        x: A minibatch.
+        nats_per_unit: λ, in nats per latent unit.
+        num_samples: K, for the reconstruction.
+        condition: One row per datapoint.
+
+    Raises:
+        InputError: The posterior or the prior does not factorise, or has no closed-form KL.
+
+    References:
+        | Improved Variational Inference with Inverse Autoregressive Flow (Kingma et al., 2016),
+          https://arxiv.org/abs/1606.04934
+
+    Example:
+        >>> import elboscope as es
+        >>> model = es.from_modules(torch.nn.Linear(3, 4), torch.nn.Linear(2, 3))
+        >>> free_bits(model, torch.ones(5, 3), nats_per_unit=0.1).value.shape
+        torch.Size([5])
+    """
+    model = given(model, condition)
+    q = model.encode(x)
+    reconstruction = _reconstruction(model, x, q, num_samples)
+    unit_kl = _unit_kl(q, model.prior())
+    value = reconstruction - unit_kl.sum(-1)
+    penalty = unit_kl.mean(0).clamp(min=nats_per_unit).sum()
+    return Bound(value.detach(), penalty - reconstruction.mean())
+
+
+def _reconstruction(model: LatentVariableModel, x: Tensor, q: Distribution, K: int) -> Tensor:
+    if not q.has_rsample:
+        raise InputError(
+            "encode(x)",
+            expected="a posterior that is reparameterised (rsample)",
+            got=family(q),
+            do="Use a score-function objective, or another posterior.",
+        )
+    log_p: Tensor = model.decode(q.rsample(torch.Size((K,)))).log_prob(x)
+    return log_p.mean(0)
+
+
+def _analytic(model: LatentVariableModel, x: Tensor, K: int) -> tuple[Tensor, Tensor]:
+    q = model.encode(x)
+    return _reconstruction(model, x, q, K), _closed_form_kl(q, model.prior())
+
+
+def _sampled(model: LatentVariableModel, x: Tensor, K: int) -> tuple[Tensor, Tensor]:
+    z, log_q = sample_posterior(model, x, K)
+    return model.decode(z).log_prob(x).mean(0), (log_q - model.prior().log_prob(z)).mean(0)
+
+
+def _closed_form_kl(q: Distribution, p: Distribution) -> Tensor:
+    try:
+        divergence: Tensor = kl_divergence(q, p)
+    except NotImplementedError as error:
+        raise InputError(
+            "KL(q(z|x) ‖ p(z))",
+            expected="a pair of families with a closed form",
+            got=f"{family(q)} and {family(p)}",
+            do="Use objectives.elbo, or beta_elbo(…, kl='sampled').",
+        ) from error
+    return divergence
+
+
+def _unit_kl(q: Distribution, p: Distribution) -> Float[Tensor, "B d"]:
+    if not (isinstance(q, Independent) and isinstance(p, Independent)):
+        raise InputError(
+            "free_bits",
+            expected="a posterior and a prior that factorise over units (Independent)",
+            got=f"{type(q).__name__} and {type(p).__name__}",
+            do="Use beta_elbo with a warm-up.",
+        )
+    return _closed_form_kl(q.base_dist, p.base_dist).flatten(1)
