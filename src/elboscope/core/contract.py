@@ -66,7 +66,7 @@ class Capabilities:
 
 @torch.no_grad()
 def check_model(
-    model: GenerativeModel, x: Shaped[Tensor, B * X], *, condition: Tensor | None = None
+    model: GenerativeModel, x: Shaped[Tensor, "B *X"], *, condition: Tensor | None = None
 ) -> Capabilities:
     """Checks a model against every clause of the contract, on a few datapoints.
 

@@ -20,7 +20,7 @@ from .weights import log_joint, sample_posterior
 
 
 def split_parameters(
-    model: LatentVariableModel, x: Float[Tensor, B * X]
+    model: LatentVariableModel, x: Float[Tensor, "B *X"]
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Returns the trainable parameters of the encoder and those of the rest of the model.
 

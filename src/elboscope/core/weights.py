@@ -46,7 +46,7 @@ class SamplesWithDensity(Protocol):
 
 
 def log_joint(
-    model: GenerativeModel, x: Float[Tensor, B * X], z: Float[Tensor, "K B *Z"]
+    model: GenerativeModel, x: Float[Tensor, "B *X"], z: Float[Tensor, "K B *Z"]
 ) -> Float[Tensor, "K B"]:
     r"""Returns :math:`\log p(x, z) = \log p(z) + \log p(x \mid z)`, in nats."""
     return model.prior().log_prob(z) + model.decode(z).log_prob(x)
@@ -54,7 +54,7 @@ def log_joint(
 
 def sample_posterior(
     model: LatentVariableModel,
-    x: Float[Tensor, B * X],
+    x: Float[Tensor, "B *X"],
     num_samples: int,
     *,
     freeze: bool = False,
@@ -101,7 +101,7 @@ def _detached(model: LatentVariableModel, x: Tensor) -> Distribution:
 
 def log_weights(
     model: LatentVariableModel,
-    x: Float[Tensor, B * X],
+    x: Float[Tensor, "B *X"],
     num_samples: int,
     *,
     freeze: bool = False,
@@ -161,7 +161,7 @@ def _streamed(
     return torch.cat([_block(model, x, size, freeze) for size in sizes])
 
 
-def log_mean_exp(log_w: Float[Tensor, K * B]) -> Float64[Tensor, "*B"]:
+def log_mean_exp(log_w: Float[Tensor, "K *B"]) -> Float64[Tensor, "*B"]:
     r"""Returns :math:`\log \frac{1}{K} \sum_k w_k`, K being the length of the first axis.
 
     Example:
@@ -171,7 +171,7 @@ def log_mean_exp(log_w: Float[Tensor, K * B]) -> Float64[Tensor, "*B"]:
     return log_w.double().logsumexp(0) - math.log(len(log_w))
 
 
-def log_mean_exp_stderr(log_w: Float[Tensor, K * B]) -> Float64[Tensor, "*B"]:
+def log_mean_exp_stderr(log_w: Float[Tensor, "K *B"]) -> Float64[Tensor, "*B"]:
     r"""Returns the delta-method standard error of :func:`log_mean_exp`.
 
     .. math:: \mathrm{se} = \frac{\mathrm{sd}(w)}{\bar w \sqrt K}
@@ -187,7 +187,7 @@ def log_mean_exp_stderr(log_w: Float[Tensor, K * B]) -> Float64[Tensor, "*B"]:
     return (excess * K / (K - 1)).sqrt()
 
 
-def effective_sample_size(log_w: Float[Tensor, K * B]) -> Float64[Tensor, "*B"]:
+def effective_sample_size(log_w: Float[Tensor, "K *B"]) -> Float64[Tensor, "*B"]:
     r"""Returns Kish's :math:`\mathrm{ESS} = (\sum_k w_k)^2 / \sum_k w_k^2 \in [1, K]`.
 
     Example:

@@ -56,7 +56,7 @@ class Autoencoder(nn.Module):
         self.data_shape = tuple(data_shape)
         self.input_shape = self.data_shape if input_shape is None else tuple(input_shape)
 
-    def encode(self, x: Float[Tensor, B * X]) -> Float[Tensor, "B d"]:
+    def encode(self, x: Float[Tensor, "B *X"]) -> Float[Tensor, "B d"]:
         """Returns the code z = f(x)."""
         z: Tensor = self.encoder(x.reshape(len(x), *self.input_shape))
         return z
@@ -71,7 +71,7 @@ class Autoencoder(nn.Module):
         mean: Tensor = self.distribution(z).mean
         return mean
 
-    def log_reconstruction(self, x: Float[Tensor, B * X]) -> Float[Tensor, " B"]:
+    def log_reconstruction(self, x: Float[Tensor, "B *X"]) -> Float[Tensor, " B"]:
         """Returns log p(x | z = f(x)) in nats: no bound on anything, and no model's log p(x)."""
         log_p: Tensor = self.distribution(self.encode(x)).log_prob(x)
         return log_p

@@ -90,7 +90,7 @@ class VAE(nn.Module):
         p_z: Distribution = self.given_prior()
         return p_z
 
-    def encode(self, x: Float[Tensor, B * X]) -> Distribution:
+    def encode(self, x: Float[Tensor, "B *X"]) -> Distribution:
         """Returns q(z|x), batch ``(B,)``, event ``(*Z)``."""
         return self._encode(x, None)
 
@@ -98,7 +98,7 @@ class VAE(nn.Module):
         """Returns p(x|z), batch ``z.shape[:-len(Z)]``, event ``(*X)``."""
         return self._decode(z, None)
 
-    def given(self, condition: Shaped[Tensor, B * C]) -> ConditionedVAE:
+    def given(self, condition: Shaped[Tensor, "B *C"]) -> ConditionedVAE:
         """Returns the model of p(x, z|c) for one batch of conditions, one row a datapoint.
 
         Raises:
@@ -173,7 +173,7 @@ class ConditionedVAE:
         """Returns p(z), which does not depend on the condition."""
         return self.model.prior()
 
-    def encode(self, x: Float[Tensor, B * X]) -> Distribution:
+    def encode(self, x: Float[Tensor, "B *X"]) -> Distribution:
         """Returns q(z|x, c), row by row."""
         return self.model._encode(x, self.condition)
 

@@ -43,7 +43,7 @@ from elboscope.core import (
 
 def elbo(
     model: LatentVariableModel,
-    x: Float[Tensor, B * X],
+    x: Float[Tensor, "B *X"],
     num_samples: int = 1,
     *,
     condition: Tensor | None = None,
@@ -73,7 +73,7 @@ def elbo(
 
 def elbo_analytic_kl(
     model: LatentVariableModel,
-    x: Float[Tensor, B * X],
+    x: Float[Tensor, "B *X"],
     num_samples: int = 1,
     *,
     condition: Tensor | None = None,
@@ -102,7 +102,7 @@ def elbo_analytic_kl(
 
 def beta_elbo(
     model: LatentVariableModel,
-    x: Float[Tensor, B * X],
+    x: Float[Tensor, "B *X"],
     beta: float,
     num_samples: int = 1,
     *,
@@ -152,7 +152,7 @@ def beta_elbo(
 
 def annealed_entropy(
     model: LatentVariableModel,
-    x: Float[Tensor, B * X],
+    x: Float[Tensor, "B *X"],
     lam: float,
     num_samples: int = 1,
     *,
@@ -189,7 +189,7 @@ def annealed_entropy(
 
 def free_bits(
     model: LatentVariableModel,
-    x: Float[Tensor, B * X],
+    x: Float[Tensor, "B *X"],
     nats_per_unit: float,
     num_samples: int = 1,
     *,

@@ -20,7 +20,7 @@ from elboscope.core import Bound, LatentVariableModel, log_mean_exp, log_weights
 
 def iwae(
     model: LatentVariableModel,
-    x: Float[Tensor, B * X],
+    x: Float[Tensor, "B *X"],
     num_samples: int,
     *,
     condition: Tensor | None = None,

@@ -55,7 +55,7 @@ def implied_variance(kl_weight: float, reduction: Reduction, num_pixels: int) ->
 
 def kl_weighted(
     model: LatentVariableModel,
-    x: Float[Tensor, B * X],
+    x: Float[Tensor, "B *X"],
     kl_weight: float,
     reduction: Reduction,
     num_samples: int = 1,

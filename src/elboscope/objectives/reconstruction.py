@@ -24,7 +24,7 @@ class Reconstructs(Protocol):
         ...
 
 
-def reconstruction(model: Reconstructs, x: Float[Tensor, B * X]) -> Bound:
+def reconstruction(model: Reconstructs, x: Float[Tensor, "B *X"]) -> Bound:
     """Minimises −log p(x | z = f(x)).
 
     ``value`` is that log-density. It is **not** a lower bound on log p(x): an autoencoder has no
