@@ -1,1 +1,49 @@
-"""To come."""
+"""Training: one loop, steps, schedules, and run folders that survive being killed."""
+
+from .held_out import HeldOut, held_out_bound
+from .interruption import TrainingInterrupted
+from .launcher import Launcher, SingleDevice
+from .metrics import COLUMNS, Row, read_rows
+from .minibatches import Minibatch, minibatches
+from .objective import ELBO, IWAE, AnnealedEntropy, BetaELBO, FreeBits, KLWeight, Objective
+from .run import TrainingResult, train
+from .run_folder import RunFolder, SavedRun, load_run, open_run
+from .schedules import burda_rate, constant, cyclical, entropy_annealing, linear_warm_up
+from .settings import TrainingSettings
+from .steps import Step, adam, fit, objective_step
+
+__all__ = [
+    "COLUMNS",
+    "ELBO",
+    "IWAE",
+    "AnnealedEntropy",
+    "BetaELBO",
+    "FreeBits",
+    "HeldOut",
+    "KLWeight",
+    "Launcher",
+    "Minibatch",
+    "Objective",
+    "Row",
+    "RunFolder",
+    "SavedRun",
+    "SingleDevice",
+    "Step",
+    "TrainingInterrupted",
+    "TrainingResult",
+    "TrainingSettings",
+    "adam",
+    "burda_rate",
+    "constant",
+    "cyclical",
+    "entropy_annealing",
+    "fit",
+    "held_out_bound",
+    "linear_warm_up",
+    "load_run",
+    "minibatches",
+    "objective_step",
+    "open_run",
+    "read_rows",
+    "train",
+]

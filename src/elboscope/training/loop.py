@@ -1,0 +1,318 @@
+r"""What happens between two steps: rows, the held-out bound, checkpoints, and the ends of a run.
+
+A run ends because its epochs are over, because the held-out bound stopped improving, because the
+loss or the weights are no longer numbers, or because somebody interrupted it. Losses are read
+from the device in batches, so a divergence is noticed late, but its step is found exactly, and
+nothing that is not finite is ever saved.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Run", "begin", "finish", "take_steps"]
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from elboscope.core import Bound, LatentVariableModel
+
+from .checkpoint import TrainingState, load_checkpoint, save_checkpoint, weights
+from .data_split import TrainingData
+from .held_out import HeldOut, held_out_bound
+from .interruption import Interruption
+from .metrics import Row, append_row, read_rows, write_rows
+from .minibatches import steps_per_epoch
+from .objective import Objective
+from .progress import Reporter
+from .run_folder import RunFolder
+from .settings import TrainingSettings
+from .tracking import Tracker
+
+# Steps between two looks at the losses, each of which waits for the device.
+LOOK_EVERY = 50
+# Settings that may change between two sittings of one run.
+FREE = ("epochs", "patience", "device", "compile", "tensorboard", "checkpoint_seconds",
+        "checkpoint_epochs")  # fmt: skip
+
+
+@dataclass
+class Run:
+    """A run in progress: what was asked for, and where it is.
+
+    Attributes:
+        record: ``run.json``.
+        kept: The last finite weights, where there is no folder to keep them.
+        looked_at: Losses of this epoch known to be finite.
+        saved_at: When the last checkpoint was written, on the monotonic clock.
+        began_at: When this sitting began, less the time of earlier ones.
+    """
+
+    model: LatentVariableModel
+    module: nn.Module
+    optimizer: Optimizer
+    objective: Objective
+    settings: TrainingSettings
+    data: TrainingData
+    folder: RunFolder | None
+    record: dict[str, object]
+    state: TrainingState = field(default_factory=TrainingState)
+    history: list[Row] = field(default_factory=list)
+    kept: dict[str, Tensor] = field(default_factory=dict)
+    looked_at: int = 0
+    saved_at: float = 0.0
+    began_at: float = 0.0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """T."""
+        return steps_per_epoch(len(self.data.x), self.settings.batch_size)
+
+    @property
+    def epoch(self) -> float:
+        """Training time, in epochs."""
+        return self.state.step / self.steps_per_epoch
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What may not change between two sittings."""
+        kept = {k: v for k, v in self.settings.record().items() if k not in FREE}
+        data = {f"data {k}": v for k, v in self.data.record.items()}
+        return kept | data | {"binarisation": self.record["binarisation"]}
+
+
+def begin(run: Run, *, resume: bool, config: str) -> None:
+    """Restores the last checkpoint, or writes the first one."""
+    run.module.train()
+    folder = run.folder
+    if folder is None:
+        run.kept = weights(run.module)
+    else:
+        resuming = resume and folder.checkpoint.exists()
+        if resuming:
+            _restore(run, folder)
+        write_rows(folder.metrics, run.history)
+        if config:
+            folder.write_text(folder.config, config)
+        if not resuming:
+            save(run, folder)
+        _write_record(run, "running")
+    run.saved_at = time.monotonic()
+    run.began_at = time.perf_counter() - run.state.seconds
+
+
+def _restore(run: Run, folder: RunFolder) -> None:
+    run.state = load_checkpoint(folder.checkpoint, run.module, run.optimizer, run.identity)
+    run.history = read_rows(folder.metrics)[: run.state.num_rows]
+    run.looked_at = len(run.state.losses)
+    run.record["resumed_at_step"] = run.state.step
+
+
+def take_steps(
+    run: Run, bounds: Iterator[Bound], stop: Interruption, reporter: Reporter, track: Tracker
+) -> str:
+    """Takes steps until something ends the run; returns what did."""
+    ended = _already_over(run)
+    steps = _until_invalid(run, bounds)
+    since = time.perf_counter()
+    while not ended:
+        bound = next(steps, None)
+        if bound is None:
+            return _diverged(run, run.state.step + 1, track)
+        now = time.perf_counter()
+        _count(run.state, bound, now - since)
+        _report(run, bound, reporter)
+        ended = _between_steps(run, stop, track)
+        since = now if not ended and run.state.losses else time.perf_counter()
+    return ended
+
+
+def _already_over(run: Run) -> str:
+    """A resumed run may have been complete."""
+    patience = run.settings.patience
+    if patience is not None and run.state.misses >= patience:
+        return _stopped_early(run)
+    return "finished" if run.epoch >= run.settings.epochs else ""
+
+
+def _until_invalid(run: Run, bounds: Iterator[Bound]) -> Iterator[Bound]:
+    """Ends where torch's argument validation refuses the NaN that a diverged model computed."""
+    try:
+        yield from bounds
+    except ValueError:
+        if _finite(run.module):
+            raise
+
+
+def _finite(module: nn.Module) -> bool:
+    state = [v for v in module.state_dict().values() if v.is_floating_point()]
+    return all(bool(torch.isfinite(value).all()) for value in state)
+
+
+def _count(state: TrainingState, bound: Bound, seconds: float) -> None:
+    state.step += 1
+    state.values.append(bound.value)
+    state.losses.append(bound.loss)
+    state.epoch_seconds += seconds
+
+
+def _samples_per_s(run: Run) -> float:
+    taken = len(run.state.losses) / run.steps_per_epoch * len(run.data.x)
+    return taken / max(run.state.epoch_seconds, 1e-9)
+
+
+def _report(run: Run, bound: Bound, reporter: Reporter) -> None:
+    held_out = run.history[-1]["validation_elbo"] if run.history else math.nan
+    reporter.step(run.epoch, bound.value, _samples_per_s(run), held_out)
+
+
+def _between_steps(run: Run, stop: Interruption, track: Tracker) -> str:
+    """Looks at the losses, ends an epoch, saves: returns why the run is over, if it is."""
+    ends_epoch = run.state.step % run.steps_per_epoch == 0
+    due = run.folder is not None and (_save_is_due(run, ends_epoch) or bool(stop.reason))
+    if ends_epoch or due or len(run.state.losses) - run.looked_at >= LOOK_EVERY:
+        bad = _first_bad(run)
+        if bad:
+            return _diverged(run, bad, track)
+    if ends_epoch:
+        if not _finite(run.module):
+            return _diverged(run, run.state.step, track)
+        _end_epoch(run, track)
+    if due and run.folder is not None:
+        if not _finite(run.module):
+            return _diverged(run, run.state.step, track)
+        save(run, run.folder)
+    over = _already_over(run)
+    return over or ("interrupted" if stop.reason else "")
+
+
+def _save_is_due(run: Run, ends_epoch: bool) -> bool:
+    every = run.settings.checkpoint_epochs
+    if ends_epoch and every and round(run.epoch) % every == 0:
+        return True
+    return time.monotonic() - run.saved_at >= run.settings.checkpoint_seconds
+
+
+def _first_bad(run: Run) -> int:
+    """Returns the first step since the last look whose loss is NaN or infinite, or 0."""
+    losses = torch.stack(run.state.losses[run.looked_at :])
+    bad = (~torch.isfinite(losses)).nonzero()
+    if len(bad):
+        return run.state.step - len(losses) + int(bad[0]) + 1
+    run.looked_at = len(run.state.losses)
+    return 0
+
+
+def _end_epoch(run: Run, track: Tracker) -> None:
+    """Writes the epoch's row and judges the held-out bound."""
+    held_out = _evaluate(run)
+    _add_row(run, _row(run, held_out), track)
+    run.state.values, run.state.losses, run.state.epoch_seconds = [], [], 0.0
+    run.looked_at = 0
+    if run.folder is None:
+        run.kept = weights(run.module)
+    if run.settings.patience is not None and run.objective.settled(run.epoch):
+        _judge(run, held_out.elbo)
+
+
+def _evaluate(run: Run) -> HeldOut:
+    data, settings = run.data, run.settings
+    if data.x_valid is None or round(run.epoch) % settings.validate_every:
+        return HeldOut(math.nan, math.nan)
+    return held_out_bound(
+        run.model,
+        data.x_valid,
+        seed=settings.seed,
+        num_samples=settings.validation_samples,
+        condition=data.condition_valid,
+    )
+
+
+def _row(run: Run, held_out: HeldOut) -> Row:
+    state = run.state
+    return {
+        "step": float(state.step),
+        "epoch": run.epoch,
+        "train_bound": torch.cat(state.values).double().mean().item(),
+        "loss": torch.stack(state.losses).double().mean().item(),
+        "validation_elbo": held_out.elbo,
+        "validation_kl": held_out.kl,
+        "weight": run.objective.weight(run.epoch),
+        "learning_rate": run.settings.rate(run.epoch),
+        "seconds": time.perf_counter() - run.began_at,
+        "samples_per_s": _samples_per_s(run),
+    }
+
+
+def _add_row(run: Run, row: Row, track: Tracker) -> None:
+    run.history.append(row)
+    run.state.num_rows = len(run.history)
+    if run.folder is not None:
+        append_row(run.folder.metrics, row)
+    track(row)
+
+
+def _judge(run: Run, elbo: float) -> None:
+    """Keeps the weights if the bound is the best so far; an epoch without evaluation is no miss."""
+    state = run.state
+    if elbo > state.best:
+        state.best, state.best_step, state.misses = elbo, state.step, 0
+        state.best_weights = weights(run.module)
+    elif not (math.isnan(elbo) and round(run.epoch) % run.settings.validate_every):
+        state.misses += 1
+
+
+def _stopped_early(run: Run) -> str:
+    return f"stopped early at epoch {run.epoch:g}, best at step {run.state.best_step}"
+
+
+def save(run: Run, folder: RunFolder) -> None:
+    """Writes the checkpoint, then the weights to use."""
+    run.state.seconds = time.perf_counter() - run.began_at if run.began_at else 0.0
+    folder.sync_metrics()
+    save_checkpoint(folder.checkpoint, run.module, run.optimizer, run.state, run.identity)
+    folder.write_model(run.module, run.state.best_weights)
+    run.saved_at = time.monotonic()
+
+
+def _write_record(run: Run, status: str) -> None:
+    if run.folder is not None:
+        now = {"status": status, "step": run.state.step, "epoch": run.epoch}
+        run.folder.write_record(run.record | now)
+
+
+def _diverged(run: Run, step: int, track: Tracker) -> str:
+    """Records the step and puts the last finite weights back."""
+    epoch = step / run.steps_per_epoch
+    nothing = dict.fromkeys(("validation_elbo", "validation_kl", "train_bound", "loss"), math.nan)
+    _add_row(
+        run,
+        nothing | {
+            "step": float(step),
+            "epoch": epoch,
+            "weight": run.objective.weight(epoch),
+            "learning_rate": run.settings.rate(epoch),
+            "seconds": time.perf_counter() - run.began_at,
+            "samples_per_s": _samples_per_s(run),
+        },
+        track,
+    )  # fmt: skip
+    if run.folder is not None:
+        load_checkpoint(run.folder.checkpoint, run.module, run.optimizer, run.identity)
+    else:
+        run.module.load_state_dict(run.kept)
+    return f"diverged at step {step} (epoch {epoch:.2f})"
+
+
+def finish(run: Run, status: str) -> None:
+    """Saves what remains to be saved and leaves the weights to use in the model."""
+    if run.folder is not None and not status.startswith(("diverged", "interrupted")):
+        save(run, run.folder)
+    _write_record(run, status)
+    if run.state.best_weights:
+        run.module.load_state_dict(run.state.best_weights)
+    run.module.eval()

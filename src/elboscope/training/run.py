@@ -1,0 +1,188 @@
+r"""Training, from data to a run folder.
+
+All randomness comes from one seed: minibatches follow from (seed, epoch), noise from a random
+state that checkpoints carry. Hence a run that was killed and resumed gives the numbers of one
+that was not, bit for bit on a CPU with the same number of threads.
+"""
+
+from __future__ import annotations
+
+__all__ = ["TrainingResult", "train"]
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from elboscope.core import LatentVariableModel, seeded
+from elboscope.data import Binarisation
+
+from .checkpoint import trainable_module
+from .data_split import TrainingData, prepare_data
+from .interruption import TrainingInterrupted, interruptible
+from .launcher import Launcher, SingleDevice
+from .loop import Run, begin, finish, take_steps
+from .metrics import Row
+from .minibatches import minibatches
+from .objective import ELBO
+from .progress import reporting
+from .record import run_record
+from .run_folder import RunFolder, open_run
+from .settings import TrainingSettings
+from .steps import adam, fit, objective_step
+from .tracking import open_tracker
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A trained model and how it came about.
+
+    Attributes:
+        model: The model that was given, in evaluation mode, with the weights to use.
+        history: The rows of ``metrics.csv``.
+        status: "finished", "stopped early at epoch …" or "diverged at step …".
+        folder: The run folder, if there is one.
+        notes: What was left out, a sentence each.
+    """
+
+    model: LatentVariableModel
+    history: list[Row]
+    status: str
+    folder: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss or the weights became NaN or infinite."""
+        return self.status.startswith("diverged")
+
+
+def train(
+    model: LatentVariableModel,
+    x: object,
+    settings: TrainingSettings | None = None,
+    folder: str | PathLike[str] | None = None,
+    *,
+    x_valid: object = None,
+    condition: Tensor | None = None,
+    condition_valid: Tensor | None = None,
+    binarisation: Binarisation | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    config: str = "",
+    about: Mapping[str, object] | None = None,
+    launcher: Launcher | None = None,
+) -> TrainingResult:
+    r"""Trains a model in place by Adam on an objective, and records the run.
+
+    The weights that remain are the last ones, or with ``patience`` those of the highest held-out
+    ELBO (at β = 1, counted from the end of warm-up). The history's ``train_bound`` is a mean over
+    an epoch during which the parameters moved: not the bound of the final model.
+
+    Args:
+        model: Any model whose networks are ``nn.Module``s; its device and dtype are followed.
+        x: Training data ``(N, *X)``: a Tensor, array, Dataset or DataLoader.
+        settings: Epochs, batch size, objective, learning rate, …
+        folder: The run folder; ``None`` leaves nothing on disk and cannot be resumed.
+        x_valid: Held-out data; ``None`` holds out ``settings.validation_fraction`` of x.
+        condition: One row per datapoint, for ``model.given``.
+        condition_valid: One row per held-out datapoint.
+        binarisation: How grey values become binary; ``None`` leaves x as it is.
+        resume: Continue the run in the folder from its last checkpoint.
+        progress: Show a progress bar on standard error.
+        config: Text of ``config.yaml``.
+        about: More entries of ``run.json``, such as the data set's name.
+        launcher: Owns device and backward pass; ``None`` is the one device of the model.
+
+    Returns:
+        The model, its history, and how training ended. A run whose loss becomes NaN or
+        infinite ends as "diverged at step …", with the last finite weights saved.
+
+    Raises:
+        InputError: Data, folder, model or settings do not fit together.
+        TrainingInterrupted: Ctrl-C or SIGTERM came; the state was saved first.
+
+    Example:
+        >>> import torch, elboscope as es
+        >>> model = es.from_modules(nn.Linear(3, 4), nn.Linear(2, 3))
+        >>> x = torch.tensor([[0.0, 1.0, 1.0]]).repeat(100, 1)
+        >>> result = train(model, x, TrainingSettings(epochs=2, learning_rate=0.1))
+        >>> result.status, [row["epoch"] for row in result.history]
+        ('finished', [1.0, 2.0])
+    """
+    settings, binarisation = settings or TrainingSettings(), binarisation or Binarisation("none")
+    module = _placed(trainable_module(model), settings)
+    data = prepare_data(
+        model, x, settings, binarisation,
+        x_valid=x_valid, condition=condition, condition_valid=condition_valid,
+    )  # fmt: skip
+    record = _record(model, settings, binarisation, data) | dict(about or {})
+    launcher = launcher or SingleDevice(data.x.device)
+    with ExitStack() as stack:
+        run_folder = stack.enter_context(open_run(folder, resume=resume)) if folder else None
+        stack.enter_context(seeded(settings.seed))
+        stop = stack.enter_context(interruptible())
+        run = _run(model, module, settings, data, run_folder, record, launcher)
+        begin(run, resume=resume, config=config)
+        notes: list[str] = []
+        events = run_folder.path if run_folder and settings.tensorboard else None
+        track = stack.enter_context(open_tracker(events, run.state.step, notes))
+        reporter = stack.enter_context(reporting(settings.epochs, progress))
+        for note in notes:
+            reporter.note(note)
+        step = objective_step(
+            model, run.objective, run.optimizer, learning_rate=settings.rate,
+            max_grad_norm=settings.max_grad_norm, backward=launcher.backward,
+        )  # fmt: skip
+        batches = minibatches(
+            data.x, settings.batch_size, settings.seed,
+            condition=data.condition, binarisation=binarisation, start=run.state.step,
+        )  # fmt: skip
+        status = take_steps(run, fit(step, batches), stop, reporter, track)
+        finish(run, status if status != "interrupted" else f"interrupted by {stop.reason}")
+    where = None if run_folder is None else run_folder.path
+    if status == "interrupted":
+        raise TrainingInterrupted(stop.reason, run.state.step, run.epoch, where)
+    return TrainingResult(model, run.history, status, where, tuple(notes))
+
+
+def _placed(module: nn.Module, settings: TrainingSettings) -> nn.Module:
+    if settings.device is not None:
+        module.to(settings.device)
+    if settings.compile:
+        for network in module.children():
+            network.compile()
+    return module
+
+
+def _record(
+    model: LatentVariableModel,
+    settings: TrainingSettings,
+    binarisation: Binarisation,
+    data: TrainingData,
+) -> dict[str, object]:
+    sample = binarisation.fixed_draw(data.x[:16]) if binarisation.mode == "dynamic" else data.x[:16]
+    rows = None if data.condition is None else data.condition[:16]
+    objective = settings.objective or ELBO()
+    return run_record(
+        model, sample, settings, objective, binarisation, condition=rows, data=data.record
+    )
+
+
+def _run(
+    model: LatentVariableModel,
+    module: nn.Module,
+    settings: TrainingSettings,
+    data: TrainingData,
+    folder: RunFolder | None,
+    record: dict[str, object],
+    launcher: Launcher,
+) -> Run:
+    parameters = (p for p in module.parameters() if p.requires_grad)
+    optimizer = adam(parameters, settings.learning_rate, settings.betas, settings.eps)
+    placed, optimizer = launcher.setup(module, optimizer)
+    objective = settings.objective or ELBO()
+    return Run(model, placed, optimizer, objective, settings, data, folder, record)

@@ -1,0 +1,112 @@
+"""What training is asked to do: plain numbers that a YAML file or a call can give."""
+
+from __future__ import annotations
+
+__all__ = ["TrainingSettings"]
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
+
+from elboscope.core import InputError
+
+from .objective import Objective
+from .schedules import burda_rate, constant
+
+RateSchedule = Literal["constant", "burda"]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of one training run; every one is recorded in ``run.json``.
+
+    Args:
+        epochs: Passes over the training data.
+        batch_size: Datapoints of one step.
+        objective: What is maximised; ``None`` is :class:`ELBO`.
+        learning_rate: Adam's.
+        rate_schedule: "constant", or "burda": times 10^{-i/7} in stages of 3^i epochs.
+        betas: Adam's decay rates.
+        eps: Adam's ε.
+        max_grad_norm: Rescale gradients whose Euclidean norm is larger; ``None``: never.
+        seed: Seed of minibatches, noise, and the held-out part.
+        validation_fraction: Part of the data held out where no validation data are given.
+        validate_every: Epochs between two evaluations of the held-out bound.
+        validation_samples: K per held-out datapoint.
+        patience: Evaluations without improvement after which training ends, with the best
+            weights kept; counted from the end of warm-up. ``None`` trains all epochs and keeps
+            the last weights.
+        checkpoint_seconds: The most work, in seconds, that a killed process loses.
+        checkpoint_epochs: Save after so many epochs too; 0: by the clock only.
+        device: "cpu", "cuda", "cuda:1"…; ``None``: where the model is.
+        compile: Compile the model's networks (``torch.compile``): half a minute at the start for
+            5–15 % a step on a CPU. The numbers differ in the last digits.
+        tensorboard: Write TensorBoard events, where TensorBoard is installed.
+
+    Raises:
+        InputError: A value outside its range.
+
+    Example:
+        >>> TrainingSettings(epochs=3).batch_size
+        100
+        >>> TrainingSettings(epochs=0)
+        Traceback (most recent call last):
+        elboscope.core.errors.InputError: epochs: expected a whole number ≥ 1; got 0.
+    """
+
+    epochs: int = 50
+    batch_size: int = 100
+    objective: Objective | None = None
+    learning_rate: float = 1e-3
+    rate_schedule: RateSchedule = "constant"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    max_grad_norm: float | None = None
+    seed: int = 0
+    validation_fraction: float = 0.1
+    validate_every: int = 1
+    validation_samples: int = 1
+    patience: int | None = None
+    checkpoint_seconds: float = 30.0
+    checkpoint_epochs: int = 0
+    device: str | None = None
+    compile: bool = False
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "validate_every", "validation_samples"):
+            _require(name, getattr(self, name), "a whole number ≥ 1", getattr(self, name) >= 1)
+        for name in ("learning_rate", "eps"):
+            value = getattr(self, name)
+            _require(name, value, "a number > 0", value > 0 and math.isfinite(value))
+        for name in ("seed", "checkpoint_seconds", "checkpoint_epochs"):
+            _require(name, getattr(self, name), "a number ≥ 0", getattr(self, name) >= 0)
+        for name in ("patience", "max_grad_norm"):
+            value = getattr(self, name)
+            _require(name, value, "a number > 0, or none", value is None or value > 0)
+        fraction = self.validation_fraction
+        _require("validation_fraction", fraction, "a number in [0, 1)", 0 <= fraction < 1)
+        schedule, known = self.rate_schedule, get_args(RateSchedule)
+        _require("rate_schedule", schedule, " or ".join(known), schedule in known)
+
+    def rate(self, epoch: float) -> float:
+        """Returns the learning rate at a time in epochs."""
+        factor = burda_rate if self.rate_schedule == "burda" else constant
+        return self.learning_rate * factor(epoch)
+
+    def record(self) -> dict[str, object]:
+        """Returns the settings as JSON-ready values, the objective by its name and values."""
+        values = asdict(self)
+        values["betas"] = list(self.betas)
+        if self.objective is not None:
+            values["objective"] = {
+                "class": type(self.objective).__name__,
+                **(values["objective"] if isinstance(values["objective"], Mapping) else {}),
+            }
+        return values
+
+
+def _require(name: str, value: object, expected: str, holds: bool) -> None:
+    if not holds:
+        raise InputError(name, expected=expected, got=repr(value))
