@@ -8,7 +8,7 @@ from __future__ import annotations
 
 __all__ = ["Reconstructs", "reconstruction"]
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from elboscope.core import Bound
 
 
+@runtime_checkable
 class Reconstructs(Protocol):
     """Anything that scores its own reconstruction of x."""
 
