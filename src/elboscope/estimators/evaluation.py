@@ -1,0 +1,97 @@
+r"""What every estimator does before it estimates: take the data, place it, name its provenance.
+
+Data arrive as a tensor, an array, a data set or a loader; they are converted once, moved to the
+model's device and dtype, and identified by a checksum *before* the move, so that two models in
+different precision are still compared on the same data. Randomness enters only afterwards.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Inputs", "Progress", "blocks", "likelihood_of", "prepared", "require_positive"]
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from elboscope.core import (
+    GenerativeModel,
+    InputError,
+    LatentVariableModel,
+    data_id,
+    family,
+    given,
+    placed_like,
+)
+from elboscope.data import as_tensor
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total) after every block, so that a caller can draw a bar."""
+
+
+class Inputs(NamedTuple):
+    """Data on the model's device, the conditions that go with them, and where they came from."""
+
+    x: Tensor
+    condition: Tensor | None
+    data_id: str
+    treatment: str
+
+    def rows(self, index: slice | Tensor) -> tuple[Tensor, Tensor | None]:
+        """Returns the datapoints and conditions of some rows."""
+        return self.x[index], None if self.condition is None else self.condition[index]
+
+    def take(self, index: slice | Tensor) -> Inputs:
+        """Returns the same inputs restricted to some rows, keeping the checksum of the whole."""
+        return Inputs(*self.rows(index), self.data_id, self.treatment)
+
+
+def prepared(
+    model: GenerativeModel, x: object, condition: Tensor | None, name: str = "x"
+) -> Inputs:
+    """Converts the data, places them like the model, and checks the conditions' length.
+
+    Raises:
+        InputError: x cannot be data; the conditions are not one per datapoint.
+    """
+    batch = as_tensor(x, name=name)
+    placed = placed_like(batch.x, model if condition is None else given(model, condition))
+    if condition is not None and len(condition) != len(placed):
+        raise InputError(
+            "condition",
+            expected=f"one row for each of the {len(placed)} datapoints of {name}",
+            got=f"{len(condition)} rows",
+        )
+    if condition is not None:
+        kind = placed.dtype if condition.is_floating_point() else condition.dtype
+        condition = condition.to(device=placed.device, dtype=kind)
+    return Inputs(placed, condition, data_id(batch.x), batch.treatment)
+
+
+def blocks(total: int, size: int) -> Iterator[slice]:
+    """Yields consecutive slices of at most ``size`` that cover ``range(total)``.
+
+    Example:
+        >>> list(blocks(5, 2))
+        [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    for start in range(0, total, size):
+        yield slice(start, min(start + size, total))
+
+
+def likelihood_of(model: GenerativeModel, inputs: Inputs) -> Mapping[str, object]:
+    """Returns the families of p(x|z) and, where there is one, of q(z|x), for the record."""
+    x, condition = inputs.rows(slice(0, 1))
+    local = given(model, condition)
+    z = local.prior().sample(torch.Size((1, 1)))
+    record: dict[str, object] = {"likelihood": family(local.decode(z))}
+    if isinstance(local, LatentVariableModel):
+        record["posterior"] = family(local.encode(x))
+    return {**record, "data": inputs.treatment}
+
+
+def require_positive(name: str, value: int, least: int = 1) -> None:
+    """Refuses counts below the least that gives a number."""
+    if value < least:
+        raise InputError(name, expected=f"at least {least}", got=str(value))
