@@ -17,6 +17,7 @@ from elboscope.core import Bound
 
 
 @runtime_checkable
+@runtime_checkable
 class Reconstructs(Protocol):
     """Anything that scores its own reconstruction of x."""
 
