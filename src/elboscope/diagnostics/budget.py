@@ -1,0 +1,97 @@
+"""How much a diagnosis may cost: samples, datapoints, mixture components and seconds.
+
+A budget is a promise about time, so it must hold for big data and slow decoders too. It lists
+the numbers that are asked for; what the clock allows is decided from a few timed decoder passes
+(:func:`fitting`), and what was given up is written down beside the numbers, never hidden.
+"""
+
+from __future__ import annotations
+
+__all__ = ["QUICK", "STANDARD", "THOROUGH", "Budget", "budget_named"]
+
+from dataclasses import dataclass
+from typing import Literal
+
+from elboscope.core import InputError
+
+BudgetName = Literal["quick", "standard", "thorough"]
+
+# Fewer datapoints than this give shares (of k̂, say) with an error above ten percent points:
+# the clock may not cut deeper, a quantity that is still too slow is skipped instead.
+MIN_DATA = 100
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a diagnosis may use.
+
+    Args:
+        name: "quick", "standard" or "thorough".
+        num_samples: K of importance sampling and of prior sampling, per datapoint.
+        num_elbo_samples: Samples of the ELBO and of the reconstruction, per datapoint.
+        num_data: Evaluation datapoints; more are subsampled.
+        num_train: Training datapoints, for the comparison with the evaluation data.
+        num_mixture: Components of the aggregate posterior (training data where given).
+        max_seconds: What importance sampling may take, by the timing of a few decoder passes;
+            beyond it datapoints are left out, down to 100, and then quantities.
+    """
+
+    name: BudgetName
+    num_samples: int
+    num_elbo_samples: int
+    num_data: int
+    num_train: int
+    num_mixture: int
+    max_seconds: float
+
+    def describe(self) -> str:
+        """Says what will be spent, in one line to be printed before starting."""
+        return (
+            f"budget {self.name}: up to {self.num_data} datapoints × K={self.num_samples} "
+            f"importance samples, {self.num_train} training datapoints, "
+            f"a mixture of up to {self.num_mixture}; about {self.max_seconds:.0f} s of sampling "
+            "at most"
+        )
+
+    def expected_seconds(
+        self, seconds_per_sample: float, n: int | None = None, n_train: int = 0
+    ) -> float:
+        """Returns the expected time of everything that decodes K samples per datapoint.
+
+        Args:
+            seconds_per_sample: Time to decode and score one z, as timed on the machine.
+            n: Evaluation datapoints; by default as many as the budget allows.
+            n_train: Training datapoints.
+        """
+        n = self.num_data if n is None else min(n, self.num_data)
+        importance = self.num_samples * (2 * n + min(n_train, self.num_train))
+        return seconds_per_sample * (importance + self.num_elbo_samples * 2 * n)
+
+    def affordable(self, seconds_per_sample: float, n: int, n_train: int = 0) -> float:
+        """Returns the share (≤ 1) of the datapoints that the time allows."""
+        expected = self.expected_seconds(seconds_per_sample, n, n_train)
+        return min(1.0, self.max_seconds / expected) if expected > 0 else 1.0
+
+
+QUICK = Budget("quick", 1000, 32, 200, 200, 2000, 30.0)
+STANDARD = Budget("standard", 5000, 100, 1000, 500, 10_000, 240.0)
+THOROUGH = Budget("thorough", 20_000, 200, 5000, 2000, 60_000, 4 * 3600.0)
+_BUDGETS = {budget.name: budget for budget in (QUICK, STANDARD, THOROUGH)}
+
+
+def budget_named(name: str | Budget) -> Budget:
+    """Returns the budget of a name; a budget itself passes through.
+
+    Raises:
+        InputError: Not a name of a budget.
+
+    Example:
+        >>> budget_named("quick").num_samples
+        1000
+    """
+    if isinstance(name, Budget):
+        return name
+    for budget in _BUDGETS.values():
+        if budget.name == name:
+            return budget
+    raise InputError("budget", expected=" or ".join(map(repr, _BUDGETS)), got=repr(name))

@@ -1,0 +1,101 @@
+"""What a diagnosis knows: every number computed once, shared by all checks and by the report.
+
+Checks are pure functions of this record. They never see the model, so that a check can be tested
+on numbers written by hand, and a diagnosis can be read again from them. Whatever could not be
+computed is ``None``, with its reason under the same name in ``skipped``.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Evidence", "ImpliedScale"]
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
+
+from elboscope.core import Capabilities, Estimate
+from elboscope.estimators import ElboSurgery
+
+
+@dataclass(frozen=True)
+class ImpliedScale:
+    r"""The variance a Gaussian decoder declares, beside the one its errors imply.
+
+    At the optimum of the ELBO over a shared σ², :math:`\sigma^2 = \mathbb{E}_q (x - \mu(z))^2`
+    per value. Where σ varies over pixels or with z, compare ``ratio`` with 1 instead.
+
+    Attributes:
+        implied: Mean squared error per value, under z ~ q(z|x).
+        implied_stderr: Its standard error over datapoints.
+        declared: Mean of the decoder's σ².
+        ratio: Mean of :math:`(x - \mu)^2 / \sigma^2`; 1 where the scale is right.
+        ratio_stderr: Its standard error over datapoints.
+        dimensions: D, the values of one datapoint.
+        constant: Whether σ is one number.
+    """
+
+    implied: float
+    implied_stderr: float
+    declared: float
+    ratio: float
+    ratio_stderr: float
+    dimensions: int
+    constant: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The numbers behind a diagnosis; see :func:`elboscope.diagnostics.gather_evidence`.
+
+    Attributes:
+        capabilities: What the model can be asked.
+        settings: What was done, printed with every number: likelihood, posterior, binarisation,
+            budget, seed, num_samples, n, what was subsampled.
+        x: Evaluation data, on the model's device and in its dtype.
+        x_train: Training data used, or ``None``.
+        log_px: Importance-sampling estimate of log p(x), with ess, khat, psis, half.
+        elbo: Evidence lower bound.
+        reconstruction: E_q log p(x|z).
+        kl: KL(q(z|x) ‖ p(z)) per datapoint.
+        prior_sampling: log p(x) by sampling the prior, same K: how badly that does.
+        bound_gap: Paired difference log p̂ − ELBO.
+        surgery: The ELBO taken apart over the aggregate posterior.
+        unit_kl: KL per latent unit.
+        active_units: Variance over x of the posterior mean, per latent unit.
+        zeroing: Loss of reconstruction when a unit is replaced by the prior's mean.
+        posterior_means: E_q[z|x], flattened to ``(n, d)``.
+        train_elbo: ELBO of training data.
+        train_log_px: Importance-sampling estimate on training data, same K as ``log_px``.
+        scale: Declared and implied σ², Gaussian decoders only.
+        reconstructions: Decoder means for the first 16 x.
+        prior_samples: Decoder means for 16 draws of the prior.
+        history: Rows of the training's metrics.
+        skipped: Why a field is ``None``.
+        nonfinite: How many values of a quantity were NaN or infinite (it is then ``None``).
+    """
+
+    capabilities: Capabilities
+    settings: Mapping[str, object]
+    x: Float[Tensor, "n *X"]
+    x_train: Float[Tensor, "m *X"] | None = None
+    log_px: Estimate | None = None
+    elbo: Estimate | None = None
+    reconstruction: Estimate | None = None
+    kl: Estimate | None = None
+    prior_sampling: Estimate | None = None
+    bound_gap: Estimate | None = None
+    surgery: ElboSurgery | None = None
+    unit_kl: Estimate | None = None
+    active_units: Estimate | None = None
+    zeroing: Estimate | None = None
+    posterior_means: Float[Tensor, "n d"] | None = None
+    train_elbo: Estimate | None = None
+    train_log_px: Estimate | None = None
+    scale: ImpliedScale | None = None
+    reconstructions: Tensor | None = None
+    prior_samples: Tensor | None = None
+    history: Sequence[Mapping[str, float]] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    nonfinite: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,119 @@
+r"""Small measurements that no estimator owns: rates, posterior means, the decoder's own variance.
+
+The implied variance of a Gaussian decoder is its mean squared error under the posterior,
+
+.. math:: \hat\sigma^2 = \frac{1}{nD} \sum_n \mathbb{E}_{q(z|x_n)} \|x_n - \mu(z)\|^2 ,
+
+the maximum of the ELBO over one σ² shared by all values (σ-VAE).
+
+References:
+    | Simple and Effective VAE Training with Calibrated Decoders (Rybkin et al., 2020),
+      https://arxiv.org/abs/2006.13202
+"""
+
+from __future__ import annotations
+
+__all__ = ["implied_scale", "posterior_kl", "posterior_means", "shown"]
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions.kl import kl_divergence
+
+from elboscope.core import (
+    Estimate,
+    GenerativeModel,
+    LatentVariableModel,
+    data_id,
+    given,
+    seeded,
+    standard_error,
+)
+
+from .evidence import ImpliedScale
+
+BATCH = 256
+SCALE_SAMPLES = 8  # per datapoint: the spread between datapoints dominates the error
+
+
+def posterior_kl(
+    model: LatentVariableModel, x: Float[Tensor, "n *X"], condition: Tensor | None = None
+) -> Estimate:
+    r"""Returns :math:`\mathrm{KL}(q(z|x) \| p(z))` of each datapoint, in closed form."""
+    values = torch.cat(
+        [
+            kl_divergence(local.encode(rows), local.prior()).reshape(len(rows))
+            for local, rows in _batches(model, x, condition)
+        ]
+    ).double()
+    return Estimate.per_datapoint(
+        "KL(q(z|x)‖p(z))",
+        "closed form",
+        values,
+        torch.zeros_like(values),
+        "unbiased",
+        data_id=data_id(x),
+        nonnegative=True,
+    )
+
+
+def posterior_means(
+    model: LatentVariableModel, x: Float[Tensor, "n *X"], condition: Tensor | None = None
+) -> Float[Tensor, "n d"]:
+    """Returns E_q[z|x], flattened."""
+    means = [local.encode(rows).mean.flatten(1) for local, rows in _batches(model, x, condition)]
+    return torch.cat(means)
+
+
+def implied_scale(
+    model: LatentVariableModel,
+    x: Float[Tensor, "n *X"],
+    condition: Tensor | None = None,
+    *,
+    seed: int | None = None,
+) -> ImpliedScale:
+    """Returns the variance a Gaussian decoder declares and the one its errors imply."""
+    errors, ratios, declared, spread = [], [], [], []
+    with seeded(seed):
+        for local, rows in _batches(model, x, condition):
+            p = local.decode(local.encode(rows).sample(torch.Size((SCALE_SAMPLES,))))
+            square, variance = (rows - p.mean).double().square(), p.variance.double()
+            errors.append(_per_datapoint(square))
+            ratios.append(_per_datapoint(square / variance))
+            declared.append(_per_datapoint(variance))
+            spread.append(bool((variance - variance.flatten()[0]).abs().max() > 1e-9))
+    error, ratio = torch.cat(errors), torch.cat(ratios)
+    return ImpliedScale(
+        implied=error.mean().item(),
+        implied_stderr=standard_error(error),
+        declared=torch.cat(declared).mean().item(),
+        ratio=ratio.mean().item(),
+        ratio_stderr=standard_error(ratio),
+        dimensions=x[0].numel(),
+        constant=not any(spread),
+    )
+
+
+def _per_datapoint(values: Float[Tensor, "K B *X"]) -> Float[Tensor, " B"]:
+    return values.transpose(0, 1).flatten(1).mean(1)
+
+
+def shown(
+    model: GenerativeModel, z: Float[Tensor, "n *Z"], condition: Tensor | None = None
+) -> Tensor:
+    """Returns the decoder's means for latents z, to be looked at."""
+    local = given(model, None if condition is None else condition[: len(z)])
+    return local.decode(z).mean
+
+
+def _batches(
+    model: LatentVariableModel, x: Tensor, condition: Tensor | None
+) -> list[tuple[LatentVariableModel, Tensor]]:
+    starts = range(0, len(x), BATCH)
+    return [
+        (
+            given(model, None if condition is None else condition[s : s + BATCH]),
+            x[s : s + BATCH],
+        )
+        for s in starts
+    ]

@@ -1,0 +1,209 @@
+"""What will be asked of which datapoints: the contract, the clock, the draw of datapoints."""
+
+from __future__ import annotations
+
+__all__ = ["Plan", "capabilities_of", "plan_for", "stratified"]
+
+import time
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from elboscope.core import (
+    Capabilities,
+    ContractError,
+    GenerativeModel,
+    check_model,
+    given,
+    modules_of,
+    seeded,
+)
+
+from .budget import MIN_DATA, Budget
+
+TIMED_DATA, TIMED_ELEMENTS = 32, 2**20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The data drawn for each purpose, and the expected seconds.
+
+    Attributes:
+        budget: What was allowed.
+        seed: Seed of the draws.
+        x: Evaluation data.
+        x_train: Training data to compare with.
+        x_mixture: The aggregate posterior's data.
+        condition: Conditions of x; ``condition_train`` and ``condition_mixture`` likewise.
+        seconds: Expected time of the sampling that follows.
+        full_seconds: What the budget's own number of datapoints would have taken.
+        total: Datapoints given.
+        total_train: Training datapoints given.
+        diverged: Why nothing can be computed, or empty.
+    """
+
+    budget: Budget
+    seed: int
+    x: Tensor
+    x_train: Tensor | None
+    x_mixture: Tensor
+    condition: Tensor | None
+    condition_train: Tensor | None
+    condition_mixture: Tensor | None
+    seconds: float
+    full_seconds: float
+    total: int
+    total_train: int
+
+    @property
+    def too_slow(self) -> str:
+        """Why importance sampling is left out, or nothing."""
+        if self.seconds <= 2 * self.budget.max_seconds:
+            return ""
+        return (
+            f"would take about {_duration(self.seconds)} for {len(self.x)} datapoints at "
+            f"K={self.budget.num_samples}; budget {self.budget.name!r} allows "
+            f"{_duration(self.budget.max_seconds)}"
+        )
+
+    def record(self) -> dict[str, object]:
+        """Returns what is printed beside the numbers."""
+        done: dict[str, object] = {
+            "budget": self.budget.name,
+            "seed": self.seed,
+            "num_samples": self.budget.num_samples,
+            "n": len(self.x),
+            "n_given": self.total,
+            "n_mixture": len(self.x_mixture),
+            "expected_seconds": round(self.seconds, 1),
+        }
+        if self.x_train is not None:
+            done |= {"n_train": len(self.x_train), "n_train_given": self.total_train}
+        if len(self.x) < self.total:
+            clock = len(self.x) < min(self.total, self.budget.num_data)
+            why = f"to stay within {_duration(self.budget.max_seconds)}" if clock else "its size"
+            done["subsampled"] = (
+                f"{len(self.x)} of {self.total} datapoints, one from each of as many equal "
+                f"stretches, seed {self.seed}; budget {self.budget.name!r}: {why}"
+            )
+        return done
+
+
+def capabilities_of(
+    model: GenerativeModel, x: Tensor, condition: Tensor | None
+) -> tuple[Capabilities, int]:
+    """Returns what the model can do, and how many of its parameters are not finite.
+
+    A distribution that validates its arguments refuses NaN parameters, which looks like a breach
+    of the contract; where the model's own parameters are not finite it is divergence instead.
+    """
+    broken = sum(
+        int((~p.isfinite()).sum())
+        for root in modules_of(model)
+        for p in root.parameters()
+        if p.is_floating_point()
+    )
+    try:
+        return check_model(model, x, condition=condition), broken
+    except ContractError as error:
+        if not broken:
+            raise
+        problem = f"{error.what} cannot be evaluated: parameters of the model are NaN or infinite"
+        return _nothing(x, problem), broken
+
+
+def _nothing(x: Tensor, problem: str) -> Capabilities:
+    return Capabilities(
+        latent_shape=(),
+        data_shape=tuple(x.shape[1:]),
+        posterior="",
+        likelihood="",
+        reparameterised=False,
+        has_encoder=False,
+        has_posterior_density=False,
+        has_likelihood=False,
+        analytic_kl=False,
+        in_support=True,
+        problems=(problem,),
+    )
+
+
+def plan_for(
+    model: GenerativeModel,
+    capabilities: Capabilities,
+    x: Tensor,
+    x_train: Tensor | None,
+    budget: Budget,
+    seed: int,
+    condition: Tensor | None = None,
+    condition_train: Tensor | None = None,
+) -> Plan:
+    """Draws the datapoints that the budget and the clock allow."""
+    total_train = 0 if x_train is None else len(x_train)
+    pace = seconds_per_sample(model, x, condition) if capabilities.has_likelihood else 0.0
+    full = budget.expected_seconds(pace, len(x), total_train)
+    share = budget.affordable(pace, len(x), total_train)
+    rows = stratified(len(x), _cut(budget.num_data, len(x), share), seed)
+    rows_train = stratified(total_train, _cut(budget.num_train, total_train, share), seed + 1)
+    source, source_condition = (x, condition) if x_train is None else (x_train, condition_train)
+    rows_mixture = stratified(len(source), budget.num_mixture, seed + 2)
+    return Plan(
+        budget=budget,
+        seed=seed,
+        x=x[rows],
+        x_train=None if x_train is None else x_train[rows_train],
+        x_mixture=source[rows_mixture],
+        condition=_rows(condition, rows),
+        condition_train=_rows(condition_train, rows_train),
+        condition_mixture=_rows(source_condition, rows_mixture),
+        seconds=budget.expected_seconds(pace, len(rows), len(rows_train)),
+        full_seconds=full,
+        total=len(x),
+        total_train=total_train,
+    )
+
+
+def _rows(condition: Tensor | None, rows: Tensor) -> Tensor | None:
+    return None if condition is None else condition[rows.to(condition.device)]
+
+
+def _cut(allowed: int, given_: int, share: float) -> int:
+    return max(min(MIN_DATA, allowed, given_), int(min(allowed, given_) * share))
+
+
+def stratified(n: int, size: int, seed: int) -> Int64[Tensor, " m"]:
+    """Returns min(n, size) row numbers, in order, one from each of as many equal stretches.
+
+    Data sorted by class keep their classes; every row has nearly the same chance.
+
+    Example:
+        >>> stratified(10, 5, seed=0) // 2
+        tensor([0, 1, 2, 3, 4])
+    """
+    if size >= n:
+        return torch.arange(n)
+    with seeded(seed):
+        offset = torch.rand(size, dtype=torch.float64)
+    return ((torch.arange(size) + offset) * (n / size)).long().clamp(max=n - 1)
+
+
+def seconds_per_sample(
+    model: GenerativeModel, x: Float[Tensor, "n *X"], condition: Tensor | None = None
+) -> float:
+    """Times two decoder passes (the first warms up) and returns seconds per decoded z."""
+    x, condition = x[:TIMED_DATA], None if condition is None else condition[:TIMED_DATA]
+    K = max(1, min(256, TIMED_ELEMENTS // max(1, x.numel())))
+    local = given(model, condition)
+    with seeded(0):
+        z = model.prior().sample(torch.Size((K, len(x))))
+    for _ in range(2):
+        start = time.perf_counter()
+        local.decode(z).log_prob(x).sum().item()
+        elapsed = time.perf_counter() - start
+    return elapsed / (K * len(x))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

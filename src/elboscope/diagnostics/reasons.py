@@ -1,0 +1,54 @@
+"""Why a quantity cannot be asked of this model: each returns the reason, or nothing if it can."""
+
+from __future__ import annotations
+
+__all__ = [
+    "NO_CLOSED_FORM",
+    "no_density",
+    "no_encoder",
+    "no_likelihood",
+    "no_weights",
+    "not_gaussian",
+]
+
+from .evidence import Evidence
+
+NO_CLOSED_FORM = "KL(q(z|x) ‖ p(z)) has no closed form for these distributions"
+
+
+def no_encoder(evidence: Evidence) -> str:
+    """What needs q(z|x)."""
+    c = evidence.capabilities
+    return "" if c.has_encoder else "; ".join(c.problems) or "the model has no encoder"
+
+
+def no_density(evidence: Evidence) -> str:
+    """What needs log q(z|x)."""
+    c = evidence.capabilities
+    if no_encoder(evidence) or c.has_posterior_density:
+        return no_encoder(evidence)
+    refused = "; ".join(p for p in c.problems if "q(z|x)" in p)
+    return refused or f"the posterior ({c.posterior}) can be sampled but has no density"
+
+
+def no_likelihood(evidence: Evidence) -> str:
+    """What needs log p(x|z) at this x."""
+    c = evidence.capabilities
+    if not c.in_support:
+        outside = next((p for p in c.problems if "support" in p), "x lies outside the support")
+        return f"{outside}; a value of log p(x|z) would be a cross-entropy, not a likelihood"
+    if c.has_likelihood:
+        return ""
+    refused = "; ".join(c.problems)
+    return refused or f"the decoder ({c.likelihood or 'none'}) has no density"
+
+
+def no_weights(evidence: Evidence) -> str:
+    """What needs importance weights."""
+    return no_density(evidence) or no_likelihood(evidence)
+
+
+def not_gaussian(evidence: Evidence) -> str:
+    """What needs a Gaussian decoder."""
+    family = evidence.capabilities.likelihood
+    return "" if family == "Normal" else f"the likelihood is {family or 'unknown'}, not Gaussian"
