@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from elboscope.core import Bound, LatentVariableModel
+from elboscope.core import Bound, InputError, LatentVariableModel
 
 from .checkpoint import TrainingState, load_checkpoint, save_checkpoint, weights
 from .data_split import TrainingData
@@ -143,9 +143,17 @@ def _until_invalid(run: Run, bounds: Iterator[Bound]) -> Iterator[Bound]:
     """Ends where torch's argument validation refuses the NaN that a diverged model computed."""
     try:
         yield from bounds
-    except ValueError:
-        if _finite(run.module):
+    except ValueError as error:
+        if not _finite(run.module):
+            return
+        if run.record["in_support"]:
             raise
+        raise InputError(
+            "x",
+            expected=f"values in the support of the {run.record['likelihood']} likelihood",
+            got="values outside it, which the likelihood refuses",
+            do="Choose a binarisation, or a likelihood for these values.",
+        ) from error
 
 
 def _finite(module: nn.Module) -> bool:

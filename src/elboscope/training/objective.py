@@ -163,7 +163,7 @@ class KLWeight(Objective):
         Args:
             num_values: D, the values of one datapoint.
         """
-        return self.kl_weight / 2 * (num_values if self.reduction == "mean" else 1)
+        return objectives.implied_variance(self.kl_weight, self.reduction, num_values)
 
 
 @dataclass(frozen=True)
