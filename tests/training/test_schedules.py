@@ -22,10 +22,10 @@ def test_cycle_rises_stays_and_begins_anew() -> None:
 
 
 def test_entropy_annealing_is_the_published_staircase() -> None:
-    assert entropy_annealing(0.5 / 600, 400) == 1 / 400  # the first epoch
-    assert entropy_annealing(1.0, 400) == 1 / 400
-    assert entropy_annealing(399.5, 400) == 1.0
-    assert entropy_annealing(0.0, 0) == 1.0
+    assert entropy_annealing(0.5 / 600, 400.0) == 1 / 400  # the first epoch
+    assert entropy_annealing(1.0, 400.0) == 1 / 400
+    assert entropy_annealing(399.5, 400.0) == 1.0
+    assert entropy_annealing(0.0, 0.0) == 1.0
 
 
 def test_burda_stages_last_three_to_the_i_and_fall_by_ten_to_the_seventh() -> None:

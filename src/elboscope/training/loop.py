@@ -122,7 +122,7 @@ def take_steps(
     while not ended:
         bound = next(steps, None)
         if bound is None:
-            return _diverged(run, run.state.step + 1, track)
+            return _diverged(run, _first_bad(run) or run.state.step + 1, track)
         now = time.perf_counter()
         _count(run.state, bound, now - since)
         _report(run, bound, reporter)
@@ -207,6 +207,8 @@ def _save_is_due(run: Run, ends_epoch: bool) -> bool:
 
 def _first_bad(run: Run) -> int:
     """Returns the first step since the last look whose loss is NaN or infinite, or 0."""
+    if run.looked_at == len(run.state.losses):
+        return 0
     losses = torch.stack(run.state.losses[run.looked_at :])
     bad = (~torch.isfinite(losses)).nonzero()
     if len(bad):

@@ -59,7 +59,7 @@ def read_rows(path: Path) -> list[Row]:
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "metrics.csv"
-        >>> write_rows(path, [{"step": 18, "epoch": 1.0, "train_bound": -0.1}])
+        >>> write_rows(path, [{"step": 18.0, "epoch": 1.0, "train_bound": -0.1}])
         >>> [row["train_bound"] for row in read_rows(path)]
         [-0.1]
     """

@@ -90,7 +90,7 @@ class BetaELBO(Objective):
         | Cyclical Annealing Schedule (Fu et al., 2019), arXiv 1903.10145
 
     Example:
-        >>> BetaELBO(warm_up_epochs=10).weight(5.0), BetaELBO(cycle_epochs=10).weight(12.5)
+        >>> BetaELBO(warm_up_epochs=10.0).weight(5.0), BetaELBO(cycle_epochs=10.0).weight(12.5)
         (0.5, 0.5)
     """
 
@@ -210,7 +210,7 @@ class AnnealedEntropy(Objective):
         | Inference Suboptimality in VAEs (Cremer et al., 2018), arXiv 1801.03558
 
     Example:
-        >>> AnnealedEntropy(400).weight(0.5)
+        >>> AnnealedEntropy(400.0).weight(0.5)
         0.0025
     """
 

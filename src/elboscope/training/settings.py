@@ -59,7 +59,7 @@ class TrainingSettings:
     batch_size: int = 100
     objective: Objective | None = None
     learning_rate: float = 1e-3
-    rate_schedule: RateSchedule = "constant"
+    rate_schedule: str = "constant"
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     max_grad_norm: float | None = None

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from elboscope.core import Bound, LatentVariableModel, given, split_parameters
+from elboscope.core import Bound, LatentVariableModel, evaluating, given, split_parameters
 
 from .minibatches import Minibatch
 
@@ -121,6 +121,7 @@ def _backward_apart(
     backward: Callable[..., None],
 ) -> None:
     """Gives the encoder the gradient of its own loss, and the rest that of the other."""
-    encoder, decoder = split_parameters(model, x[:1])
+    with evaluating(model):  # tracing must not count in a batch normalisation's statistics
+        encoder, decoder = split_parameters(model, x[:1])
     backward(loss, inputs=decoder, retain_graph=True)
     backward(encoder_loss, inputs=encoder)
