@@ -1,0 +1,131 @@
+"""The data of an evaluation, in the shape of the model, binarised as it was trained."""
+
+from __future__ import annotations
+
+__all__ = ["EvaluationData", "evaluation_data"]
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from elboscope import data
+from elboscope.core import GenerativeModel, InputError, seeded
+from elboscope.data import Binarisation
+from elboscope.data.inputs import as_tensor
+
+from .errors import UsageError
+from .parser import Arguments
+from .target import Target
+
+# Training data get a draw of their own, as in training with fixed binarisation.
+TRAIN_STREAM = 1
+
+
+class EvaluationData(NamedTuple):
+    """Data and what they are called.
+
+    Attributes:
+        x: Evaluation data, binarised.
+        x_train: Training data, binarised, if there are any.
+        binarisation: How.
+        name: Of the evaluation data.
+        notes: What was done to them, in words.
+    """
+
+    x: Tensor
+    x_train: Tensor | None
+    binarisation: Binarisation
+    name: str
+    notes: str
+
+
+class _Part(NamedTuple):
+    test: Tensor
+    train: Tensor | None
+    notes: str
+
+
+def evaluation_data(target: Target, arguments: Arguments) -> EvaluationData:
+    """Returns the data that the arguments name, or those the run was trained on.
+
+    A named set gives its test part, and its training part for comparison. A file of your own is
+    evaluated whole, unless it holds both parts; the data a run was trained on are split as then.
+
+    Raises:
+        UsageError: No data, or their size does not fit the model.
+        InputError: What the loader raises.
+    """
+    mode = arguments.binarise
+    own = target.binarisation
+    binarisation = own if mode is None else Binarisation(mode, seed=own.seed)
+    name = arguments.data or (target.run.data if target.run is not None else None)
+    if name is None:
+        raise UsageError(
+            "--data", expected="the name or file of evaluation data", got="none",
+            do=f"For example --data x.npy, or --data digits, for {target.name}.",
+        )  # fmt: skip
+    part = _load(name, arguments.data_dir, whole=arguments.data is not None)
+    given = getattr(arguments, "train_data", None)
+    train = part.train if given is None else _training(given, arguments.data_dir)
+    x = _shaped(part.test, target.model, name)
+    x_train = None if train is None else _shaped(train, target.model, given or name)
+    notes = part.notes if x.shape == part.test.shape else f"{part.notes}, as {tuple(x.shape[1:])}"
+    return EvaluationData(
+        binarisation.fixed_draw(x),
+        None if x_train is None else binarisation.fixed_draw(x_train, stream=TRAIN_STREAM),
+        binarisation,
+        name,
+        notes,
+    )
+
+
+def _load(name: str, data_dir: str | None, *, whole: bool) -> _Part:
+    path = Path(name).expanduser()
+    if whole and (path.suffix == ".npy" or path.is_dir()):
+        batch = data.read_array(path)
+        return _Part(batch.x, None, f"all of {path.name}, {batch.treatment}")
+    if whole and path.suffix == ".npz":
+        try:
+            batch = data.read_array(path)
+            return _Part(batch.x, None, f"all of {path.name}, {batch.treatment}")
+        except InputError:  # several arrays: train and test, or an error that from_file tells
+            pass
+    images = data.load(name, data_dir)
+    return _Part(images.test, images.train, f"test part of {images.name}, {images.treatment}")
+
+
+def _training(name: str, data_dir: str | None) -> Tensor:
+    part = _load(name, data_dir, whole=True)
+    return part.test if part.train is None else part.train
+
+
+def _shaped(x: Tensor, model: GenerativeModel, name: str) -> Tensor:
+    """Lays the values of x out as the model has them; how many there are must agree."""
+    shape = _data_shape(model)
+    if shape is None or tuple(x.shape[1:]) == shape:
+        return as_tensor(x, name=name).x
+    if math.prod(shape) == math.prod(x.shape[1:]):
+        return x.reshape(len(x), *shape)
+    raise UsageError(
+        f"--data {name}",
+        expected=f"datapoints of shape {shape}, as the model's decode(z) has them",
+        got=f"{tuple(x.shape[1:])}",
+        do="Diagnose the model on the data it was trained on.",
+    )
+
+
+def _data_shape(model: GenerativeModel) -> tuple[int, ...] | None:
+    """Returns the event shape of p(x|z), or None where the model cannot be asked.
+
+    A model that breaks the contract here will be told so by its conformance check.
+    """
+    from torch import Size, no_grad
+
+    try:
+        with seeded(0), no_grad():
+            z = model.prior().sample(Size((2,)))
+            return tuple(model.decode(z).event_shape)
+    except Exception:
+        return None

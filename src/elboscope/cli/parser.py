@@ -1,0 +1,235 @@
+"""What can be typed: subcommands and options, without importing anything that is slow."""
+
+from __future__ import annotations
+
+__all__ = ["Arguments", "build_parser", "parse"]
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import NoReturn
+
+from .errors import UsageError, did_you_mean
+
+Arguments = argparse.Namespace
+BUDGETS = ("quick", "standard", "thorough")
+BINARISATIONS = ("dynamic", "fixed", "threshold", "none")
+COMMANDS = ("demo", "train", "diagnose", "sample", "check", "data")
+MODEL = "a run folder, FILE.py:name or package.module:name"
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argparse parser that raises one-line errors with the nearest valid choice."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises a UsageError instead of printing the usage and leaving."""
+        raise _usage_error(message, self)
+
+
+def _usage_error(message: str, parser: argparse.ArgumentParser) -> UsageError:
+    choice = re.match(r"argument (\S+): invalid choice: '(.*?)' \(choose from (.*)\)", message)
+    if choice:
+        name, got, listed = choice.groups()
+        known = [word.strip("' ") for word in listed.split(",")]
+        do = did_you_mean(got, known)
+        return UsageError(name, expected=f"one of {', '.join(known)}", got=repr(got), do=do)
+    value = re.match(r"argument (\S+): invalid (\w+) value: '(.*)'", message)
+    if value:
+        name, kind, got = value.groups()
+        return UsageError(name, expected=KINDS.get(kind, kind), got=repr(got))
+    missing = re.match(r"the following arguments are required: (.*)", message)
+    if missing:
+        do = f"See {parser.prog} --help."
+        return UsageError(parser.prog, expected=missing.group(1), got="nothing for it", do=do)
+    name, _, text = message.partition(": ")
+    return UsageError(
+        name.removeprefix("argument "),
+        expected=text.removeprefix("expected ") or "something else",
+        got="nothing that fits",
+        do=f"See {parser.prog} --help.",
+    )
+
+
+def whole(text: str) -> int:
+    """Returns a whole number ≥ 0."""
+    number = int(text)
+    if number < 0:
+        raise ValueError
+    return number
+
+
+def positive(text: str) -> int:
+    """Returns a whole number ≥ 1."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+KINDS = {"whole": "a whole number ≥ 0", "positive": "a whole number ≥ 1"}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of all commands.
+
+    Example:
+        >>> build_parser().parse_args(["sample", "run", "--out", "a.png"]).num
+        64
+    """
+    parser = _Parser(
+        prog="elboscope",
+        description="Train VAEs and find out what is wrong with them, in nats.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and leave")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=False, parser_class=_Parser
+    )
+    for add in (_demo, _train, _diagnose, _sample, _check, _data):
+        added = add(commands)
+        added.allow_abbrev = False
+        added.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks"
+        )
+    return parser
+
+
+Commands = "argparse._SubParsersAction[_Parser]"
+
+
+def _demo(commands: Commands) -> _Parser:
+    text = "Train a small VAE on scikit-learn's digits, diagnose it, write a report."
+    parser = commands.add_parser("demo", help="train and diagnose on embedded data", description=text)
+    parser.add_argument("--out", default="elboscope-demo", metavar="DIR", help="run folder")
+    parser.add_argument("--seed", type=whole, default=0)
+    return parser
+
+
+def _train(commands: Commands) -> _Parser:
+    parser = commands.add_parser(
+        "train",
+        help="train a model from a YAML file into a run folder",
+        description="Train a model from a YAML file into a run folder. "
+        "Every key can be overridden: --training.epochs 10 --model.latent_dim 20",
+    )
+    parser.add_argument("config", metavar="CONFIG.yaml")
+    parser.add_argument("--out", metavar="RUN", help="run folder (default: runs/<config's name>)")
+    parser.add_argument("--resume", action="store_true", help="continue the run in the folder")
+    _data_dir(parser)
+    return parser
+
+
+def _diagnose(commands: Commands) -> _Parser:
+    parser = commands.add_parser(
+        "diagnose",
+        help="find out what is wrong with a model",
+        description="Estimate log p(x), ELBO, mutual information … and say what is wrong.",
+    )
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    _data_options(parser)
+    parser.add_argument("--train-data", metavar="NAME|FILE", help="training data, for overfitting")
+    parser.add_argument("--budget", choices=BUDGETS, default="standard")
+    parser.add_argument("--seed", type=whole, default=0)
+    parser.add_argument("--out", metavar="DIR", help="where the report goes")
+    return parser
+
+
+def _sample(commands: Commands) -> _Parser:
+    text = "Draw z from the prior and show the decoder's means as one picture."
+    parser = commands.add_parser("sample", help="a picture of samples", description=text)
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    parser.add_argument("--out", required=True, metavar="PICTURE.png")
+    parser.add_argument("--num", type=positive, default=64, help="number of samples")
+    parser.add_argument("--seed", type=whole, default=0)
+    return parser
+
+
+def _check(commands: Commands) -> _Parser:
+    text = "Check a model against the contract: shapes, densities, leaks between datapoints."
+    parser = commands.add_parser("check", help="the conformance check", description=text)
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    _data_options(parser)
+    return parser
+
+
+def _data(commands: Commands) -> _Parser:
+    text = "List the data sets, where they are, and whether their checksums hold."
+    parser = commands.add_parser("data", help="what data are available", description=text)
+    _data_dir(parser)
+    return parser
+
+
+def _data_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="NAME|FILE", help="evaluation data")
+    parser.add_argument(
+        "--binarise", choices=BINARISATIONS, help="default: as trained; none for your own models"
+    )
+    _data_dir(parser)
+
+
+def _data_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-dir", metavar="DIR", help="folder of data sets")
+
+
+def parse(argv: Sequence[str]) -> Arguments:
+    """Parses a command line; ``overrides`` are the pairs ``--a.b value`` of ``train``.
+
+    Raises:
+        UsageError: An unknown command or option, a missing or impossible value.
+
+    Example:
+        >>> parse(["train", "a.yaml", "--training.epochs=3", "--model", "mlp_vae"]).overrides
+        [('training.epochs', '3'), ('model', 'mlp_vae')]
+    """
+    words, overrides = list(argv), []
+    if "train" in words[:2]:  # --debug may come before
+        words, overrides = _without_overrides(words)
+    arguments, rest = build_parser().parse_known_args(words)
+    if rest:
+        raise _unknown_option(rest[0], arguments.command)
+    arguments.overrides = overrides
+    return arguments
+
+
+def _unknown_option(word: str, command: str | None) -> UsageError:
+    known = OPTIONS.get(command, ())
+    listed = ", ".join(known)
+    where = f"elboscope {command}" if command else "elboscope"
+    expected = f"one of the options of {where} ({listed})"
+    return UsageError(
+        word.partition("=")[0],
+        expected=expected if word.startswith("-") else f"no further argument of {where}",
+        got="an unknown option" if word.startswith("-") else repr(word),
+        do=did_you_mean(word.partition("=")[0], known) if word.startswith("-") else "",
+    )
+
+
+OPTIONS: dict[str | None, tuple[str, ...]] = {
+    None: ("--help", "--version", "--debug"),
+    "demo": ("--out", "--seed"),
+    "train": ("--out", "--resume", "--data-dir"),
+    "diagnose": ("--data", "--train-data", "--budget", "--binarise", "--seed", "--out", "--data-dir"),
+    "sample": ("--out", "--num", "--seed"),
+    "check": ("--data", "--binarise", "--data-dir"),
+    "data": ("--data-dir",),
+}  # fmt: skip
+
+
+def _without_overrides(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Splits off every ``--key value`` that is no option of ``train``."""
+    own = (*OPTIONS[None], *OPTIONS["train"])
+    kept, pairs, queue = [], [], list(words)
+    while queue:
+        word = queue.pop(0)
+        key, equals, value = word.partition("=")
+        if not word.startswith("--") or key in own:
+            kept.append(word)
+            continue
+        if not equals:
+            if not queue or queue[0].startswith("--"):
+                do = did_you_mean(word, own) or "Keys of the configuration: --training.epochs 10"
+                raise UsageError(word, expected="a value after it", got="none", do=do)
+            value = queue.pop(0)
+        pairs.append((key[2:], value))
+    return kept, pairs

@@ -1,0 +1,39 @@
+"""Bars on standard error for whatever takes more than a moment; silence where nobody looks."""
+
+from __future__ import annotations
+
+__all__ = ["shown_progress"]
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def shown_progress(title: str) -> Iterator[Callable[[str, int, int], None] | None]:
+    """Yields ``progress(stage, done, total)``, or None if stderr is no terminal.
+
+    Example:
+        >>> with shown_progress("diagnosing") as progress:
+        ...     progress is None  # under a test's captured stderr
+        True
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[stage]}", markup=False),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None, stage="")
+
+        def show(stage: str, done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, stage=stage)
+
+        yield show

@@ -1,0 +1,266 @@
+"""From a configuration to the objects of a run: data, binarisation, model, objective, settings.
+
+Each section is the arguments of one class or function. Its signature says which keys there are
+and of which type; jsonargparse converts and checks the values, and fills in the defaults, so that
+what is written into the run folder is complete.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Resolved", "build_model", "resolve", "resolve_section"]
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from elboscope import models, training
+from elboscope.core import InputError, LatentVariableModel
+from elboscope.data import Binarisation
+from elboscope.training import Objective, TrainingSettings
+
+from .config import Config, require_key
+from .errors import UsageError, did_you_mean
+from .load import import_object, is_reference
+
+MODELS = ("mlp_vae", "conv_vae")
+OBJECTIVES = ("ELBO", "IWAE", "BetaELBO", "KLWeight", "FreeBits", "AnnealedEntropy")
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    type(None): "null",
+}
+# Arguments that come from the data and the other sections.
+FILLED = {"model": ("data_shape",), "training": ("objective",)}
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a configuration describes, short of data and model.
+
+    Attributes:
+        config: The configuration, with every default.
+        data: The name or path of the data.
+        binarisation: How grey becomes binary.
+        settings: Training, with the objective.
+    """
+
+    config: Config
+    data: str
+    binarisation: Binarisation
+    settings: TrainingSettings
+
+    def model(self, data_shape: tuple[int, ...]) -> LatentVariableModel:
+        """Returns a new model for data of this shape."""
+        return build_model(self.config["model"], data_shape)
+
+
+def resolve(config: Config) -> Resolved:
+    """Checks every key and value of a configuration and fills in the defaults.
+
+    Raises:
+        UsageError: An unknown key or class, a value of the wrong type, a missing section.
+    """
+    for section in ("data", "model"):
+        if section not in config:
+            example = "data: digits" if section == "data" else "model: {class_path: mlp_vae}"
+            raise UsageError(section, expected="this key", got="none", do=f"For example {example}")
+    if not isinstance(config["data"], str):
+        got = repr(config["data"])
+        raise UsageError("data", expected="the name or file of a data set", got=got)
+    binarisation = resolve_section("binarisation", Binarisation, config.get("binarisation", {}))
+    settings = resolve_section("training", TrainingSettings, config.get("training", {}))
+    model = _resolved_class("model", config["model"])
+    objective = _resolved_class("objective", config.get("objective", {"class_path": "ELBO"}))
+    made: Objective = _objective(objective["class_path"])(**objective["init_args"])
+    complete: Config = {
+        "data": config["data"],
+        "binarisation": binarisation,
+        "model": model,
+        "objective": objective,
+        "training": settings,
+    }
+    return Resolved(
+        complete,
+        config["data"],
+        Binarisation(**binarisation),
+        TrainingSettings(**settings | {"objective": made, "betas": tuple(settings["betas"])}),
+    )
+
+
+def _resolved_class(section: str, given: Mapping[str, Any]) -> Config:
+    if not given.get("class_path"):
+        known = ", ".join(MODELS if section == "model" else OBJECTIVES)
+        expected = f"one of {known}, or package.module:name"
+        raise UsageError(f"{section}.class_path", expected=expected, got="none")
+    path = given["class_path"]
+    find = _builder if section == "model" else _objective
+    arguments = given.get("init_args") or {}
+    return {"class_path": path, "init_args": resolve_section(section, find(path), arguments)}
+
+
+def resolve_section(
+    section: str, target: Callable[..., object], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns all arguments of a callable, typed and with defaults, as plain values.
+
+    Args:
+        section: What messages call the arguments.
+        target: A class or function with annotations.
+        given: Some of its arguments, as YAML gives them.
+
+    Raises:
+        UsageError: An unknown argument, or a value that its annotation does not allow.
+
+    Example:
+        >>> resolve_section("objective", training.IWAE, {"num_samples": 50})
+        {'num_samples': 50}
+    """
+    filled = FILLED.get(section, ())
+    names = [name for name in _parameters(target) if name not in filled]
+    prefix = f"{section}.init_args" if section in ("model", "objective") else section
+    for key in given:
+        require_key(str(key), names, f"{prefix}.{key}")
+    return _typed(prefix, target, given, names, filled)
+
+
+def _parameters(target: Callable[..., object]) -> dict[str, inspect.Parameter]:
+    if not (inspect.isclass(target) or inspect.isroutine(target)):
+        return {}  # a ready-made model takes no arguments
+    return dict(inspect.signature(target).parameters)
+
+
+def _typed(
+    prefix: str,
+    target: Callable[..., object],
+    given: Mapping[str, Any],
+    names: list[str],
+    filled: tuple[str, ...],
+) -> dict[str, Any]:
+    from jsonargparse import ArgumentParser
+
+    if not names:
+        return {}
+    typed: dict[str, Any] = {}
+    parameters = _parameters(target)
+    for name in names:  # one at a time, so that a message can name the key
+        parser = ArgumentParser(exit_on_error=False)
+        skip: set[str | int] = {*(other for other in parameters if other != name), *filled}
+        if inspect.isclass(target):
+            parser.add_class_arguments(target, skip=skip)
+        else:
+            parser.add_function_arguments(target, skip=skip)
+        default = parameters[name].default
+        if name not in given and default is inspect.Parameter.empty:
+            got = f"none, which {getattr(target, '__name__', target)} needs"
+            raise UsageError(f"{prefix}.{name}", expected="a value", got=got)
+        typed[name] = _value(parser, name, given, prefix, target)
+    return typed
+
+
+def _value(
+    parser: Any, name: str, given: Mapping[str, Any], prefix: str, target: Callable[..., object]
+) -> Any:
+    from argparse import ArgumentError
+
+    try:
+        parsed = parser.parse_object({name: given[name]} if name in given else {})
+    except ArgumentError as error:
+        expected, value = _annotation(target, name), given[name]
+        choices = expected.removeprefix("one of ").split(", ") if "one of" in expected else ()
+        do = did_you_mean(value, choices) if isinstance(value, str) else ""
+        raise UsageError(f"{prefix}.{name}", expected=expected, got=repr(value), do=do) from error
+    return _plain(parsed[name])
+
+
+def _annotation(target: Callable[..., object], name: str) -> str:
+    """Returns the type in words: the choices of a Literal, a tuple as a list of numbers."""
+    hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    return _in_words(hints.get(name, Any))
+
+
+def _in_words(hint: Any) -> str:
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, parts))}"
+    if origin in (Union, UnionType):
+        return " or ".join(_in_words(part) for part in parts)
+    if origin in (tuple, list):
+        inner = _in_words(parts[0])
+        some = "" if len(parts) > 1 and parts[1] is Ellipsis else f"{len(parts)} "
+        return f"a list of {some}× {inner}" if some else f"a list, each {inner}"
+    return WORDS.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _plain(value: Any) -> Any:
+    """Tuples become lists: what YAML can hold."""
+    return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
+
+
+def _builder(path: str) -> Any:
+    """Returns the function, class or model that a ``class_path`` names."""
+    if is_reference(path):
+        return import_object(path)
+    name = path.removeprefix("elboscope.models.")
+    if name in MODELS:
+        return getattr(models, name)
+    raise _unknown("model.class_path", path, MODELS)
+
+
+def _objective(path: str) -> Any:
+    if is_reference(path):
+        return import_object(path)
+    name = path.removeprefix("elboscope.training.")
+    if name in OBJECTIVES:
+        return getattr(training, name)
+    raise _unknown("objective.class_path", path, OBJECTIVES)
+
+
+def _unknown(what: str, path: str, known: tuple[str, ...]) -> UsageError:
+    expected = f"one of {', '.join(known)}, or package.module:name, or FILE.py:name"
+    return UsageError(what, expected=expected, got=repr(path), do=did_you_mean(path, known))
+
+
+def build_model(section: Mapping[str, Any], data_shape: tuple[int, ...]) -> LatentVariableModel:
+    """Returns the model of a configuration's ``model`` section.
+
+    A class or function is called with its ``init_args``, and with ``data_shape`` if it takes
+    that; an object that has ``decode`` already is the model itself.
+
+    Raises:
+        UsageError: The class or function could not be called.
+    """
+    path = section["class_path"]
+    target = _builder(path)
+    if not (inspect.isclass(target) or inspect.isroutine(target)):
+        return target  # type: ignore[no-any-return]
+    arguments = {k: _tuples(v) for k, v in section["init_args"].items()}
+    if "data_shape" in _parameters(target):
+        arguments["data_shape"] = data_shape
+    return called(f"model ({path})", target, arguments)
+
+
+def called(what: str, build: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """Calls what the user named; whatever it raises is told as theirs to mend.
+
+    Raises:
+        UsageError: It raised.
+        InputError: It raised one: its text says all.
+    """
+    try:
+        return build(**arguments)
+    except InputError:
+        raise
+    except Exception as error:
+        given = ", ".join(f"{k}={v}" for k, v in arguments.items()) or "no arguments"
+        raise UsageError(
+            what, expected=f"a model for {given}", got=f"{type(error).__name__}: {error}",
+            do="Mend the arguments; --debug shows where it was raised.",
+        ) from error  # fmt: skip
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

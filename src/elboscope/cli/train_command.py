@@ -1,0 +1,111 @@
+"""``elboscope train``: a configuration becomes a run folder."""
+
+from __future__ import annotations
+
+__all__ = ["run", "trained"]
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from elboscope import data
+from elboscope.core import seeded
+from elboscope.data import Images
+from elboscope.training import TrainingResult, TrainingSettings, train
+
+from .config import Config, apply_overrides, dump, read_config
+from .errors import UsageError
+from .load import is_reference
+from .parser import Arguments
+from .resolve import Resolved, resolve
+
+DIVERGED = 1
+
+
+def run(arguments: Arguments) -> int:
+    """Trains, says where the run is and what to do next; 1 if training diverged."""
+    config = apply_overrides(read_config(arguments.config), arguments.overrides)
+    resolved = resolve(_absolute(config))
+    _require_device(resolved.settings)
+    out = _out(arguments)
+    images = data.load(resolved.data, arguments.data_dir)
+    print(images)
+    result = trained(resolved, images, out, resume=arguments.resume)
+    print(_summary(result, out))
+    return DIVERGED if result.diverged else 0
+
+
+def trained(resolved: Resolved, images: Images, out: Path, *, resume: bool) -> TrainingResult:
+    """Builds the model from the seed, trains it on the training part, and records both."""
+    with seeded(resolved.settings.seed):
+        model = resolved.model(images.data_shape)
+    about: dict[str, Any] = {"name": images.name, "source": images.source}
+    about |= {"images_checksum": images.checksum, "images_treatment": images.treatment}
+    return train(
+        model,
+        images.train,
+        resolved.settings,
+        out,
+        binarisation=resolved.binarisation,
+        resume=resume,
+        progress=sys.stderr.isatty(),
+        config=dump(resolved.config),
+        about={"data_set": about},
+    )
+
+
+def _absolute(config: Config) -> Config:
+    """Makes the files that a configuration names independent of the current folder."""
+    config = dict(config)
+    name = config.get("data")
+    if isinstance(name, str) and Path(name).expanduser().exists():
+        if Path(name).suffix or len(Path(name).parts) > 1:
+            config["data"] = str(Path(name).expanduser().resolve())
+    for section in ("model", "objective"):
+        path = config.get(section, {}).get("class_path", "")
+        file, _, attribute = path.rpartition(":")
+        if is_reference(path) and file.endswith(".py"):
+            resolved = Path(file).expanduser().resolve()
+            config[section] = config[section] | {"class_path": f"{resolved}:{attribute}"}
+    return config
+
+
+def _out(arguments: Arguments) -> Path:
+    """Returns the run folder: as told, or that of a run's own config.yaml, or runs/NAME."""
+    if arguments.out is not None:
+        return Path(arguments.out).expanduser()
+    config = Path(arguments.config).expanduser()
+    if (config.parent / "run.json").is_file():
+        again = config.parent.with_name(f"{config.resolve().parent.name}-again")
+        return config.parent if arguments.resume else again
+    return Path("runs") / config.stem
+
+
+def _require_device(settings: TrainingSettings) -> None:
+    if settings.device is None:
+        return
+    expected, got = "cpu, or cuda where there is one", repr(settings.device)
+    try:
+        device = torch.device(settings.device)
+    except RuntimeError as error:
+        raise UsageError("training.device", expected=expected, got=got) from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        do = f"PyTorch sees {torch.cuda.device_count()} CUDA devices here."
+        raise UsageError("training.device", expected=expected, got=got, do=do)
+
+
+def _summary(result: TrainingResult, out: Path) -> str:
+    last = result.history[-1] if result.history else {}
+    numbers = [
+        f"{label} {last[key]:.2f} nats"
+        for key, label in (("train_bound", "bound"), ("validation_elbo", "held-out ELBO"))
+        if last.get(key, float("nan")) == last.get(key)
+    ]
+    epoch = f"epoch {last['epoch']:g}" if last else "no epoch"
+    notes = "".join(f"\n{note}" for note in result.notes)
+    return (
+        f"{result.status} ({', '.join([epoch, *numbers])}); run folder {out}{notes}\n"
+        f"Next: elboscope diagnose {out}"
+    )
