@@ -1,1 +1,100 @@
-"""To come."""
+"""Plots, data first: ``…_data`` returns what would be drawn, ``plot_…`` draws it.
+
+matplotlib and bokeh are imported here and nowhere else, and only when a plot is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .active_units import ActiveUnits, active_units_data, plot_active_units
+    from .images import ImageRange, as_images, image_layout, png_uri, value_range
+    from .latent_map import (
+        LatentMap,
+        LatentMapHtml,
+        bokeh_code,
+        latent_map_data,
+        latent_map_html,
+    )
+    from .log_likelihood import LogLikelihoods, log_likelihood_data, plot_log_likelihood
+    from .pareto_k import ParetoK, pareto_k_data, plot_pareto_k
+    from .style import to_svg
+    from .surgery import SurgeryBars, plot_surgery, surgery_data
+    from .training_curves import TrainingCurves, plot_training_curves, training_curves_data
+    from .unit_kl import UnitKL, plot_unit_kl, unit_kl_data
+
+_HOME = {
+    "ActiveUnits": "active_units",
+    "ImageRange": "images",
+    "LatentMap": "latent_map",
+    "LatentMapHtml": "latent_map",
+    "LogLikelihoods": "log_likelihood",
+    "ParetoK": "pareto_k",
+    "SurgeryBars": "surgery",
+    "TrainingCurves": "training_curves",
+    "UnitKL": "unit_kl",
+    "active_units_data": "active_units",
+    "as_images": "images",
+    "bokeh_code": "latent_map",
+    "image_layout": "images",
+    "latent_map_data": "latent_map",
+    "latent_map_html": "latent_map",
+    "log_likelihood_data": "log_likelihood",
+    "pareto_k_data": "pareto_k",
+    "plot_active_units": "active_units",
+    "plot_log_likelihood": "log_likelihood",
+    "plot_pareto_k": "pareto_k",
+    "plot_surgery": "surgery",
+    "plot_training_curves": "training_curves",
+    "plot_unit_kl": "unit_kl",
+    "png_uri": "images",
+    "surgery_data": "surgery",
+    "to_svg": "style",
+    "training_curves_data": "training_curves",
+    "unit_kl_data": "unit_kl",
+    "value_range": "images",
+}
+
+__all__ = [
+    "ActiveUnits",
+    "ImageRange",
+    "LatentMap",
+    "LatentMapHtml",
+    "LogLikelihoods",
+    "ParetoK",
+    "SurgeryBars",
+    "TrainingCurves",
+    "UnitKL",
+    "active_units_data",
+    "as_images",
+    "bokeh_code",
+    "image_layout",
+    "latent_map_data",
+    "latent_map_html",
+    "log_likelihood_data",
+    "pareto_k_data",
+    "plot_active_units",
+    "plot_log_likelihood",
+    "plot_pareto_k",
+    "plot_surgery",
+    "plot_training_curves",
+    "plot_unit_kl",
+    "png_uri",
+    "surgery_data",
+    "to_svg",
+    "training_curves_data",
+    "unit_kl_data",
+    "value_range",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,111 @@
+"""Every value of a diagnosis, labelled, in one netCDF file that xarray and ArviZ open.
+
+Groups: ``estimates/NAME`` (values and their diagnostics over ``datapoint``, ``draw`` or ``unit``,
+with method, side and errors as attributes), ``posterior`` (the posterior mean of each
+datapoint), ``observed_data``, ``training`` and ``findings``.
+"""
+
+from __future__ import annotations
+
+__all__ = ["datatree", "netcdf"]
+
+import json
+import math
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from torch import Tensor
+
+from elboscope.core import Estimate, Finding
+from elboscope.diagnostics.evidence import Evidence
+
+from .diagnosis import Diagnosis
+from .findings_json import SCHEMA, plain
+
+
+def datatree(diagnosis: Diagnosis) -> xr.DataTree:
+    """Returns the tree.
+
+    ``posterior`` holds ``z_mean``, one posterior *mean* a datapoint, in ArviZ's dimensions
+    (chain, draw) with the datapoints as draws: they are not draws of one posterior, and no
+    convergence statistic means anything for them.
+
+    Args:
+        diagnosis: The diagnosis.
+    """
+    evidence = diagnosis.evidence
+    root = {"schema": SCHEMA, "settings": _json(evidence.settings)}
+    groups = {"/": xr.Dataset(attrs={**root, "skipped": _json(evidence.skipped)})}
+    groups |= {f"/estimates/{key}": _estimate(e) for key, e in diagnosis.estimates.items()}
+    if evidence.posterior_means is not None:
+        groups["/posterior"] = _posterior(evidence.posterior_means)
+    groups["/observed_data"] = _observed(evidence)
+    if evidence.history:
+        groups["/training"] = _training(evidence)
+    if diagnosis.findings:
+        groups["/findings"] = _findings(diagnosis.findings)
+    return xr.DataTree.from_dict(groups)
+
+
+def netcdf(tree: xr.DataTree) -> bytes:
+    """Returns the tree as the bytes of a netCDF file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tree.nc"
+        tree.to_netcdf(path, engine="h5netcdf")
+        return path.read_bytes()
+
+
+def _json(value: object) -> str:
+    return json.dumps(plain(value), ensure_ascii=False)
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    array: np.ndarray = values.detach().cpu().numpy()
+    return array
+
+
+def _estimate(estimate: Estimate) -> xr.Dataset:
+    columns = {"value": estimate.values, "mc_stderr": estimate.mc_stderr, **estimate.diagnostics}
+    variables = {name: (estimate.axis, _numpy(values)) for name, values in columns.items()}
+    return xr.Dataset(
+        variables,
+        coords={estimate.axis: np.arange(len(estimate.values))},
+        attrs={
+            "name": estimate.name,
+            "method": estimate.method,
+            "side": estimate.side,
+            "stderr": estimate.stderr,
+            "data_id": estimate.data_id,
+            "settings": _json(estimate.settings),
+        },
+    )
+
+
+def _posterior(means: Tensor) -> xr.Dataset:
+    z = _numpy(means)
+    coords = {"chain": [0], "draw": np.arange(z.shape[0]), "latent": np.arange(z.shape[1])}
+    note = "posterior mean of each datapoint; draw counts datapoints"
+    return xr.Dataset(
+        {"z_mean": (("chain", "draw", "latent"), z[None], {"description": note})}, coords=coords
+    )
+
+
+def _observed(evidence: Evidence) -> xr.Dataset:
+    x = _numpy(evidence.x)
+    dimensions = ("datapoint", *(f"x_dim_{i}" for i in range(x.ndim - 1)))
+    return xr.Dataset({"x": (dimensions, x)}, coords={"datapoint": np.arange(len(x))})
+
+
+def _training(evidence: Evidence) -> xr.Dataset:
+    names = dict.fromkeys(name for row in evidence.history for name in row)
+    columns = {name: [float(r.get(name, math.nan)) for r in evidence.history] for name in names}
+    return xr.Dataset({name: ("row", np.array(values)) for name, values in columns.items()})
+
+
+def _findings(findings: tuple[Finding, ...]) -> xr.Dataset:
+    fields = ("severity", "summary", "action")
+    text = {name: ("check", [getattr(f, name) for f in findings]) for name in fields}
+    evidence = {"evidence": ("check", [_json(f.evidence) for f in findings])}
+    return xr.Dataset({**text, **evidence}, coords={"check": [f.check for f in findings]})

@@ -1,0 +1,136 @@
+"""``findings.json``: verdicts and numbers for machines, in a versioned schema.
+
+JSON knows no NaN and no infinity, and a null would not tell them apart: they are written as the
+strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``. The schema is in ``docs/findings_schema.md``;
+a field may be added under the same version, none changes its meaning or disappears.
+"""
+
+from __future__ import annotations
+
+__all__ = ["SCHEMA", "findings_json", "plain"]
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elboscope.core import Estimate, Finding
+from elboscope.diagnostics.evidence import Evidence
+
+from .diagnosis import Diagnosis
+from .quantities import IS_NOT
+
+SCHEMA = "elboscope.findings/1"
+
+
+def findings_json(diagnosis: Diagnosis) -> str:
+    """Returns a diagnosis as JSON text.
+
+    Args:
+        diagnosis: The diagnosis.
+    """
+    evidence = diagnosis.evidence
+    document = {
+        "schema": SCHEMA,
+        "findings": [_finding(finding) for finding in diagnosis.findings],
+        "estimates": {key: _estimate(key, e) for key, e in diagnosis.estimates.items()},
+        "scale": plain(evidence.scale),
+        "elbo_surgery": _surgery(evidence),
+        "model": plain(evidence.capabilities),
+        "settings": plain(evidence.settings),
+        "skipped": plain(evidence.skipped),
+        "nonfinite": plain(evidence.nonfinite),
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "check": finding.check,
+        "severity": finding.severity,
+        "summary": finding.summary,
+        "action": finding.action,
+        "evidence": plain(finding.evidence),
+    }
+
+
+def _estimate(key: str, estimate: Estimate) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "name": estimate.name,
+        "method": estimate.method,
+        "side": estimate.side,
+        "axis": estimate.axis,
+        "unit": "variance of z" if key == "active_units" else "nats",
+        "n": len(estimate.values),
+        "mean": plain(estimate.mean),
+        "total": plain(estimate.total) if estimate.axis == "unit" else None,
+        "stderr": plain(estimate.stderr),
+        "mc_error_of_mean": plain(estimate.mc_error_of_mean),
+        "nonnegative": estimate.nonnegative,
+        "is_not": IS_NOT.get(key, ""),
+        "data_id": estimate.data_id,
+        "settings": plain(estimate.settings),
+        "diagnostics": {name: _summary(v) for name, v in estimate.diagnostics.items()},
+    }
+    if estimate.axis == "unit":
+        fields["values"] = plain(estimate.values)
+    return fields
+
+
+def _summary(values: Tensor) -> dict[str, Any]:
+    """The whole vector is in the data tree; here is what a threshold is compared with."""
+    known = values.detach().double().cpu()
+    known = known[~known.isnan()]
+    if not len(known):
+        return {"known": 0, "min": None, "median": None, "mean": None, "max": None}
+    return {
+        "known": len(known),
+        "min": plain(known.min().item()),
+        "median": plain(torch.quantile(known, 0.5).item() if len(known) < 10**6 else math.nan),
+        "mean": plain(known.mean().item()),
+        "max": plain(known.max().item()),
+    }
+
+
+def _surgery(evidence: Evidence) -> dict[str, Any] | None:
+    if evidence.surgery is None:
+        return None
+    return {
+        "log_n": plain(evidence.surgery.log_n),
+        "marginal_kl_interval": plain(evidence.surgery.interval),
+    }
+
+
+def plain(value: object) -> Any:
+    """Returns a value as something JSON can hold; what is not a number or a container, as text.
+
+    Example:
+        >>> plain({"a": (1, float("nan")), "b": torch.zeros(2)})
+        {'a': [1, 'NaN'], 'b': [0.0, 0.0]}
+    """
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return _real(value)
+        case Tensor():
+            return plain(value.detach().cpu().tolist())
+        case Mapping():
+            return {str(key): plain(entry) for key, entry in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [plain(entry) for entry in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if hasattr(value, "tolist"):  # numpy's scalars and arrays
+        return plain(value.tolist())
+    return str(value)
+
+
+def _real(value: float) -> float | str:
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")

@@ -1,0 +1,219 @@
+"""The report as one HTML file: verdicts first, then each question with its numbers and plots.
+
+Nothing is fetched: styles, pictures and bokeh's code are in the page, and a content security
+policy in it forbids the rest. Every string is escaped by jinja2; the exceptions are the drawings
+that this library made itself, which hold no text of the user's.
+"""
+
+from __future__ import annotations
+
+__all__ = ["notebook_table", "page"]
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jinja2
+from markupsafe import Markup, escape
+
+from elboscope.core import Finding, Severity
+from elboscope.diagnostics.evidence import Evidence
+
+from .diagnosis import Diagnosis
+from .questions import QUESTIONS, Question, unasked
+from .rows import Row, number, row_of, scale_rows
+
+_ORDER: dict[Severity, int] = {
+    "problem": 0,
+    "warning": 1,
+    "undecided": 2,
+    "unavailable": 3,
+    "ok": 4,
+}
+_SYMBOLS: dict[Severity, str] = {
+    "problem": "✕",
+    "warning": "!",
+    "undecided": "?",
+    "unavailable": "–",
+    "ok": "✓",
+}
+
+
+class Tile(NamedTuple):
+    """A number at the head of the page."""
+
+    label: str
+    value: str
+    note: str
+
+
+class Section(NamedTuple):
+    """A question with everything that answers it."""
+
+    question: Question
+    findings: tuple[Finding, ...]
+    rows: tuple[Row, ...]
+    missing: tuple[tuple[str, str], ...]
+    panels: tuple[object, ...]
+
+
+def page(diagnosis: Diagnosis) -> str:
+    """Returns the report as the text of a self-contained HTML file.
+
+    Args:
+        diagnosis: The diagnosis.
+    """
+    from elboscope import plots
+
+    sections = [_section(question, diagnosis) for question in QUESTIONS]
+    has_map = any(getattr(p, "kind", "") == "map" for s in sections for p in s.panels)
+    evidence = diagnosis.evidence
+    others = unasked(diagnosis.findings)
+    return _template("page.html").render(
+        css=Markup(_source("page.css")),
+        subject=_subject(evidence),
+        verdicts=sorted(diagnosis.findings, key=lambda finding: _ORDER[finding.severity]),
+        tally=_tally(diagnosis.findings),
+        symbols=_SYMBOLS,
+        anchors={check: q.key for q in QUESTIONS for check in q.checks},
+        tiles=_tiles(diagnosis),
+        sections=sections,
+        others=[finding for finding in diagnosis.findings if finding.check in others],
+        settings=_flat(evidence.settings),
+        model=_flat(_capabilities(evidence)),
+        skipped=sorted(evidence.skipped.items()),
+        problems=evidence.capabilities.problems,
+        bokeh_code=Markup(plots.bokeh_code()) if has_map else "",
+    )
+
+
+def notebook_table(diagnosis: Diagnosis) -> str:
+    """Returns the verdicts as a small table, to be shown in a notebook."""
+    return _template("notebook.html").render(findings=diagnosis.findings, symbols=_SYMBOLS)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    loader = jinja2.PackageLoader("elboscope.report", "template")
+    environment = jinja2.Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["code"] = _code
+    environment.filters["shown"] = _shown
+    return environment
+
+
+def _template(name: str) -> jinja2.Template:
+    return _environment().get_template(name)
+
+
+def _source(name: str) -> str:
+    environment = _environment()
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _code(text: str) -> Markup:
+    """Escapes a text, and sets what stands between backticks as code."""
+    parts = str(text).split("`")
+    if len(parts) % 2 == 0:  # an unpaired backtick is one
+        return escape(text)
+    pieces = (
+        Markup("<code>{}</code>").format(part) if i % 2 else escape(part)
+        for i, part in enumerate(parts)
+    )
+    return Markup("").join(pieces)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_shown(entry)}" for key, entry in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value))
+    return str(value)
+
+
+def _section(question: Question, diagnosis: Diagnosis) -> Section:
+    from .panels import panels_of
+
+    evidence, estimates = diagnosis.evidence, diagnosis.estimates
+    rows = [row_of(key, estimates[key]) for key in question.estimates if key in estimates]
+    rows += scale_rows(evidence.scale) if question.key == "scale" else []
+    asked = (*question.estimates, *(("scale",) if question.key == "scale" else ()))
+    missing = [(name, evidence.skipped[name]) for name in asked if name in evidence.skipped]
+    return Section(
+        question,
+        tuple(f for f in diagnosis.findings if f.check in question.checks),
+        tuple(rows),
+        tuple(missing),
+        panels_of(question.key, evidence),
+    )
+
+
+def _subject(evidence: Evidence) -> str:
+    """One line on what was diagnosed."""
+    settings = evidence.settings
+    parts = [str(settings[key]) for key in ("model", "data", "binarisation") if settings.get(key)]
+    families = evidence.capabilities
+    parts += [f"{families.likelihood} likelihood"] if families.likelihood else []
+    parts += [f"{families.posterior} posterior"] if families.posterior else []
+    latent = math.prod(families.latent_shape)
+    parts += [f"{latent} latent unit{'' if latent == 1 else 's'}"] if families.latent_shape else []
+    return " · ".join([*parts, f"{len(evidence.x)} datapoints"])
+
+
+def _tally(findings: tuple[Finding, ...]) -> list[tuple[Severity, int]]:
+    counts = [(severity, sum(f.severity == severity for f in findings)) for severity in _ORDER]
+    return [(severity, count) for severity, count in counts if count]
+
+
+def _tiles(diagnosis: Diagnosis) -> list[Tile]:
+    """The numbers most people come for."""
+    rows = {key: row_of(key, e) for key, e in diagnosis.estimates.items()}
+    surgery = diagnosis.evidence.surgery
+    notes = {}
+    if surgery is not None:
+        low, high = surgery.interval
+        notes["mutual_information"] = f"ceiling log N = {number(float(surgery.log_n))}"
+        notes["marginal_kl"] = f"within [{number(max(0.0, low))}, {number(high)}]"
+    labels = {
+        "log_px": "log p(x)",
+        "elbo": "ELBO",
+        "bound_gap": "bound gap",
+        "mutual_information": "mutual information",
+        "marginal_kl": "marginal KL",
+        "active_units": "active units",
+    }
+    return [
+        Tile(label, rows[key].value, notes.get(key, _note(rows[key])))
+        for key, label in labels.items()
+        if key in rows
+    ]
+
+
+def _note(row: Row) -> str:
+    parts = [f"K = {row.samples}"] if row.samples != "–" else []
+    return ", ".join([*parts, row.trust] if row.trust != "–" else [*parts, row.count])
+
+
+def _flat(values: Mapping[str, object]) -> list[tuple[str, str]]:
+    return [(key.replace("_", " "), _shown(value)) for key, value in values.items()]
+
+
+def _capabilities(evidence: Evidence) -> dict[str, object]:
+    c = evidence.capabilities
+    return {
+        "latent shape": str(c.latent_shape),
+        "data shape": str(c.data_shape),
+        "posterior": c.posterior or "none",
+        "likelihood": c.likelihood or "none",
+        "reparameterised": "yes" if c.reparameterised else "no",
+        "closed-form KL": "yes" if c.analytic_kl else "no",
+    }

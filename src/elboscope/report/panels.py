@@ -1,0 +1,248 @@
+"""What is drawn for each question; where nothing can be, the reason stands in its place."""
+
+from __future__ import annotations
+
+__all__ = ["Drawing", "Listing", "MapPanel", "Missing", "Panel", "Pictures", "panels_of"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from elboscope import plots
+from elboscope.diagnostics.evidence import Evidence
+
+NOT_IMAGES = "the data do not look like images: (H, W), (C, H, W) or a flat square"
+MAX_FEATURES = 8
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A titled part of a section, with a caption that says how to read it."""
+
+    kind: ClassVar[str] = ""
+    title: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Drawing(Panel):
+    """A static figure."""
+
+    kind: ClassVar[str] = "drawing"
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class Pictures(Panel):
+    """Rows of small pictures: (label, ((data URI, caption), …))."""
+
+    kind: ClassVar[str] = "pictures"
+    rows: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+
+
+@dataclass(frozen=True)
+class Listing(Panel):
+    """Lines of text, for data that are not images."""
+
+    kind: ClassVar[str] = "listing"
+    lines: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class MapPanel(Panel):
+    """The latent map: its place on the page and its script."""
+
+    kind: ClassVar[str] = "map"
+    place: Markup
+    script: Markup
+
+
+@dataclass(frozen=True)
+class Missing(Panel):
+    """What could not be drawn; the caption is the reason."""
+
+    kind: ClassVar[str] = "missing"
+
+
+def panels_of(question: str, evidence: Evidence) -> tuple[Panel, ...]:
+    """Returns the panels of a question, by its key.
+
+    Args:
+        question: A key of :data:`elboscope.report.questions.QUESTIONS`.
+        evidence: What was computed.
+    """
+    return tuple(make(evidence) for make in _PANELS.get(question, ()))
+
+
+def _drawing(
+    title: str, caption: str, name: str, data: T | None, draw: Callable[[T], Figure], reason: str
+) -> Panel:
+    if data is None:
+        return Missing(title, reason)
+    svg = plots.to_svg(draw(data), name=name, description=f"{title}. {caption}")
+    return Drawing(title, caption, Markup(svg))  # our own drawing: no user's text is in it
+
+
+def _reason(evidence: Evidence, *names: str) -> str:
+    reasons = (evidence.skipped.get(name) for name in names)
+    return next((reason for reason in reasons if reason), "it was not measured")
+
+
+def _pareto(evidence: Evidence) -> Panel:
+    return _drawing(
+        "Can each weight be believed?",
+        "Pareto k̂ per datapoint. Beyond 0.5 the errors are too small, beyond 0.7 the estimate "
+        "is not usable.",
+        "pareto-k",
+        plots.pareto_k_data(evidence.log_px),
+        plots.plot_pareto_k,
+        _reason(evidence, "log_px"),
+    )
+
+
+def _likelihoods(evidence: Evidence) -> Panel:
+    return _drawing(
+        "Log-likelihood per datapoint",
+        "The mean hides which datapoints the model does not know.",
+        "log-likelihood",
+        plots.log_likelihood_data(evidence.log_px),
+        plots.plot_log_likelihood,
+        _reason(evidence, "log_px"),
+    )
+
+
+def _worst(evidence: Evidence) -> Panel:
+    title = "The least likely datapoints"
+    data = plots.log_likelihood_data(evidence.log_px)
+    if data is None:
+        return Missing(title, _reason(evidence, "log_px"))
+    chosen = evidence.x[data.worst.tolist()]
+    labels = [
+        f"{value:.1f}".replace("-", "−") + (f", k̂ {k:.2f}" if k == k else "")
+        for value, k in zip(data.worst_values, data.worst_khat, strict=True)
+    ]
+    caption = "Lowest log p(x) estimates in nats, the lowest first. A high k̂ means that the "
+    caption += "estimate may have failed rather than the model."
+    images = plots.as_images(chosen, plots.value_range(evidence.x))
+    if images is None:
+        lines = [
+            (f"datapoint {index}", f"{label} nats; {_features(x)}")
+            for index, label, x in zip(data.worst, labels, chosen, strict=True)
+        ]
+        return Listing(title, caption, tuple(lines))
+    captions = [f"#{index}: {label}" for index, label in zip(data.worst, labels, strict=True)]
+    return Pictures(
+        title, caption, (("", tuple(zip(map(plots.png_uri, images), captions, strict=True))),)
+    )
+
+
+def _features(x: Tensor) -> str:
+    """The features that lie farthest from zero, by their index."""
+    flat = x.detach().flatten().cpu()
+    largest = flat.abs().topk(min(MAX_FEATURES, len(flat))).indices.sort().values.tolist()
+    parts = [f"x[{index}] = {flat[index]:.3g}" for index in largest]
+    return ", ".join(parts) + (", …" if len(flat) > len(parts) else "")
+
+
+def _training(evidence: Evidence) -> Panel:
+    return _drawing(
+        "Training",
+        "The training curve is a mean over epochs in which the parameters moved; only the "
+        "held-out ELBO, at β = 1, is a bound.",
+        "training",
+        plots.training_curves_data(evidence.history),
+        plots.plot_training_curves,
+        "no training history was given",
+    )
+
+
+def _unit_kl(evidence: Evidence) -> Panel:
+    return _drawing(
+        "What each unit costs",
+        "KL to the prior per latent unit. A unit at zero is unused; a unit that costs nats while "
+        "nothing is lost without it is ignored by the decoder.",
+        "unit-kl",
+        plots.unit_kl_data(evidence.unit_kl, evidence.zeroing),
+        plots.plot_unit_kl,
+        _reason(evidence, "unit_kl"),
+    )
+
+
+def _active(evidence: Evidence) -> Panel:
+    return _drawing(
+        "Active units",
+        "Variance of each unit's posterior mean over the data. The count means something where "
+        "the dashed threshold divides two groups.",
+        "active-units",
+        plots.active_units_data(evidence.active_units),
+        plots.plot_active_units,
+        _reason(evidence, "active_units"),
+    )
+
+
+def _surgery(evidence: Evidence) -> Panel:
+    s = evidence.surgery
+    parts = (
+        (None,) * 4
+        if s is None
+        else (s.kl, s.mutual_information, s.marginal_kl, s.marginal_kl_held_out)
+    )
+    return _drawing(
+        "ELBO surgery",
+        "The average KL is mutual information plus the marginal KL. Where the first reaches its "
+        "ceiling log N, the second overstates the mismatch in the population; the interval and "
+        "the held-out bound then decide.",
+        "surgery",
+        plots.surgery_data(*parts, log_n=0.0 if s is None else float(s.log_n)),
+        plots.plot_surgery,
+        _reason(evidence, "surgery"),
+    )
+
+
+def _pictures(evidence: Evidence) -> Panel:
+    title = "Reconstructions beside prior samples"
+    limits = plots.value_range(evidence.x)
+    named = {
+        "data": evidence.x[:16],
+        "reconstructions": evidence.reconstructions,
+        "prior samples": evidence.prior_samples,
+    }
+    if evidence.reconstructions is None and evidence.prior_samples is None:
+        return Missing(title, _reason(evidence, "reconstructions", "prior_samples"))
+    images = {k: None if v is None else plots.as_images(v, limits) for k, v in named.items()}
+    rows = tuple(
+        (label, tuple((plots.png_uri(image), "") for image in some[:16]))
+        for label, some in images.items()
+        if some is not None
+    )
+    if not rows:
+        return Missing(title, NOT_IMAGES)
+    caption = "Decoder means. Good reconstructions beside poor samples point to a mismatch "
+    caption += "between the aggregate posterior and the prior."
+    return Pictures(title, caption, rows)
+
+
+def _map(evidence: Evidence) -> Panel:
+    data = plots.latent_map_data(evidence.posterior_means, evidence.x, evidence.log_px)
+    if data is None:
+        return Missing("Latent map", _reason(evidence, "posterior_means"))
+    html = plots.latent_map_html(data)
+    projected = evidence.posterior_means is not None and evidence.posterior_means.shape[1] > 2
+    caption = f"Posterior means of {len(data.index)} of {data.shown_of} datapoints"
+    caption += ", projected on their first two principal components" if projected else ""
+    caption += "; brighter is more likely. Point at one to see it."
+    # Bokeh's own text; the strings in it are numbers and data URIs.
+    return MapPanel("Latent map", caption, Markup(html.place), Markup(html.script))
+
+
+_PANELS: dict[str, tuple[Callable[[Evidence], Panel], ...]] = {
+    "trust": (_pareto, _likelihoods, _worst),
+    "latents": (_unit_kl, _active, _map),
+    "prior": (_surgery, _pictures),
+    "divergence": (_training,),
+}

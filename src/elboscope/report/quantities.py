@@ -1,0 +1,112 @@
+"""The estimates of a diagnosis by name, and what each of them is not.
+
+A number is read together with what it cannot say; those sentences stand here, beside the names
+under which the estimates appear in the report, in ``findings.json`` and in the data tree.
+"""
+
+from __future__ import annotations
+
+__all__ = ["IS_NOT", "estimates_of"]
+
+from elboscope.core import Estimate
+from elboscope.diagnostics.evidence import Evidence
+
+_DIRECT = (
+    "log_px",
+    "elbo",
+    "bound_gap",
+    "reconstruction",
+    "kl",
+    "prior_sampling",
+    "unit_kl",
+    "active_units",
+    "zeroing",
+    "train_log_px",
+    "train_elbo",
+)
+_SURGERY = (
+    "mutual_information",
+    "marginal_kl",
+    "marginal_kl_plain",
+    "marginal_kl_held_out",
+    "total_correlation",
+    "dimensionwise_kl",
+)
+
+IS_NOT = {
+    "log_px": "Not log p(x) itself: the estimate lies below it on average. Not comparable across "
+    "likelihoods, binarisations or dequantisations.",
+    "log_px_half": "Not a second opinion: the same samples, half as many. If it lies clearly "
+    "below the full estimate, K is too small.",
+    "log_px_psis": "Not a bound: smoothing the largest weights lowers the variance at the price "
+    "of a bias of unknown side.",
+    "prior_sampling": "Not an estimate to use: it shows how badly sampling from the prior does "
+    "with the same number of samples.",
+    "elbo": "Not a likelihood: it differs from log p(x) by KL(q(z|x) ‖ p(z|x)).",
+    "bound_gap": "Not the whole gap: log p̂(x) itself lies below log p(x). It does not tell "
+    "amortisation from the posterior's family.",
+    "reconstruction": "Not a likelihood: the latent code is given for free.",
+    "kl": "Not a sign of quality by itself: it is information about x plus mismatch with the prior.",
+    "unit_kl": "Not use: a unit can cost nats and the decoder can ignore it.",
+    "active_units": "Not use by the decoder: only that the encoder moves the unit with the data.",
+    "zeroing": "Not additive: units that carry the same information replace each other.",
+    "mutual_information": "Not the information in the population: it cannot exceed log N of the "
+    "data that form the mixture.",
+    "marginal_kl": "Not KL(q ‖ p) of the population: for narrow posteriors the mixture of N "
+    "points overstates it.",
+    "marginal_kl_plain": "Not a second measurement: the same quantity in a noisier form; the two "
+    "must agree.",
+    "marginal_kl_held_out": "Not an estimate of KL(q ‖ p): a lower bound, from a density fitted "
+    "to other draws.",
+    "total_correlation": "Not a defect by itself: dependence between units under the mixture.",
+    "dimensionwise_kl": "Not KL(q ‖ p): each unit on its own, without their dependence.",
+    "train_log_px": "Not evidence of quality: on data the model was fitted to.",
+    "train_elbo": "Not evidence of quality: on data the model was fitted to.",
+}
+
+
+def estimates_of(evidence: Evidence) -> dict[str, Estimate]:
+    """Returns every estimate that was made, by name; what is missing is in ``skipped``.
+
+    Besides the fields of the evidence there are ``log_px_half`` and ``log_px_psis``: the
+    importance-sampling value of the first half of the samples, and the Pareto-smoothed one.
+
+    Args:
+        evidence: What was computed.
+    """
+    found: dict[str, object] = {}
+    for name in _DIRECT:
+        found[name] = getattr(evidence, name)
+        if name == "log_px":
+            found |= _variants(evidence.log_px)
+    found |= {name: getattr(evidence.surgery, name, None) for name in _SURGERY}
+    return {name: value for name, value in found.items() if isinstance(value, Estimate)}
+
+
+def _variants(log_px: Estimate | None) -> dict[str, object]:
+    """The same weights read in two other ways."""
+    if log_px is None:
+        return {}
+    K = log_px.settings.get("num_samples")
+    halved = {"num_samples": K // 2} if isinstance(K, int) else {}
+    return {
+        "log_px_half": _variant(log_px, "half", "log p(x), first half of the samples", halved),
+        "log_px_psis": _variant(log_px, "psis", "log p(x), Pareto-smoothed", {}),
+    }
+
+
+def _variant(
+    log_px: Estimate, diagnostic: str, name: str, changes: dict[str, object]
+) -> Estimate | None:
+    values = log_px.diagnostics.get(diagnostic)
+    if values is None or not bool(values.isfinite().all()):
+        return None
+    return Estimate.per_datapoint(
+        name,
+        log_px.method if diagnostic == "half" else f"{log_px.method}, Pareto-smoothed",
+        values,
+        log_px.mc_stderr * (2**0.5 if diagnostic == "half" else 1.0),
+        "lower" if diagnostic == "half" else "none",
+        settings={**log_px.settings, **changes},
+        data_id=log_px.data_id,
+    )

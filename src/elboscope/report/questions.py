@@ -1,0 +1,112 @@
+"""The questions a report answers, each with its checks, its numbers and its way of answering."""
+
+from __future__ import annotations
+
+__all__ = ["QUESTIONS", "Question", "unasked"]
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from elboscope.core import Finding
+
+
+@dataclass(frozen=True)
+class Question:
+    """A section of the report.
+
+    Attributes:
+        key: The name of its section in the page's address, and of its plots.
+        title: The question.
+        lead: How it is answered.
+        checks: The checks whose verdicts answer it.
+        estimates: The numbers that it shows, in order.
+    """
+
+    key: str
+    title: str
+    lead: str
+    checks: tuple[str, ...]
+    estimates: tuple[str, ...]
+
+
+QUESTIONS = (
+    Question(
+        "trust",
+        "Can the likelihood be trusted?",
+        "Importance sampling averages weights p(x, z)/q(z|x). The estimate is as good as those "
+        "weights: k̂ is the index of their tail, the effective sample size says how many of the "
+        "samples count, and half the samples must give the same answer.",
+        ("likelihood trust",),
+        ("log_px", "log_px_half", "log_px_psis", "prior_sampling"),
+    ),
+    Question(
+        "bound",
+        "How tight is the bound?",
+        "The ELBO falls short of log p(x) by KL(q(z|x) ‖ p(z|x)): the price of an approximate "
+        "posterior. The gap is taken datapoint by datapoint, so that the spread of the data "
+        "cancels.",
+        ("bound tightness",),
+        ("log_px", "elbo", "bound_gap", "reconstruction", "kl"),
+    ),
+    Question(
+        "latents",
+        "Does it use its latents?",
+        "A collapsed unit equals the prior whatever x is. Four views: what each unit costs, "
+        "whether its posterior mean moves with x, how much the code tells about x, and what is "
+        "lost when the unit is replaced by the prior's mean.",
+        ("posterior collapse",),
+        ("unit_kl", "active_units", "zeroing", "mutual_information"),
+    ),
+    Question(
+        "prior",
+        "Does the aggregate posterior match the prior?",
+        "Samples are decoded from p(z), but the decoder was trained on draws of "
+        "q(z) = mean of q(z|x). Where the two differ, samples come from places the decoder has "
+        "never seen. The average KL is information plus this mismatch.",
+        ("prior hole",),
+        (
+            "kl",
+            "mutual_information",
+            "marginal_kl",
+            "marginal_kl_plain",
+            "marginal_kl_held_out",
+            "total_correlation",
+            "dimensionwise_kl",
+        ),
+    ),
+    Question(
+        "scale",
+        "Is the likelihood's scale right?",
+        "A Gaussian decoder's σ² sets the exchange rate between reconstruction and KL. At the "
+        "optimum it equals the mean squared error per value. A Bernoulli on grey values is not a "
+        "normalised density at all.",
+        ("likelihood scale",),
+        (),
+    ),
+    Question(
+        "overfitting",
+        "Does it overfit?",
+        "The same estimator, with the same number of samples, on data the model has been fitted "
+        "to and on data it has not.",
+        ("overfitting",),
+        ("log_px", "train_log_px", "elbo", "train_elbo"),
+    ),
+    Question(
+        "divergence",
+        "Did training diverge?",
+        "NaN, infinite or absurd values, in the training history and in the model as it is now.",
+        ("divergence",),
+        (),
+    ),
+)
+
+
+def unasked(findings: Iterable[Finding]) -> tuple[str, ...]:
+    """Returns the checks that belong to no question, such as a user's own.
+
+    Example:
+        >>> unasked([Finding("prior hole", "ok", "…"), Finding("my own", "ok", "…")])
+        ('my own',)
+    """
+    asked = {check for question in QUESTIONS for check in question.checks}
+    return tuple(f.check for f in findings if f.check not in asked)

@@ -1,0 +1,167 @@
+"""A complete, plausible piece of evidence written by hand: no model, no sampling."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from elboscope.core import Capabilities, Estimate, Finding, data_id, paired_difference
+from elboscope.data import digits
+from elboscope.diagnostics.evidence import Evidence, ImpliedScale
+from elboscope.estimators import ElboSurgery
+from elboscope.report import Diagnosis, estimates_of
+
+N, D = 200, 6
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def datapoints(name: str, values: Tensor, side: str, method: str = "sampled", **rest) -> Estimate:
+    error = torch.full_like(values, 0.05)
+    return Estimate.per_datapoint(name, method, values, error, side, **rest)
+
+
+def units(name: str, values: Tensor) -> Estimate:
+    return Estimate(name, "closed form", values, values * 0, "unbiased", 0.03, "unit")
+
+
+def capabilities(data_shape: tuple[int, ...], latent: int = D) -> Capabilities:
+    return Capabilities(
+        latent_shape=(latent,),
+        data_shape=data_shape,
+        posterior="Normal",
+        likelihood="Bernoulli",
+        reparameterised=True,
+        has_encoder=True,
+        has_posterior_density=True,
+        has_likelihood=True,
+        analytic_kl=True,
+        in_support=True,
+        problems=(),
+    )
+
+
+def surgery(kl: Estimate, n: int) -> ElboSurgery:
+    information = replace(kl, name="mutual information I(n; z)", values=kl.values * 0 + 4.2)
+    marginal = replace(kl, name="marginal KL(q_N ‖ p)", values=kl.values - 4.2, nonnegative=True)
+    fields = {
+        "reconstruction": replace(kl, name="reconstruction", values=kl.values - 30),
+        "kl": kl,
+        "mutual_information": information,
+        "marginal_kl": marginal,
+        "marginal_kl_plain": replace(marginal, values=marginal.values + 0.1),
+        "marginal_kl_held_out": replace(marginal, values=marginal.values - 2, side="lower"),
+        "total_correlation": replace(marginal, name="total correlation", side="none"),
+        "dimensionwise_kl": units("dimension-wise KL", torch.full((D,), 0.2)),
+    }
+    fields = {name: value for name, value in fields.items() if name in ElboSurgery._fields}
+    if "log_n" in ElboSurgery._fields:
+        fields["log_n"] = math.log(n)
+    return ElboSurgery(**fields)
+
+
+def complete_evidence(x: Tensor | None = None, **changes: object) -> Evidence:
+    """Numbers of a healthy model of digits; ``changes`` replace fields."""
+    x = (digits().test[:N] > 0.5).float() if x is None else x
+    n = len(x)
+    where = {"data_id": data_id(x), "settings": {"num_samples": 5000, "binarisation": "fixed(0)"}}
+    z = normal(1, n, D) * torch.tensor([1.0, 0.95, 0.9, 0.8, 0.02, 0.01])
+    values = -22 + 3 * normal(2, n)
+    trust = {
+        "khat": 0.25 + 0.15 * normal(3, n),
+        "ess": 900 + 200 * normal(4, n),
+        "psis": values + 0.01,
+        "half": values - 0.02,
+    }
+    log_px = datapoints(
+        "log p(x)", values, "lower", "importance sampling", **where, diagnostics=trust
+    )
+    elbo = datapoints("ELBO", values - 1 - 0.1 * normal(5, n).abs(), "lower", **where)
+    kl = datapoints("KL(q(z|x) ‖ p(z))", 8 + normal(6, n), "unbiased", "closed form", **where)
+    fields: dict[str, object] = {
+        "capabilities": capabilities(tuple(x.shape[1:])),
+        "settings": {
+            "data": "digits",
+            "budget": "standard",
+            "seed": 0,
+            "num_samples": 5000,
+            "n": n,
+        },
+        "x": x,
+        "log_px": log_px,
+        "elbo": elbo,
+        "reconstruction": datapoints("E log p(x|z)", values + 7, "unbiased", **where),
+        "kl": kl,
+        "prior_sampling": datapoints("log p(x), prior", values - 9, "lower", **where),
+        "bound_gap": paired_difference(log_px, elbo, "log p(x) − ELBO"),
+        "surgery": surgery(kl, n),
+        "unit_kl": units("KL per unit", torch.tensor([2.6, 2.1, 1.9, 1.4, 0.004, 0.001])),
+        "active_units": units("variance", z.var(0)),
+        "zeroing": units("zeroing effect", torch.tensor([9.1, 6.0, 5.2, 3.1, 0.0, 0.0])),
+        "posterior_means": z,
+        "train_elbo": datapoints("ELBO, training data", values - 0.9, "lower", **where),
+        "train_log_px": datapoints("log p(x), training data", values + 0.1, "lower", **where),
+        "scale": ImpliedScale(0.051, 0.0012, 0.05, 1.02, 0.02, x[0].numel()),
+        "reconstructions": (x[:16] * 0.8 + 0.1),
+        "prior_samples": x.flip(0)[:16] * 0.7 + 0.1,
+        "history": [
+            {
+                "epoch": i,
+                "train_bound": -40 + 17 * (1 - 0.8**i),
+                "validation_elbo": -41 + 17 * (1 - 0.8**i),
+            }
+            for i in range(1, 25)
+        ],
+    }
+    return Evidence(**{**fields, **changes})
+
+
+def some_findings() -> tuple[Finding, ...]:
+    return (
+        Finding(
+            "likelihood trust",
+            "ok",
+            "log p(x) ≥ −22.1 ± 0.2 nats; k̂ < 0.7 everywhere.",
+            {"max khat": 0.62, "share": 0.0},
+        ),
+        Finding(
+            "bound tightness",
+            "warning",
+            "The ELBO falls 1.08 ± 0.01 nats short of log p(x), 4.9 % of it.",
+            {"gap": 1.08},
+            "Train with more samples: `elboscope train config.yaml --objective iwae --num_samples 8`.",
+        ),
+        Finding(
+            "posterior collapse",
+            "ok",
+            "4 of 6 units are active; zeroing each of them costs at least 3.1 nats.",
+        ),
+        Finding(
+            "prior hole",
+            "problem",
+            "KL(q ‖ p) lies between 2.7 and 8.0 nats; the held-out lower bound is 1.8 ± 0.1.",
+            {"interval": (2.7, 8.0)},
+            "Use a richer prior, such as a VampPrior, and compare: `elboscope train config.yaml --model.prior vamp`.",
+        ),
+        Finding(
+            "likelihood scale",
+            "unavailable",
+            "The likelihood is Bernoulli and has no scale; every x is 0 or 1.",
+        ),
+        Finding(
+            "overfitting",
+            "undecided",
+            "Train − test = 0.1 ± 0.3 nats: the threshold of 0.2 lies within the error.",
+        ),
+        Finding("divergence", "ok", "All values are finite in the history and in the model."),
+    )
+
+
+def complete_diagnosis(**changes: object) -> Diagnosis:
+    evidence = complete_evidence(**changes)
+    return Diagnosis(some_findings(), estimates_of(evidence), evidence)
