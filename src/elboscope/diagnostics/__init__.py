@@ -1,16 +1,46 @@
 """Checks: each a pure function from the shared evidence to a finding."""
 
+from collections.abc import Callable
+
+from elboscope.core import Finding
+
+from .bound_tightness import bound_tightness
 from .budget import QUICK, STANDARD, THOROUGH, Budget, budget_named
+from .divergence import divergence
 from .evidence import Evidence, ImpliedScale
 from .gather import gather_evidence
+from .likelihood_scale import likelihood_scale
+from .likelihood_trust import likelihood_trust
+from .overfitting import overfitting
+from .posterior_collapse import posterior_collapse
+from .prior_hole import prior_hole
 
 __all__ = [
+    "CHECKS",
     "QUICK",
     "STANDARD",
     "THOROUGH",
     "Budget",
     "Evidence",
     "ImpliedScale",
+    "bound_tightness",
     "budget_named",
+    "divergence",
     "gather_evidence",
+    "likelihood_scale",
+    "likelihood_trust",
+    "overfitting",
+    "posterior_collapse",
+    "prior_hole",
 ]
+
+# In the order in which they are read: what makes later numbers meaningless comes first.
+CHECKS: tuple[Callable[[Evidence], Finding], ...] = (
+    divergence,
+    likelihood_scale,
+    likelihood_trust,
+    bound_tightness,
+    posterior_collapse,
+    prior_hole,
+    overfitting,
+)

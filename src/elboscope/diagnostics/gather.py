@@ -194,7 +194,7 @@ def _latent(model: GenerativeModel, plan: Plan, evidence: Evidence, attempt: Att
     q, x, c = cast(LatentVariableModel, model), plan.x, plan.condition
     encoded, dense = no_encoder(evidence), no_density(evidence)
     closed = dense or ("" if evidence.capabilities.analytic_kl else NO_CLOSED_FORM)
-    held_out = None if plan.total_train == 0 else x
+    held_out, c_held_out = (None, None) if plan.x_train is None else (x, c)
     return replace(
         evidence,
         kl=attempt("kl", closed, lambda: posterior_kl(q, x, c)),
@@ -216,6 +216,7 @@ def _latent(model: GenerativeModel, plan: Plan, evidence: Evidence, attempt: Att
                 seed=plan.seed,
                 x_held_out=held_out,
                 condition=plan.condition_mixture,
+                condition_held_out=c_held_out,
             ),
         ),
         posterior_means=attempt("posterior_means", encoded, lambda: posterior_means(q, x, c)),

@@ -1,0 +1,91 @@
+r"""How far does the ELBO lie below log p(x)? The gap is what the encoder loses.
+
+.. math:: \log p(x) - \mathrm{ELBO}(x) = \mathrm{KL}(q(z|x) \,\|\, p(z|x))
+
+It is estimated by the paired difference of log p̂ and the ELBO on the same datapoints. As log p̂
+is itself a lower bound, the gap is *at least* this; and importance sampling from q cannot see
+posterior mass that q misses, so a small gap is believed only where the weights are.
+
+References:
+    | Inference Suboptimality in Variational Autoencoders (Cremer et al., 2018),
+      https://arxiv.org/abs/1801.03558
+"""
+
+from __future__ import annotations
+
+__all__ = ["bound_tightness"]
+
+from elboscope.core import Finding, Severity
+
+from .decision import graded, needs
+from .evidence import Evidence
+from .likelihood_trust import likelihood_trust
+
+CHECK = "bound tightness"
+# A gap is large beside the nats that the code carries. Published VAEs on MNIST lose 2–3 nats of a
+# rate of about 25 (Cremer et al., Table 1): a tenth. Twice that is worth a look; a half means
+# that the encoder's error costs as much as half of what it conveys.
+WARNING_SHARE, PROBLEM_SHARE = 0.2, 0.5
+# Where the code carries next to nothing, shares say nothing: below a quarter nat a gap is no
+# subject, from two nats on it is one whatever the rate.
+WARNING_NATS, PROBLEM_NATS = 0.25, 2.0
+
+
+def bound_tightness(evidence: Evidence) -> Finding:
+    """Judges the gap log p̂ − ELBO against the rate KL(q(z|x)‖p(z)).
+
+    Args:
+        evidence: Uses ``bound_gap``, ``elbo`` (its KL) and the trust in ``log_px``.
+
+    Returns:
+        *warning* from max(0.25 nats, 20 % of the rate), *problem* from max(2 nats, 50 %);
+        *undecided* where the gap looks small but the weights cannot be trusted.
+    """
+    missing = needs(CHECK, evidence, "bound_gap")
+    if missing is not None:
+        return missing
+    gap = evidence.bound_gap
+    assert gap is not None
+    rate = _rate(evidence)
+    warning = max(WARNING_NATS, WARNING_SHARE * rate)
+    problem = max(PROBLEM_NATS, PROBLEM_SHARE * rate)
+    severity = graded(gap.mean, gap.stderr, warning=warning, problem=problem)
+    trusted = likelihood_trust(evidence).severity != "problem"
+    if severity == "ok" and not trusted:
+        severity = "undecided"
+    of_rate = f" ({gap.mean / rate:.0%} of the rate of {rate:.2f} nats)" if rate > 0.01 else ""
+    summary = (
+        f"The ELBO lies {'' if trusted else 'at least '}{gap.mean:.3f} ± {gap.stderr:.3f} nats "
+        f"below log p̂(x){of_rate}; a warning starts at {warning:.2f}."
+        + ("" if trusted else " The weights are not trusted (k̂), so the true gap may be larger.")
+    )
+    numbers: dict[str, object] = {
+        "gap": gap.mean,
+        "gap_stderr": gap.stderr,
+        "rate": rate,
+        "warning_from": warning,
+        "problem_from": problem,
+        "weights_trusted": trusted,
+    }
+    return Finding(CHECK, severity, summary, numbers, _action(severity))
+
+
+def _rate(evidence: Evidence) -> float:
+    """The mean KL, in closed form or as the ELBO sampled it; 0 where neither is known."""
+    if evidence.kl is not None:
+        return evidence.kl.mean
+    kl = None if evidence.elbo is None else evidence.elbo.diagnostics.get("kl")
+    return 0.0 if kl is None else kl.double().mean().item()
+
+
+def _action(severity: Severity) -> str:
+    if severity == "ok":
+        return ""
+    if severity == "undecided":
+        return "es.diagnose(model, x, budget='thorough') uses more samples and datapoints."
+    return (
+        "The encoder is the bottleneck: report log p̂ instead of the ELBO, and train on with a "
+        "larger encoder (--model.hidden '[400, 400]'), for longer (--training.epochs), or with a "
+        "bound that forgives it: elboscope train CONFIG.yaml --objective IWAE "
+        "--objective.num_samples 10"
+    )
