@@ -37,6 +37,7 @@ class Estimate:
         settings: What was done: K as taken from the tensor, seed, binarisation, likelihood.
         data_id: Identifies the data; estimates are subtracted only on the same data.
         nonnegative: Whether the quantity cannot be below zero.
+        measured_in: The unit in which it is printed; variances are not in nats.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Estimate:
     settings: Mapping[str, object] = field(default_factory=dict)
     data_id: str = ""
     nonnegative: bool = False
+    measured_in: str = "nats"
 
     def __post_init__(self) -> None:
         lengths = {"mc_stderr": self.mc_stderr, **self.diagnostics}
@@ -100,9 +102,9 @@ class Estimate:
 
     def _number(self, value: float) -> str:
         if not math.isfinite(value):
-            return f"{value} nats"
+            return f"{value} {self.measured_in}"
         digits = _digits(self.stderr)
-        shown = f"{value:.{digits}f} ± {self.stderr:.{digits}f} nats"
+        shown = f"{value:.{digits}f} ± {self.stderr:.{digits}f} {self.measured_in}"
         within = self.nonnegative and value < 0 and -value <= 2 * self.stderr
         return f"0 within the error [{shown}]" if within else shown
 

@@ -1,11 +1,42 @@
 """Estimators: functions from a model and data to numbers that carry their doubt."""
 
+from .aggregate_posterior import log_aggregate_posterior, log_marginal_posteriors
+from .decoder_use import implied_variance, zeroing_effect
+from .held_out_kl import held_out_marginal_kl
 from .importance import importance_sampling, prior_sampling
 from .lower_bound import evidence_lower_bound, reconstruction
+from .marginal_kl import marginal_kl
+from .mutual_information import mutual_information
+from .posteriors import (
+    DiagonalPosteriors,
+    FullPosteriors,
+    OtherPosteriors,
+    Posteriors,
+    encode_posteriors,
+)
+from .surgery import ElboSurgery, elbo_surgery
+from .units import active_units, posterior_variance, unit_kl
 
 __all__ = [
+    "DiagonalPosteriors",
+    "ElboSurgery",
+    "FullPosteriors",
+    "OtherPosteriors",
+    "Posteriors",
+    "active_units",
+    "elbo_surgery",
+    "encode_posteriors",
     "evidence_lower_bound",
+    "held_out_marginal_kl",
+    "implied_variance",
     "importance_sampling",
+    "log_aggregate_posterior",
+    "log_marginal_posteriors",
+    "marginal_kl",
+    "mutual_information",
+    "posterior_variance",
     "prior_sampling",
     "reconstruction",
+    "unit_kl",
+    "zeroing_effect",
 ]

@@ -1,0 +1,221 @@
+r"""Draws from the aggregate posterior, with every density that ELBO surgery needs of them.
+
+Each datapoint gives equally many draws (stratified), so that the average over draws is an average
+over datapoints: S = m·N draws where they fit the budget, and one draw from each of S < N
+datapoints chosen at random where they do not. The mixture is over all N either way.
+
+.. math:: i_s = \log q(z_s \mid x_{n_s}) - \log q_N(z_s) \le \log N, \qquad
+          \mathrm{kl}_n = \mathrm{KL}(q(z \mid x_n) \| p(z))
+"""
+
+from __future__ import annotations
+
+__all__ = ["AggregateDraws", "averages", "default_num_draws", "draw_aggregate"]
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+from torch.distributions import Distribution, MultivariateNormal
+from torch.distributions.kl import kl_divergence
+
+from elboscope.core import Axis, LatentVariableModel, given
+
+from .aggregate_posterior import log_aggregate_posterior
+from .evaluation import Inputs, Progress, blocks, require_positive
+from .lower_bound import analytic_kl
+from .posteriors import (
+    ENCODE_BATCH,
+    DiagonalPosteriors,
+    FullPosteriors,
+    OtherPosteriors,
+    Posteriors,
+    encode_posteriors,
+    gaussian_posteriors,
+)
+
+MOST_DRAWS = 10_000
+# Pairs (draw, component) scored by default: seconds of matrix products, or of a flow's inversions.
+GAUSSIAN_PAIRS, OTHER_PAIRS = 10**8, 10**7
+
+
+@dataclass(frozen=True)
+class AggregateDraws:
+    """S draws z_s ~ q(z | x_{n_s}) and their densities, in float64 nats.
+
+    Attributes:
+        posteriors: All N components.
+        prior: The prior as a Gaussian of one component, where it is one.
+        index: n_s, every datapoint equally often.
+        z: The draws, latent axes flattened.
+        log_own: log q(z_s | x_{n_s}), computed directly.
+        log_mixture: log q_N(z_s).
+        log_prior: log p(z_s).
+        kl: KL(q(z|x_n) ‖ p) of every datapoint in closed form; None where there is none.
+        data_id: Of the data.
+        seed: Of the draws.
+    """
+
+    posteriors: Posteriors
+    prior: DiagonalPosteriors | FullPosteriors | None
+    index: Int64[Tensor, " S"]
+    z: Float64[Tensor, "S d"]
+    log_own: Float64[Tensor, " S"]
+    log_mixture: Float64[Tensor, " S"]
+    log_prior: Float64[Tensor, " S"]
+    kl: Float64[Tensor, " N"] | None
+    data_id: str
+    seed: int
+
+    @property
+    def log_n(self) -> float:
+        """The ceiling of the mutual information, log N."""
+        return math.log(len(self.posteriors))
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What was done, for the record of every estimate made of these draws."""
+        return {
+            "num_draws": len(self.z),
+            "mixture_size": len(self.posteriors),
+            "log_n": self.log_n,
+            "seed": self.seed,
+        }
+
+
+class Averages(NamedTuple):
+    """Values per datapoint (or per draw), the Monte Carlo error of each, and what they run over."""
+
+    values: Float64[Tensor, " n"]
+    mc_stderr: Float64[Tensor, " n"]
+    axis: Axis
+    which: Int64[Tensor, " n"]
+
+
+def draw_aggregate(
+    model: LatentVariableModel,
+    inputs: Inputs,
+    num_draws: int | None,
+    seed: int,
+    *,
+    progress: Progress | None = None,
+) -> AggregateDraws:
+    """Encodes all data, draws from q_N and scores the draws under all N components.
+
+    Runs inside ``core.evaluating`` and ``core.seeded``.
+
+    Args:
+        model: The model.
+        inputs: Data.
+        num_draws: S; rounded up to a multiple of N where it exceeds N.
+        seed: The seed in force, for the record.
+        progress: Called with the draws done and their number.
+    """
+    q = encode_posteriors(model, inputs)
+    S = default_num_draws(q) if num_draws is None else num_draws
+    require_positive("num_draws", S, 2)
+    index = stratified(len(q), S).to(inputs.x.device)
+    z = q.draw(index)
+    prior = given(model, inputs.rows(slice(0, 1))[1]).prior()
+    gaussian = gaussian_posteriors(prior)
+    return AggregateDraws(
+        q,
+        gaussian,
+        index,
+        z,
+        q.own_log_prob(z, index),
+        log_aggregate_posterior(z, q, index, progress=progress),
+        log_prior(prior, gaussian, z, inputs.x.dtype),
+        _kl_to_prior(q, model, inputs, prior, gaussian),
+        inputs.data_id,
+        seed,
+    )
+
+
+def default_num_draws(q: Posteriors) -> int:
+    """Returns S: as many as take seconds, at most ten thousand, each datapoint equally often."""
+    pairs = OTHER_PAIRS if isinstance(q, OtherPosteriors) else GAUSSIAN_PAIRS
+    S = max(200, min(MOST_DRAWS, pairs // len(q)))
+    return S if len(q) > S else S // len(q) * len(q)
+
+
+def stratified(N: int, S: int) -> Int64[Tensor, " S2"]:
+    """Returns component indices, each of N equally often in random order, or S < N of them."""
+    return torch.cat([torch.randperm(N) for _ in range(-(-S // N))])[: S if S < N else None]
+
+
+def averages(values: Float64[Tensor, " S"], index: Int64[Tensor, " S"], N: int) -> Averages:
+    """From draws to datapoints: the mean of each datapoint's draws, where all N have some.
+
+    With one draw per datapoint the Monte Carlo error of a single value is not known; that of
+    their mean is bounded by their spread, which is what is stored.
+    """
+    m = len(values) // N
+    if m >= 2:
+        grouped = values[index.argsort(stable=True)].reshape(N, m)
+        everyone = torch.arange(N, device=index.device)
+        return Averages(grouped.mean(1), grouped.std(1) / math.sqrt(m), "datapoint", everyone)
+    spread = values.std() if len(values) > 1 else values.new_tensor(math.nan)
+    if m == 1:
+        values, index = values[index.argsort()], index.sort().values
+    return Averages(values, spread.expand_as(values), "datapoint" if m else "draw", index)
+
+
+def log_prior(
+    prior: Distribution,
+    gaussian: DiagonalPosteriors | FullPosteriors | None,
+    z: Float64[Tensor, "S d"],
+    dtype: torch.dtype,
+) -> Float64[Tensor, " S"]:
+    """Returns log p(z), in float64 where the prior is Gaussian, else in the model's precision."""
+    if gaussian is not None:
+        return gaussian.own_log_prob(z, torch.zeros_like(z[:, 0], dtype=torch.int64))
+    shaped = z.reshape(len(z), *prior.event_shape).to(dtype)
+    return prior.log_prob(shaped).double()
+
+
+def _kl_to_prior(
+    q: Posteriors,
+    model: LatentVariableModel,
+    inputs: Inputs,
+    prior: Distribution,
+    gaussian: DiagonalPosteriors | FullPosteriors | None,
+) -> Float64[Tensor, " N"] | None:
+    if isinstance(q, OtherPosteriors):
+        return _family_kl(model, inputs, prior)
+    if gaussian is None:
+        return None
+    if isinstance(q, DiagonalPosteriors) and isinstance(gaussian, DiagonalPosteriors):
+        return diagonal_kl(q, gaussian).sum(1)
+    p = _multivariate(gaussian)
+    kls = [kl_divergence(_multivariate(q, rows), p) for rows in blocks(len(q), ENCODE_BATCH)]
+    return torch.cat(kls)
+
+
+def diagonal_kl(q: DiagonalPosteriors, p: DiagonalPosteriors) -> Float64[Tensor, "N d"]:
+    """Returns KL(q(z_j|x_n) ‖ p(z_j)) of every latent dimension."""
+    variance = (q.sigma / p.sigma).square()
+    return 0.5 * (variance + ((q.mu - p.mu) / p.sigma).square() - 1 - variance.log())
+
+
+def _family_kl(
+    model: LatentVariableModel, inputs: Inputs, prior: Distribution
+) -> Float64[Tensor, " N"] | None:
+    kls = []
+    for rows in blocks(len(inputs.x), ENCODE_BATCH):
+        x, condition = inputs.rows(rows)
+        kl = analytic_kl(given(model, condition).encode(x), prior)
+        if kl is None:
+            return None
+        kls.append(kl.double())
+    return torch.cat(kls)
+
+
+def _multivariate(
+    q: DiagonalPosteriors | FullPosteriors, rows: slice = slice(None)
+) -> MultivariateNormal:
+    L = torch.diag_embed(q.sigma[rows]) if isinstance(q, DiagonalPosteriors) else q.scale_tril[rows]
+    return MultivariateNormal(q.mu[rows], scale_tril=L, validate_args=False)
