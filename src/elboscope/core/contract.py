@@ -101,8 +101,9 @@ def check_model(
         latent_shape, z = _check_prior(model, x)
         local = given(model, condition)
         _check_placement(local, x)
-        likelihood = _check_decode(local, x, z)
-        posterior = _check_encode(local, x, latent_shape, condition is None)
+        twice = given(model, None if condition is None else torch.cat([condition, condition]))
+        likelihood = _check_decode(local, twice, x, z)
+        posterior = _check_encode(local, twice, x, latent_shape)
         return _measure(local, x, z, likelihood, posterior)
 
 
@@ -151,14 +152,17 @@ def _check_shapes(
         return
     missing = len(got_batch) - len(batch)
     forgotten = missing > 0 and got_batch[: len(batch)] == batch
+    remedy = "Keep the leading axes of the argument as the batch, one entry a datapoint."
+    if forgotten:
+        remedy = f"Wrap it in Independent(…, {missing}): pixels and latents are event dimensions."
+    elif got_batch == batch:
+        remedy = "Give the event the shape of x (z): es.from_modules(…, data_shape=x.shape[1:])."
     expected_event = "any event shape" if event is None else f"event shape {event}"
     raise ContractError(
         clause,
         expected=f"batch shape {batch} and {expected_event}",
         got=f"batch shape {got_batch} and event shape {got_event}",
-        do=f"Wrap it in Independent(…, {missing}): pixels and latents are event dimensions."
-        if forgotten
-        else "Keep the leading axes of the argument as the batch, one entry a datapoint.",
+        do=remedy,
     )
 
 
@@ -188,12 +192,14 @@ def _check_placement(model: object, x: Tensor) -> None:
             )
 
 
-def _check_decode(model: GenerativeModel, x: Tensor, z: Tensor) -> Distribution:
+def _check_decode(
+    model: GenerativeModel, twice: GenerativeModel, x: Tensor, z: Tensor
+) -> Distribution:
     p = _distribution("decode(z)", _call("decode(z)", model.decode, z))
     _check_shapes("decode(z)", p, (2, len(x)), tuple(x.shape[1:]))
     if len(x) > 1:
         more = torch.cat([z, torch.zeros_like(z)], dim=1)
-        other = _distribution("decode(z)", _call("decode(z)", model.decode, more))
+        other = _distribution("decode(z)", _call("decode(z)", twice.decode, more))
         sample = p.sample()
         widened = torch.cat([sample, sample], dim=1)
         _check_leak("decode(z)", p, sample, other, widened, len(x), dim=1, model=model)
@@ -201,17 +207,16 @@ def _check_decode(model: GenerativeModel, x: Tensor, z: Tensor) -> Distribution:
 
 
 def _check_encode(
-    model: GenerativeModel, x: Tensor, latent_shape: tuple[int, ...], widen: bool
+    model: GenerativeModel, twice: GenerativeModel, x: Tensor, latent_shape: tuple[int, ...]
 ) -> Distribution | None:
-    if not isinstance(model, LatentVariableModel):
+    if not isinstance(model, LatentVariableModel) or not isinstance(twice, LatentVariableModel):
         return None
     q = _distribution("encode(x)", _call("encode(x)", model.encode, x))
     _check_shapes("encode(x)", q, (len(x),), latent_shape)
-    more = torch.cat([x, torch.zeros_like(x)]) if widen else x
-    other = _distribution("encode(x)", _call("encode(x)", model.encode, more))
+    more = torch.cat([x, torch.zeros_like(x)])
+    other = _distribution("encode(x)", _call("encode(x)", twice.encode, more))
     z = q.sample()
-    widened = torch.cat([z, z]) if widen else z
-    _check_leak("encode(x)", q, z, other, widened, len(x), dim=0, model=model)
+    _check_leak("encode(x)", q, z, other, torch.cat([z, z]), len(x), dim=0, model=model)
     return q
 
 

@@ -25,10 +25,11 @@ __all__ = [
     "continuous_bernoulli_log_prob",
 ]
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 from torch.distributions import Bernoulli, ContinuousBernoulli, Distribution, Independent
 from torch.nn.functional import softplus
 
@@ -53,13 +54,13 @@ class _LogProb(torch.autograd.Function):
         return log_p
 
     @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, g: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        a, x = ctx.saved_tensors  # type: ignore[attr-defined]
-        needs_a, needs_x = ctx.needs_input_grad  # type: ignore[attr-defined]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        a, x = ctx.saved_tensors
+        needs_a, needs_x = ctx.needs_input_grad
         g = g.unsqueeze(-1)
         if torch.is_grad_enabled():  # somebody differentiates twice
             grad_a = (x - a.sigmoid()) * g if needs_a else None

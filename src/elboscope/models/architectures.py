@@ -61,7 +61,7 @@ def mlp_vae(
 
 
 def conv_vae(
-    data_shape: tuple[int, int, int],
+    data_shape: tuple[int, ...],
     latent_dim: int,
     channels: tuple[int, int] = (32, 64),
     nonlinearity: Activation = "leaky_relu",
@@ -83,7 +83,7 @@ def conv_vae(
         >>> model.decode(torch.zeros(5, 3, 2)).event_shape
         torch.Size([1, 28, 28])
     """
-    shape = (data_shape[0], data_shape[1], data_shape[2])
+    shape = tuple(data_shape)
     return VAE(
         conv_encoder(shape, 2 * latent_dim, channels, nonlinearity),
         conv_decoder(latent_dim, shape, channels, nonlinearity),

@@ -104,7 +104,7 @@ def mlp_autoencoder(
 
 
 def conv_autoencoder(
-    data_shape: tuple[int, int, int],
+    data_shape: tuple[int, ...],
     latent_dim: int,
     channels: tuple[int, int] = (32, 64),
     nonlinearity: Activation = "leaky_relu",
@@ -118,7 +118,7 @@ def conv_autoencoder(
         >>> conv_autoencoder((1, 8, 8), 2).decode(torch.zeros(3, 2)).shape
         torch.Size([3, 1, 8, 8])
     """
-    shape = (data_shape[0], data_shape[1], data_shape[2])
+    shape = tuple(data_shape)
     return Autoencoder(
         conv_encoder(shape, latent_dim, channels, nonlinearity),
         conv_decoder(latent_dim, shape, channels, nonlinearity),

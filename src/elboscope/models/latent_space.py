@@ -11,7 +11,10 @@ r"""What regularisation buys: continuity and completeness of a latent space.
 
 Both are ratios of distances in pixels, lower is better, and neither is a likelihood: a decoder that
 always returns one good image is complete, and continuous in the sense of 0/0 = NaN. They compare
-models of one data set, nothing more.
+models of one data set, nothing more. On the digits with eight latent units the VAE reaches 1.24
+where the autoencoder has 1.43 (1.76 if its z are drawn from N(0, I)); with two units the codes fill
+the plane anyway, and the autoencoder is as complete. Use the grey images as reference: distances
+to binary draws are mostly noise.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 
-from elboscope.core import seeded
+from elboscope.core import InputError, seeded
 
 Decoder = Callable[[Tensor], Tensor]
 
@@ -63,13 +66,13 @@ def completeness(
         About 1 or less where draws are as near to the data as data are to each other. Mean images
         are smoother than data and can come below 1.
 
-    References:
-        | Importance of a regular latent space: Kingma, Welling 2019, An Introduction to
-          Variational Autoencoders, https://arxiv.org/abs/1906.02691
+    Raises:
+        InputError: Neither a prior nor codes.
 
     Example:
         >>> from torch.distributions import MultivariateNormal
-        >>> x = torch.randn(200, 2)
+        >>> with seeded(0):
+        ...     x = torch.randn(200, 2)
         >>> p = MultivariateNormal(torch.zeros(2), torch.eye(2))
         >>> 0.8 < completeness(lambda z: z, x, p, seed=0).value < 1.3
         True
@@ -123,5 +126,10 @@ def continuity(
 
 def _fitted(z: Tensor | None) -> Distribution:
     if z is None:
-        raise TypeError("completeness needs a prior, or the codes z to fit one to.")
+        raise InputError(
+            "completeness",
+            expected="a prior, or the codes z to fit a Gaussian to",
+            got="neither",
+            do="Pass prior=model.prior(), or z=model.encode(x).",
+        )
     return MultivariateNormal(z.mean(0), torch.atleast_2d(torch.cov(z.T)))

@@ -183,7 +183,7 @@ class ConditionedVAE:
 
 
 def read_posterior(
-    output: Tensor | tuple[Tensor, ...] | list[Tensor] | Distribution,
+    output: object,
     encoder_output: EncoderOutput | Callable[..., Distribution],
 ) -> Distribution:
     """Returns q(z|x) from what an encoder returned.

@@ -17,7 +17,7 @@ from .mlp import Activation, activation
 
 
 def conv_encoder(
-    data_shape: tuple[int, int, int],
+    data_shape: tuple[int, ...],
     out_features: int,
     channels: tuple[int, int] = (32, 64),
     nonlinearity: Activation = "leaky_relu",
@@ -52,7 +52,7 @@ def conv_encoder(
 
 def conv_decoder(
     in_features: int,
-    data_shape: tuple[int, int, int],
+    data_shape: tuple[int, ...],
     channels: tuple[int, int] = (32, 64),
     nonlinearity: Activation = "leaky_relu",
 ) -> nn.Sequential:
