@@ -68,13 +68,14 @@ def test_a_trained_linear_vae_reaches_probabilistic_pca() -> None:
         start = LinearGaussian(0.1 * torch.randn(8, 2), torch.zeros(8), 1.0)
     best = LinearGaussian.fit(x, 2).log_likelihood(x.double()).mean().item()
     before = start.elbo(x).mean().item()
-    fast = TrainingSettings(epochs=120, batch_size=100, learning_rate=0.02, validation_fraction=0.0)
-    train(start, x, fast)
-    slow = TrainingSettings(epochs=40, batch_size=500, learning_rate=0.002, validation_fraction=0.0)
-    train(start, x, slow)
+    for epochs, batch_size, rate in ((150, 100, 0.05), (60, 200, 0.005), (60, 1000, 0.001)):
+        stage = TrainingSettings(
+            epochs=epochs, batch_size=batch_size, learning_rate=rate, validation_fraction=0.0
+        )
+        train(start, x, stage)
     likelihood = start.log_likelihood(x).mean().item()
     elbo = start.elbo(x).mean().item()
     assert before < best - 5
     assert elbo <= likelihood + 1e-4
     assert likelihood <= best + 1e-4
-    assert best - elbo < 0.01  # nats
+    assert best - elbo < 0.003  # nats

@@ -137,12 +137,13 @@ def test_death_between_write_and_rename_leaves_the_old_file(
         rename(source, target)  # type: ignore[type-var]
 
     every_epoch = settings(checkpoint_epochs=1)
-    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+    with monkeypatch.context() as patch:
         patch.setattr(os, "replace", dying)
-        train(SmallVAE(), grey(), every_epoch, tmp_path, binarisation=DYNAMIC)
+        with pytest.raises(MemoryError):
+            train(SmallVAE(), grey(), every_epoch, tmp_path, binarisation=DYNAMIC)
     result = train(SmallVAE(), grey(), every_epoch, tmp_path, binarisation=DYNAMIC, resume=True)
     assert numbers(result.history) == whole[1]
-    assert not [p for p in tmp_path.rglob("*.part") if p.name != ".part"]
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def start(folder: Path, epochs: int, pause: float, *more: str) -> subprocess.Popen[bytes]:
@@ -173,8 +174,10 @@ def test_kill_9_at_random_moments_changes_no_number(tmp_path: Path) -> None:
         process.communicate()
     assert kills == 3
     last = start(folder, epochs, pause, "--resume")
-    assert last.communicate()[1] == b"" and last.returncode == 0
-    assert complete.communicate()[1] == b"" and complete.returncode == 0
+    assert last.communicate()[1] == b""
+    assert last.returncode == 0
+    assert complete.communicate()[1] == b""
+    assert complete.returncode == 0
     rows = numbers(read_rows(folder / "metrics.csv"))
     assert rows == numbers(read_rows(tmp_path / "whole" / "metrics.csv"))
     assert len(rows) == epochs
@@ -210,7 +213,7 @@ def test_refusals_name_the_offender(tmp_path: Path) -> None:
         train(SmallVAE(), grey().round(), settings(), run)
     with pytest.raises(InputError, match=r"learning_rate: expected 0\.01, with which the run"):
         train(SmallVAE(), grey().round(), settings(learning_rate=0.02), run, resume=True)
-    with pytest.raises(InputError, match="data checksum: expected '.*got '"):
+    with pytest.raises(InputError, match=r"data checksum: expected '.*got '"):
         train(SmallVAE(), grey(seed=2).round(), settings(), run, resume=True)
     with pytest.raises(InputError, match="binarisation: expected 'no binarisation"):
         train(SmallVAE(), grey().round(), settings(), run, resume=True, binarisation=DYNAMIC)
@@ -220,5 +223,5 @@ def test_refusals_name_the_offender(tmp_path: Path) -> None:
         train(wider, grey().round(), settings(), run, resume=True)
     checkpoint = run / "training_state" / "checkpoint.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
-    with pytest.raises(InputError, match="checkpoint.safetensors: expected a checkpoint of this"):
+    with pytest.raises(InputError, match=r"checkpoint.safetensors: expected a checkpoint of this"):
         train(SmallVAE(), grey().round(), settings(), run, resume=True)

@@ -320,7 +320,7 @@ def test_data_and_models_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="event shape"):
         train(SmallVAE(), X[:, :5], settings(), folder)
     frozen = SmallVAE().requires_grad_(False)
-    with pytest.raises(InputError, match="model: expected an nn.Module with parameters"):
+    with pytest.raises(InputError, match=r"model: expected an nn.Module with parameters"):
         train(frozen, X, settings(), folder)
     assert not folder.exists()  # a refused call leaves nothing behind
     with pytest.raises(InputError, match="x: expected values in the support of the Bernoulli"):
@@ -328,15 +328,15 @@ def test_data_and_models_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_reading_what_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="expected a run folder with a run.json; got none"):
+    with pytest.raises(InputError, match=r"expected a run folder with a run.json; got none"):
         load_run(tmp_path)
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(InputError, match="run.json; got a damaged one"):
+    with pytest.raises(InputError, match=r"run.json; got a damaged one"):
         load_run(tmp_path)
     train(SmallVAE(), X, settings(epochs=1), tmp_path)
     wider = SmallVAE()
     wider.decoder = nn.Sequential(nn.Linear(2, 6))
-    with pytest.raises(InputError, match="model.safetensors: expected the weights of this model"):
+    with pytest.raises(InputError, match=r"model.safetensors: expected the weights of this model"):
         load_run(tmp_path, wider)
 
 

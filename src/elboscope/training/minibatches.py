@@ -2,7 +2,7 @@ r"""Minibatches: index selections from data that already lie on the device.
 
 The order of epoch e is a permutation drawn from the pair (seed, e) alone, so a run that stopped
 within an epoch finds its place again from the number of its next step. Every datapoint is used
-once an epoch; the last minibatch, smaller than the others, is not dropped. There are no worker processes.
+once an epoch; the last, smaller minibatch is not dropped. There are no worker processes.
 """
 
 from __future__ import annotations
