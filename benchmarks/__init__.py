@@ -1,0 +1,1 @@
+"""Speed as ratios: against a peer, and against the matrix products that nobody can avoid."""

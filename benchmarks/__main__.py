@@ -1,0 +1,13 @@
+"""``python -m benchmarks [training | aggregate]``: run, print, write ``results/*.json``."""
+
+import sys
+
+from . import aggregate_posterior, training_throughput
+
+BENCHMARKS = {"training": training_throughput.main, "aggregate": aggregate_posterior.main}
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or BENCHMARKS:
+        if name not in BENCHMARKS:
+            sys.exit(f"benchmarks: expected {' or '.join(BENCHMARKS)}; got {name!r}")
+        BENCHMARKS[name]()
