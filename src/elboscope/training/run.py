@@ -24,13 +24,14 @@ from .checkpoint import trainable_module
 from .data_split import TrainingData, prepare_data
 from .interruption import TrainingInterrupted, interruptible
 from .launcher import Launcher, SingleDevice
-from .loop import Run, begin, finish, take_steps
+from .loop import begin, finish, take_steps
 from .metrics import Row
 from .minibatches import minibatches
 from .objective import ELBO
 from .progress import reporting
 from .record import run_record
 from .run_folder import RunFolder, open_run
+from .run_state import Run
 from .settings import TrainingSettings
 from .steps import adam, fit, objective_step
 from .tracking import open_tracker
