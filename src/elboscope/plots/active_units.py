@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from elboscope.core import Estimate
@@ -100,7 +101,7 @@ def plot_active_units(data: ActiveUnits) -> Figure:
     )
     ticks = np.arange(np.ceil(data.edges[0]), np.floor(data.edges[-1]) + 1)
     axes.set_xticks(ticks, [_power(int(tick)) for tick in ticks])
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("variance of the posterior mean over the data")
     axes.set_ylabel("units")
     axes.grid(axis="x", visible=False)

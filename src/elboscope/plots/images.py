@@ -103,5 +103,5 @@ def png_uri(image: NDArray[np.uint8]) -> str:
         'data:image/png;base64,'
     """
     buffer = BytesIO()
-    imsave(buffer, image, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True})
+    imsave(buffer, image, format="png", pil_kwargs={"optimize": True})
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -13,7 +13,7 @@ __all__ = ["LatentMap", "LatentMapHtml", "bokeh_code", "latent_map_data", "laten
 
 import functools
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -156,8 +156,10 @@ def latent_map_html(data: LatentMap) -> LatentMapHtml:
     from bokeh.models import ColumnDataSource, HoverTool
     from bokeh.plotting import figure
 
-    log_px = [f"{v:.2f} nats" if np.isfinite(v) else "unknown" for v in data.log_px]
-    columns = {
+    log_px = [
+        f"{v:.2f} nats".replace("-", "−") if np.isfinite(v) else "unknown" for v in data.log_px
+    ]
+    columns: dict[str, Any] = {
         "horizontal": data.points[:, 0],
         "vertical": data.points[:, 1],
         "index": data.index,

@@ -92,11 +92,12 @@ def plot_log_likelihood(data: LogLikelihoods) -> Figure:
     axes.bar(data.edges[:-1], data.counts, np.diff(data.edges) * 0.96, align="edge", color=BLUE)
     axes.axvline(data.mean, color=INK, lw=1.2, ls="--")
     shown = data.worst_values[np.isfinite(data.worst_values)]
-    axes.plot(shown, np.zeros(len(shown)), "|", color=ORANGE, ms=14, mew=2, clip_on=False)
+    for value in shown:
+        axes.axvline(value, ymax=0.07, color=ORANGE, lw=2)
     axes.text(
         0.0,
         1.04,
-        f"mean {data.mean:.2f} (dashed); the lowest {len(data.worst)} in orange",
+        f"mean {data.mean:.2f} (dashed); the lowest {len(data.worst)} in orange".replace("-", "−"),
         transform=axes.transAxes,
         color=INK,
         size=11,

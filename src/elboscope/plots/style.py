@@ -46,13 +46,13 @@ _VARIABLES = {
     RED: "--red",
 }
 
-# Figures are 440 units wide: side by side on a screen, one below the other on a telephone,
+# Figures are 400 units wide: side by side on a screen, one below the other on a telephone,
 # where the text of a wider drawing would be too small to read.
-WIDTH, HEIGHT = 440, 250
+WIDTH, HEIGHT = 400, 240
 _POINTS_PER_INCH = 72
 
 
-def blank(width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Axes]:
+def blank(width: int = WIDTH, height: int = HEIGHT) -> tuple[Figure, Axes]:
     """Returns an empty figure (in SVG units) with one pair of axes in the house style.
 
     Example:
@@ -71,7 +71,7 @@ def blank(width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Axes]:
     axes.tick_params(colors=GREY, labelsize=11, width=0.8, length=3)
     for axis in (axes.xaxis, axes.yaxis):
         axis.label.set_color(INK)
-        axis.label.set_size(11.5)
+        axis.label.set_fontsize(11.5)
     axes.grid(color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
     return figure, axes
@@ -108,8 +108,7 @@ def to_svg(figure: Figure, *, name: str, description: str) -> str:
         ('<svg ', True, True)
     """
     buffer = BytesIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": name, "axes.unicode_minus": True}
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue().decode()
     svg = svg[svg.index("<svg ") :]

@@ -82,7 +82,7 @@ def plot_surgery(data: SurgeryBars) -> Figure:
         >>> plot_surgery(bars).axes[0].get_xlabel()
         'nats per datapoint'
     """
-    figure, axes = blank(height=230)
+    figure, axes = blank(height=235)
     information, marginal = max(0.0, data.mutual_information), max(0.0, data.marginal_kl)
     axes.barh(1, information, height=0.5, color=BLUE, label="mutual information I(n; z)")
     axes.barh(1, marginal, left=information, height=0.5, color=ORANGE, label="marginal KL")

@@ -51,7 +51,7 @@ def training_curves_data(history: Sequence[Mapping[str, float]]) -> TrainingCurv
             ``validation_elbo``.
 
     Example:
-        >>> rows = [{"epoch": 1, "train_bound": -3.0}, {"epoch": 2, "train_bound": -2.0}]
+        >>> rows = [{"epoch": 1.0, "train_bound": -3.0}, {"epoch": 2.0, "train_bound": -2.0}]
         >>> training_curves_data(rows).train.tolist()
         [-3.0, -2.0]
     """
@@ -61,8 +61,8 @@ def training_curves_data(history: Sequence[Mapping[str, float]]) -> TrainingCurv
     axis = next((key for key in ("epoch", "step") if history and key in history[0]), "row")
     at = np.array([float(row.get(axis, i)) for i, row in enumerate(history)])
     infinite = [x for x, row in zip(at, history, strict=True) if _diverged(row)]
-    curves = [np.where(np.isfinite(curve), curve, np.nan) for curve in (train, held_out)]
-    return TrainingCurves(axis, at, *curves, float(infinite[0]) if infinite else None)
+    train, held_out = (np.where(np.isfinite(c), c, np.nan) for c in (train, held_out))
+    return TrainingCurves(axis, at, train, held_out, float(infinite[0]) if infinite else None)
 
 
 def _column(history: Sequence[Mapping[str, float]], names: tuple[str, ...]) -> NDArray[np.float64]:
@@ -81,21 +81,21 @@ def plot_training_curves(data: TrainingCurves) -> Figure:
     """Draws the curves; divergence is a red line.
 
     Example:
-        >>> rows = [{"epoch": 1, "train_bound": -3.0}, {"epoch": 2, "train_bound": -2.0}]
+        >>> rows = [{"epoch": 1.0, "train_bound": -3.0}, {"epoch": 2.0, "train_bound": -2.0}]
         >>> len(plot_training_curves(training_curves_data(rows)).axes)
         1
     """
     figure, axes = blank()
-    several = len(data.at) < 30
+    few = len(data.at) < 30
     for curve, colour, label in (
         (data.train, BLUE, "training objective"),
         (data.held_out, ORANGE, "held-out ELBO"),
     ):
         known = np.isfinite(curve)
         if known.any():
-            marker = "o" if several else ""
+            style = "o-" if few else "-"
             at = data.at[known]
-            axes.plot(at, curve[known], marker, ls="-", ms=3, lw=1.6, color=colour, label=label)
+            axes.plot(at, curve[known], style, ms=3, lw=1.6, color=colour, label=label)
     if data.diverged_at is not None:
         axes.axvline(data.diverged_at, color=RED, lw=1.4, ls="--", label="not finite")
     axes.set_xlabel(data.axis)

@@ -13,9 +13,11 @@ import json
 import math
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor
 
 from elboscope.core import Estimate, Finding
@@ -23,6 +25,7 @@ from elboscope.diagnostics.evidence import Evidence
 
 from .diagnosis import Diagnosis
 from .findings_json import SCHEMA, plain
+from .quantities import left_out
 
 
 def datatree(diagnosis: Diagnosis) -> xr.DataTree:
@@ -37,7 +40,7 @@ def datatree(diagnosis: Diagnosis) -> xr.DataTree:
     """
     evidence = diagnosis.evidence
     root = {"schema": SCHEMA, "settings": _json(evidence.settings)}
-    groups = {"/": xr.Dataset(attrs={**root, "skipped": _json(evidence.skipped)})}
+    groups = {"/": xr.Dataset(attrs={**root, "skipped": _json(left_out(evidence))})}
     groups |= {f"/estimates/{key}": _estimate(e) for key, e in diagnosis.estimates.items()}
     if evidence.posterior_means is not None:
         groups["/posterior"] = _posterior(evidence.posterior_means)
@@ -61,8 +64,8 @@ def _json(value: object) -> str:
     return json.dumps(plain(value), ensure_ascii=False)
 
 
-def _numpy(values: Tensor) -> np.ndarray:
-    array: np.ndarray = values.detach().cpu().numpy()
+def _numpy(values: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = values.detach().cpu().numpy()
     return array
 
 

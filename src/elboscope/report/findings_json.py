@@ -22,7 +22,7 @@ from elboscope.core import Estimate, Finding
 from elboscope.diagnostics.evidence import Evidence
 
 from .diagnosis import Diagnosis
-from .quantities import IS_NOT
+from .quantities import IS_NOT, left_out
 
 SCHEMA = "elboscope.findings/1"
 
@@ -42,7 +42,7 @@ def findings_json(diagnosis: Diagnosis) -> str:
         "elbo_surgery": _surgery(evidence),
         "model": plain(evidence.capabilities),
         "settings": plain(evidence.settings),
-        "skipped": plain(evidence.skipped),
+        "skipped": left_out(evidence),
         "nonfinite": plain(evidence.nonfinite),
     }
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)

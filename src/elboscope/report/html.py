@@ -21,6 +21,7 @@ from elboscope.core import Finding, Severity
 from elboscope.diagnostics.evidence import Evidence
 
 from .diagnosis import Diagnosis
+from .quantities import left_out
 from .questions import QUESTIONS, Question, unasked
 from .rows import Row, number, row_of, scale_rows
 
@@ -82,7 +83,7 @@ def page(diagnosis: Diagnosis) -> str:
         others=[finding for finding in diagnosis.findings if finding.check in others],
         settings=_flat(evidence.settings),
         model=_flat(_capabilities(evidence)),
-        skipped=sorted(evidence.skipped.items()),
+        skipped=sorted(left_out(evidence).items()),
         problems=evidence.capabilities.problems,
         bokeh_code=Markup(plots.bokeh_code()) if has_map else "",
     )
@@ -147,7 +148,8 @@ def _section(question: Question, diagnosis: Diagnosis) -> Section:
     rows = [row_of(key, estimates[key]) for key in question.estimates if key in estimates]
     rows += scale_rows(evidence.scale) if question.key == "scale" else []
     asked = (*question.estimates, *(("scale",) if question.key == "scale" else ()))
-    missing = [(name, evidence.skipped[name]) for name in asked if name in evidence.skipped]
+    reasons = left_out(evidence)
+    missing = [(name.replace("_", " "), reasons[name]) for name in asked if name in reasons]
     return Section(
         question,
         tuple(f for f in diagnosis.findings if f.check in question.checks),

@@ -123,7 +123,7 @@ def _worst(evidence: Evidence) -> Panel:
         return Missing(title, _reason(evidence, "log_px"))
     chosen = evidence.x[data.worst.tolist()]
     labels = [
-        f"{value:.1f}".replace("-", "−") + (f", k̂ {k:.2f}" if k == k else "")
+        f"{value:.1f}".replace("-", "−") + (f", k̂\N{NO-BREAK SPACE}{k:.2f}" if k == k else "")
         for value, k in zip(data.worst_values, data.worst_khat, strict=True)
     ]
     caption = "Lowest log p(x) estimates in nats, the lowest first. A high k̂ means that the "
@@ -187,18 +187,18 @@ def _active(evidence: Evidence) -> Panel:
 
 def _surgery(evidence: Evidence) -> Panel:
     s = evidence.surgery
-    parts = (
-        (None,) * 4
-        if s is None
-        else (s.kl, s.mutual_information, s.marginal_kl, s.marginal_kl_held_out)
-    )
+    bars = None
+    if s is not None:
+        bars = plots.surgery_data(
+            s.kl, s.mutual_information, s.marginal_kl, s.marginal_kl_held_out, s.log_n
+        )
     return _drawing(
         "ELBO surgery",
         "The average KL is mutual information plus the marginal KL. Where the first reaches its "
         "ceiling log N, the second overstates the mismatch in the population; the interval and "
         "the held-out bound then decide.",
         "surgery",
-        plots.surgery_data(*parts, log_n=0.0 if s is None else float(s.log_n)),
+        bars,
         plots.plot_surgery,
         _reason(evidence, "surgery"),
     )

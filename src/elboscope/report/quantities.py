@@ -6,7 +6,7 @@ under which the estimates appear in the report, in ``findings.json`` and in the 
 
 from __future__ import annotations
 
-__all__ = ["IS_NOT", "estimates_of"]
+__all__ = ["IS_NOT", "TITLES", "estimates_of", "left_out"]
 
 from elboscope.core import Estimate
 from elboscope.diagnostics.evidence import Evidence
@@ -33,6 +33,19 @@ _SURGERY = (
     "dimensionwise_kl",
 )
 
+# What a row is called where the estimate's own name is shared by several.
+TITLES = {
+    "elbo": "ELBO",
+    "prior_sampling": "log p(x), sampling the prior",
+    "train_log_px": "log p(x), training data",
+    "train_elbo": "ELBO, training data",
+    "mixture_kl": "average KL(q(z|x) ‖ p(z)) of the mixture",
+    "marginal_kl_plain": "KL(q_N(z) ‖ p(z)), plain Monte Carlo",
+    "marginal_kl_held_out": "KL(q(z) ‖ p(z)), held-out bound",
+    "mutual_information": "mutual information I(n; z)",
+    "active_units": "active units, Var_x E_q[z_j|x]",
+}
+
 IS_NOT = {
     "log_px": "Not log p(x) itself: the estimate lies below it on average. Not comparable across "
     "likelihoods, binarisations or dequantisations.",
@@ -46,7 +59,10 @@ IS_NOT = {
     "bound_gap": "Not the whole gap: log p̂(x) itself lies below log p(x). It does not tell "
     "amortisation from the posterior's family.",
     "reconstruction": "Not a likelihood: the latent code is given for free.",
-    "kl": "Not a sign of quality by itself: it is information about x plus mismatch with the prior.",
+    "kl": "Not a sign of quality by itself: it is information about x plus mismatch with "
+    "the prior.",
+    "mixture_kl": "Not of the evaluation data where training data were given: of the N datapoints "
+    "that form the mixture q_N.",
     "unit_kl": "Not use: a unit can cost nats and the decoder can ignore it.",
     "active_units": "Not use by the decoder: only that the encoder moves the unit with the data.",
     "zeroing": "Not additive: units that carry the same information replace each other.",
@@ -79,8 +95,23 @@ def estimates_of(evidence: Evidence) -> dict[str, Estimate]:
         found[name] = getattr(evidence, name)
         if name == "log_px":
             found |= _variants(evidence.log_px)
-    found |= {name: getattr(evidence.surgery, name, None) for name in _SURGERY}
+    if evidence.surgery is not None:
+        found["mixture_kl"] = evidence.surgery.kl
+        found |= {name: getattr(evidence.surgery, name) for name in _SURGERY}
     return {name: value for name, value in found.items() if isinstance(value, Estimate)}
+
+
+def left_out(evidence: Evidence) -> dict[str, str]:
+    """Returns what was not computed and why, the parts of the ELBO surgery included.
+
+    Args:
+        evidence: What was computed.
+    """
+    reasons = dict(evidence.skipped)
+    if evidence.surgery is not None:
+        return {**reasons, **evidence.surgery.unavailable}
+    reason = reasons.get("surgery")
+    return reasons if reason is None else {**dict.fromkeys(_SURGERY, reason), **reasons}
 
 
 def _variants(log_px: Estimate | None) -> dict[str, object]:
@@ -88,7 +119,7 @@ def _variants(log_px: Estimate | None) -> dict[str, object]:
     if log_px is None:
         return {}
     K = log_px.settings.get("num_samples")
-    halved = {"num_samples": K // 2} if isinstance(K, int) else {}
+    halved: dict[str, object] = {"num_samples": K // 2} if isinstance(K, int) else {}
     return {
         "log_px_half": _variant(log_px, "half", "log p(x), first half of the samples", halved),
         "log_px_psis": _variant(log_px, "psis", "log p(x), Pareto-smoothed", {}),

@@ -65,7 +65,7 @@ QUESTIONS = (
         "never seen. The average KL is information plus this mismatch.",
         ("prior hole",),
         (
-            "kl",
+            "mixture_kl",
             "mutual_information",
             "marginal_kl",
             "marginal_kl_plain",

@@ -13,7 +13,7 @@ from torch import Tensor
 from elboscope.core import Estimate, Side
 from elboscope.diagnostics.evidence import ImpliedScale
 
-from .quantities import IS_NOT
+from .quantities import IS_NOT, TITLES
 
 _SIDES: dict[Side, str] = {
     "lower": "lower bound",
@@ -21,7 +21,7 @@ _SIDES: dict[Side, str] = {
     "unbiased": "unbiased",
     "none": "no bound",
 }
-_MARKS: dict[Side, str] = {"lower": "≥", "upper": "≤", "unbiased": "=", "none": "≈"}
+_MARKS: dict[Side, str] = {"lower": "≥", "upper": "≤", "unbiased": "", "none": "≈"}
 _COUNTS = {"datapoint": "datapoints", "draw": "draws", "unit": "units"}
 
 
@@ -84,7 +84,7 @@ def row_of(key: str, estimate: Estimate) -> Row:
     """
     samples = estimate.settings.get("num_samples")
     return Row(
-        quantity=f"{estimate.name} (total)" if _is_total(key, estimate) else estimate.name,
+        quantity=TITLES.get(key, estimate.name) + (", total" if _is_total(key, estimate) else ""),
         value=_value(key, estimate),
         side=_SIDES[estimate.side],
         mc_error=_mc_error(key, estimate),
@@ -109,7 +109,7 @@ def _value(key: str, estimate: Estimate) -> str:
         return f"{number(values.min().item())} to {number(values.max().item())} nats"
     value = estimate.total if estimate.axis == "unit" else estimate.mean
     shown = number(value, estimate.stderr, nonnegative=estimate.nonnegative)
-    return f"{_MARKS[estimate.side]} {shown} nats"
+    return f"{_MARKS[estimate.side]} {shown} nats".lstrip()
 
 
 def _mc_error(key: str, estimate: Estimate) -> str:
@@ -117,7 +117,7 @@ def _mc_error(key: str, estimate: Estimate) -> str:
         return "–"
     error = estimate.mc_error_of_mean
     error *= len(estimate.values) if estimate.axis == "unit" else 1
-    return number(error) if error > 0 else ("none" if error == 0 else "unknown")
+    return f"{error:.2g}" if error > 0 else ("none" if error == 0 else "unknown")
 
 
 def _trust(estimate: Estimate) -> str:

@@ -59,10 +59,7 @@ def surgery(kl: Estimate, n: int) -> ElboSurgery:
         "total_correlation": replace(marginal, name="total correlation", side="none"),
         "dimensionwise_kl": units("dimension-wise KL", torch.full((D,), 0.2)),
     }
-    fields = {name: value for name, value in fields.items() if name in ElboSurgery._fields}
-    if "log_n" in ElboSurgery._fields:
-        fields["log_n"] = math.log(n)
-    return ElboSurgery(**fields)
+    return ElboSurgery(**fields, log_n=math.log(n), unavailable={})
 
 
 def complete_evidence(x: Tensor | None = None, **changes: object) -> Evidence:
@@ -111,7 +108,7 @@ def complete_evidence(x: Tensor | None = None, **changes: object) -> Evidence:
         "prior_samples": x.flip(0)[:16] * 0.7 + 0.1,
         "history": [
             {
-                "epoch": i,
+                "epoch": float(i),
                 "train_bound": -40 + 17 * (1 - 0.8**i),
                 "validation_elbo": -41 + 17 * (1 - 0.8**i),
             }
@@ -134,7 +131,7 @@ def some_findings() -> tuple[Finding, ...]:
             "warning",
             "The ELBO falls 1.08 ± 0.01 nats short of log p(x), 4.9 % of it.",
             {"gap": 1.08},
-            "Train with more samples: `elboscope train config.yaml --objective iwae --num_samples 8`.",
+            "Train with more samples: `elboscope train config.yaml --objective iwae`.",
         ),
         Finding(
             "posterior collapse",
@@ -146,7 +143,7 @@ def some_findings() -> tuple[Finding, ...]:
             "problem",
             "KL(q ‖ p) lies between 2.7 and 8.0 nats; the held-out lower bound is 1.8 ± 0.1.",
             {"interval": (2.7, 8.0)},
-            "Use a richer prior, such as a VampPrior, and compare: `elboscope train config.yaml --model.prior vamp`.",
+            "Try another prior: `elboscope train config.yaml --model.prior vamp`.",
         ),
         Finding(
             "likelihood scale",

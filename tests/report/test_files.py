@@ -1,0 +1,126 @@
+"""What a diagnosis writes: JSON, a table, a tree, and files that are whole or absent."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from hand_made_evidence import complete_diagnosis
+
+from elboscope.core import Finding, InputError
+from elboscope.report import SCHEMA, Diagnosis, replace_with
+
+
+@pytest.fixture(scope="module")
+def diagnosis() -> Diagnosis:
+    return complete_diagnosis()
+
+
+def no_constants(name: str) -> float:
+    raise AssertionError(f"{name} is not JSON")
+
+
+def test_json_holds_the_verdicts_and_the_numbers(diagnosis):
+    read = json.loads(diagnosis.to_json(), parse_constant=no_constants)
+    assert read["schema"] == SCHEMA == "elboscope.findings/1"
+    assert [f["check"] for f in read["findings"]] == [f.check for f in diagnosis.findings]
+    log_px = diagnosis.estimates["log_px"]
+    written = read["estimates"]["log_px"]
+    assert written["mean"] == log_px.mean
+    assert written["stderr"] == log_px.stderr
+    assert written["mc_error_of_mean"] == log_px.mc_error_of_mean
+    assert written["side"] == "lower"
+    assert written["diagnostics"]["khat"]["max"] == pytest.approx(
+        log_px.diagnostics["khat"].max().item()
+    )
+    assert read["estimates"]["unit_kl"]["total"] == diagnosis.estimates["unit_kl"].total
+    assert len(read["estimates"]["unit_kl"]["values"]) == 6
+    assert read["elbo_surgery"]["log_n"] == pytest.approx(math.log(200))
+
+
+def test_json_writes_nan_and_infinity_as_words(diagnosis):
+    values = torch.tensor([math.nan, 1.0])
+    bad = replace(diagnosis.estimates["elbo"], values=values, mc_stderr=values, diagnostics={})
+    finding = Finding("x", "ok", "…", {"a": math.inf, "b": (-math.inf, np.float64(math.nan))})
+    sick = Diagnosis((finding,), {"elbo": bad}, diagnosis.evidence)
+    read = json.loads(sick.to_json(), parse_constant=no_constants)
+    assert read["estimates"]["elbo"]["mean"] == "NaN"
+    assert read["findings"][0]["evidence"] == {"a": "Infinity", "b": ["-Infinity", "NaN"]}
+
+
+def test_every_estimate_is_documented_by_what_it_is_not(diagnosis):
+    read = json.loads(diagnosis.to_json())
+    assert all(e["is_not"].startswith("Not ") for e in read["estimates"].values())
+
+
+def test_dataframe_gives_totals_for_units_and_means_for_datapoints(diagnosis):
+    table = diagnosis.to_dataframe()
+    assert list(table.index) == list(diagnosis.estimates)
+    assert table.loc["unit_kl", "value"] == diagnosis.estimates["unit_kl"].total
+    assert table.loc["log_px", "value"] == diagnosis.estimates["log_px"].mean
+    assert table.loc["log_px", "num_samples"] == 5000
+    assert table.loc["log_px_half", "num_samples"] == 2500
+
+
+def test_the_tree_comes_back_from_its_file(diagnosis, tmp_path):
+    path = diagnosis.save_datatree(tmp_path / "new" / "d.nc")
+    with xr.open_datatree(path, engine="h5netcdf") as tree:
+        log_px = tree["estimates/log_px"]
+        expected = diagnosis.estimates["log_px"]
+        assert (log_px["value"].values == expected.values.numpy()).all()
+        assert (log_px["khat"].values == expected.diagnostics["khat"].numpy()).all()
+        assert log_px.attrs["side"] == "lower"
+        z = tree["posterior/z_mean"]
+        assert z.dims == ("chain", "draw", "latent")
+        assert (z.values[0] == diagnosis.evidence.posterior_means.numpy()).all()
+        assert (tree["observed_data/x"].values == diagnosis.evidence.x.numpy()).all()
+        assert tree["findings/severity"].values.tolist() == [f.severity for f in diagnosis.findings]
+        assert tree["training/train_bound"].shape == (24,)
+    assert os.listdir(path.parent) == ["d.nc"]
+
+
+def test_saving_makes_folders_and_replaces_the_whole_file(diagnosis, tmp_path):
+    path = tmp_path / "a" / "b" / "report.html"
+    assert diagnosis.save(str(path)) == path
+    first = path.read_text()
+    assert first.rstrip().endswith("</html>")
+    path.write_text("old")
+    diagnosis.save(path)
+    assert path.read_text().startswith("<!doctype html>")
+    assert json.loads(diagnosis.save_json(path.with_name("findings.json")).read_text())
+    assert sorted(os.listdir(path.parent)) == ["findings.json", "report.html"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def broken(descriptor: int) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="disk full"):
+        replace_with(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["report.html"]
+
+
+def test_a_folder_or_a_file_in_the_way_is_named(diagnosis, tmp_path):
+    with pytest.raises(InputError, match="expected the path of a file; got a folder"):
+        diagnosis.save(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"file/report.html: expected a path that can be written"):
+        diagnosis.save(tmp_path / "file" / "report.html")
+
+
+def test_a_verdict_is_found_by_its_check(diagnosis):
+    assert diagnosis["prior hole"].severity == "problem"
+    with pytest.raises(KeyError, match=r"no such.*; checks made: likelihood trust, bound"):
+        diagnosis["no such"]
+    assert str(diagnosis).splitlines()[0].startswith("[ok] likelihood trust:")
