@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "check_model": "core",
     "Bound": "core",
     "Capabilities": "core",
     "ContractError": "core",
@@ -21,12 +20,31 @@ _HOME = {
     "GenerativeModel": "core",
     "InputError": "core",
     "LatentVariableModel": "core",
-    "from_modules": "models",
+    "check_model": "core",
     "log_weights": "core",
     "paired_difference": "core",
     "sample_posterior": "core",
     "seeded": "core",
     "split_parameters": "core",
+    "VAE": "models",
+    "from_modules": "models",
+    "ElboSurgery": "estimators",
+    "active_units": "estimators",
+    "elbo_surgery": "estimators",
+    "evidence_lower_bound": "estimators",
+    "importance_sampling": "estimators",
+    "marginal_kl": "estimators",
+    "mutual_information": "estimators",
+    "prior_sampling": "estimators",
+    "reconstruction": "estimators",
+    "unit_kl": "estimators",
+    "zeroing_effect": "estimators",
+    "Monitor": "estimators.monitor",
+    "TrainingSettings": "training",
+    "load_run": "training",
+    "train": "training",
+    "Diagnosis": "report",
+    "diagnose": "report",
 }
 _PACKAGES = (
     "core",
@@ -59,6 +77,11 @@ if TYPE_CHECKING:
         training,
     )
     from .core import *
+    from .estimators import *
+    from .estimators.monitor import Monitor
+    from .models import VAE, from_modules
+    from .report import Diagnosis, diagnose
+    from .training import TrainingSettings, load_run, train
 
 
 def __getattr__(name: str) -> Any:
