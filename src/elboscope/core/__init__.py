@@ -1,7 +1,8 @@
 """The vocabulary that everything speaks: a model, its log-weights, an estimate, a finding."""
 
 from .bound import Bound
-from .contract import Capabilities, check_model, family
+from .capabilities import Capabilities, family
+from .contract import check_model
 from .errors import ContractError, InputError
 from .estimate import Axis, Estimate, Side, data_id, paired_difference, standard_error
 from .finding import SEVERITIES, Finding, Severity

@@ -7,61 +7,24 @@ to do. Numeric ones (NaN, infinite density) are returned, so that *diverged* can
 
 from __future__ import annotations
 
-__all__ = ["Capabilities", "check_model"]
+__all__ = ["check_model"]
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
-from torch.distributions import Distribution, Independent
-from torch.distributions.kl import kl_divergence
+from torch.distributions import Distribution
 
+from .capabilities import Capabilities, drawn, measure
 from .errors import ContractError, InputError
 from .model import GenerativeModel, LatentVariableModel, given, modules_of
 from .random import seeded
 
 # Densities of one datapoint in two batches may differ by the rounding of another kernel.
 LEAK_TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True)
-class Capabilities:
-    """What a model can be asked, and what is numerically wrong with it on this data.
-
-    Attributes:
-        latent_shape: ``(*Z)``.
-        data_shape: ``(*X)``.
-        posterior: The family of q(z|x), by its class; empty without an encoder.
-        likelihood: The family of p(x|z), by its class.
-        reparameterised: Whether q(z|x) offers ``rsample``.
-        has_encoder: Whether there is a q(z|x) at all.
-        has_posterior_density: Whether q(z|x) can be evaluated: not for implicit ones.
-        has_likelihood: Whether p(x|z) can be evaluated at this x.
-        analytic_kl: Whether KL(q(z|x) ‖ p(z)) is known in closed form.
-        in_support: Whether every x lies in the support of p(x|z); a Bernoulli on grey values
-            does not, and what it returns is a cross-entropy, not a likelihood.
-        problems: What is NaN, infinite or out of support, one sentence each.
-    """
-
-    latent_shape: tuple[int, ...]
-    data_shape: tuple[int, ...]
-    posterior: str
-    likelihood: str
-    reparameterised: bool
-    has_encoder: bool
-    has_posterior_density: bool
-    has_likelihood: bool
-    analytic_kl: bool
-    in_support: bool
-    problems: tuple[str, ...]
-
-    @property
-    def finite(self) -> bool:
-        """Whether every density was a finite number."""
-        return not any("NaN" in p or "infinite" in p for p in self.problems)
 
 
 @torch.no_grad()
@@ -102,9 +65,25 @@ def check_model(
         local = given(model, condition)
         _check_placement(local, x)
         twice = given(model, None if condition is None else torch.cat([condition, condition]))
-        likelihood = _check_decode(local, twice, x, z)
-        posterior = _check_encode(local, twice, x, latent_shape)
-        return _measure(local, x, z, likelihood, posterior)
+        refused: list[str] = []
+        likelihood, posterior = None, None
+        with _noting_nan(refused):
+            likelihood = _check_decode(local, twice, x, z)
+        with _noting_nan(refused):
+            posterior = _check_encode(local, twice, x, latent_shape)
+        return measure(local, x, z, likelihood, posterior, refused)
+
+
+class _NaNParametersError(Exception):
+    """A distribution refused NaN parameters: the model has diverged, which breaks no clause."""
+
+
+@contextmanager
+def _noting_nan(refused: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except _NaNParametersError as error:
+        refused.append(f"{error} is refused by its distribution: NaN parameters")
 
 
 def _call(clause: str, function: Callable[[Tensor], object], argument: Tensor) -> object:
@@ -112,6 +91,8 @@ def _call(clause: str, function: Callable[[Tensor], object], argument: Tensor) -
     try:
         return function(argument)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, ValueError) and "nan" in str(error):
+            raise _NaNParametersError(clause) from error
         raise ContractError(
             clause,
             expected=f"an answer for an argument of shape {tuple(argument.shape)}",
@@ -200,7 +181,7 @@ def _check_decode(
     if len(x) > 1:
         more = torch.cat([z, torch.zeros_like(z)], dim=1)
         other = _distribution("decode(z)", _call("decode(z)", twice.decode, more))
-        sample = p.sample()
+        sample = drawn(p, x)
         widened = torch.cat([sample, sample], dim=1)
         _check_leak("decode(z)", p, sample, other, widened, len(x), dim=1, model=model)
     return p
@@ -215,7 +196,7 @@ def _check_encode(
     _check_shapes("encode(x)", q, (len(x),), latent_shape)
     more = torch.cat([x, torch.zeros_like(x)])
     other = _distribution("encode(x)", _call("encode(x)", twice.encode, more))
-    z = q.sample()
+    z = drawn(q, x)
     _check_leak("encode(x)", q, z, other, torch.cat([z, z]), len(x), dim=0, model=model)
     return q
 
@@ -250,75 +231,3 @@ def _check_leak(
         if training
         else "The model mixes datapoints or draws noise inside: compute each row by itself.",
     )
-
-
-def _measure(
-    model: GenerativeModel, x: Tensor, z: Tensor, p: Distribution, q: Distribution | None
-) -> Capabilities:
-    """Evaluates the densities once and notes what is missing and what is not finite."""
-    in_support = _in_support(p, x)
-    problems = [] if in_support else [_out_of_support(p, x)]
-    has_likelihood = _score("log p(x|z)", lambda: p.log_prob(x), problems)
-    _score("log p(z)", lambda: model.prior().log_prob(z), problems)
-    has_density = q is not None and _score("log q(z|x)", lambda: q.log_prob(q.sample()), problems)
-    return Capabilities(
-        latent_shape=tuple(model.prior().event_shape),
-        data_shape=tuple(x.shape[1:]),
-        posterior="" if q is None else family(q),
-        likelihood=family(p),
-        reparameterised=q is not None and bool(q.has_rsample),
-        has_encoder=q is not None,
-        has_posterior_density=has_density,
-        has_likelihood=has_likelihood,
-        analytic_kl=q is not None and _has_analytic_kl(q, model.prior()),
-        in_support=in_support,
-        problems=tuple(problems),
-    )
-
-
-def family(p: Distribution) -> str:
-    """Returns the name of a distribution's class, looking through ``Independent``."""
-    return family(p.base_dist) if isinstance(p, Independent) else type(p).__name__
-
-
-def _in_support(p: Distribution, x: Tensor) -> bool:
-    try:
-        constraint = p.support
-    except NotImplementedError:
-        return True
-    return bool(constraint.check(x).all()) if constraint is not None else True
-
-
-def _out_of_support(p: Distribution, x: Tensor) -> str:
-    return (
-        f"x lies outside the support of {family(p)}: "
-        f"its values run from {x.min().item():.4g} to {x.max().item():.4g}"
-    )
-
-
-def _score(name: str, density: Callable[[], Tensor], problems: list[str]) -> bool:
-    """Whether a density can be evaluated; appends what is wrong with its values."""
-    try:
-        log_p = density()
-    except NotImplementedError:
-        return False
-    except ValueError as error:  # torch's own validation: out of support, or NaN parameters
-        text = str(error)
-        if not problems or "nan" in text:
-            problems.append(
-                f"{name} is refused by its distribution"
-                + (": NaN parameters" if "nan" in text else f": {text.splitlines()[0]}")
-            )
-        return False
-    for word, bad in (("NaN", log_p.isnan()), ("infinite", log_p.isinf())):
-        if bool(bad.any()):
-            problems.append(f"{name} is {word} for {int(bad.sum())} of {bad.numel()} values")
-    return True
-
-
-def _has_analytic_kl(q: Distribution, p: Distribution) -> bool:
-    try:
-        kl_divergence(q, p)
-    except NotImplementedError:
-        return False
-    return True

@@ -140,6 +140,7 @@ def paired_difference(a: Estimate, b: Estimate, name: str, *, method: str = "") 
         InputError: The two are of different data, or do not run over the same axis.
 
     Example:
+        >>> import torch
         >>> values, error = torch.tensor([1.0, 2.0]), torch.zeros(2)
         >>> a = Estimate.per_datapoint("log p(x)", "a", values, error, "lower", data_id="1f")
         >>> str(paired_difference(a, a, "gap"))
@@ -173,6 +174,7 @@ def data_id(x: Tensor) -> str:
     """Returns twelve hexadecimal digits that identify a tensor's shape, dtype and content.
 
     Example:
+        >>> import torch
         >>> data_id(torch.zeros(2)) == data_id(torch.zeros(2))
         True
         >>> data_id(torch.zeros(2)) == data_id(torch.zeros(2, 1))

@@ -81,8 +81,9 @@ def kl_weighted(
 
     Example:
         >>> import torch, elboscope as es
+        >>> sigma = implied_variance(1.0, "sum", 3) ** 0.5
         >>> model = es.from_modules(torch.nn.Linear(3, 4), torch.nn.Linear(2, 3),
-        ...                         likelihood="gaussian", scale=implied_variance(1, "sum", 3)**0.5)
+        ...                         likelihood="gaussian", scale=sigma)
         >>> kl_weighted(model, torch.ones(5, 3), 1.0, "sum").value.shape
         torch.Size([5])
     """

@@ -1,0 +1,154 @@
+"""What a model can be asked: the answer of :func:`~elboscope.core.check_model`.
+
+Densities are evaluated once. One that is missing (an implicit posterior), not finite, or asked
+outside its support is noted and never raised, so that *diverged* can be a finding.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Capabilities", "drawn", "family", "measure"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent
+from torch.distributions.kl import kl_divergence
+
+from .model import GenerativeModel, LatentVariableModel
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a model can be asked, and what is numerically wrong with it on this data.
+
+    Attributes:
+        latent_shape: ``(*Z)``.
+        data_shape: ``(*X)``.
+        posterior: The family of q(z|x), by its class; empty without an encoder.
+        likelihood: The family of p(x|z), by its class.
+        reparameterised: Whether q(z|x) offers ``rsample``.
+        has_encoder: Whether there is a q(z|x) at all.
+        has_posterior_density: Whether q(z|x) can be evaluated: not for implicit ones.
+        has_likelihood: Whether p(x|z) can be evaluated at this x.
+        analytic_kl: Whether KL(q(z|x) ‖ p(z)) is known in closed form.
+        in_support: Whether every x lies in the support of p(x|z); a Bernoulli on grey values
+            does not, and what it returns is a cross-entropy, not a likelihood.
+        problems: What is NaN, infinite or out of support, one sentence each.
+    """
+
+    latent_shape: tuple[int, ...]
+    data_shape: tuple[int, ...]
+    posterior: str
+    likelihood: str
+    reparameterised: bool
+    has_encoder: bool
+    has_posterior_density: bool
+    has_likelihood: bool
+    analytic_kl: bool
+    in_support: bool
+    problems: tuple[str, ...]
+
+    @property
+    def finite(self) -> bool:
+        """Whether every density was a finite number."""
+        return not any("NaN" in p or "infinite" in p for p in self.problems)
+
+
+def measure(
+    model: GenerativeModel,
+    x: Tensor,
+    z: Tensor,
+    p: Distribution | None,
+    q: Distribution | None,
+    refused: list[str],
+) -> Capabilities:
+    """Evaluates the densities once and notes what is missing and what is not finite.
+
+    Args:
+        model: The model, for its prior.
+        x: Data.
+        z: Draws from the prior.
+        p: p(x|z), or None where NaN parameters were refused.
+        q: q(z|x), or None without an encoder or where NaN parameters were refused.
+        refused: The sentences that say so.
+    """
+    in_support = p is None or _in_support(p, x)
+    problems = list(refused)
+    if p is not None and not in_support:
+        problems.append(_out_of_support(p, x))
+    has_likelihood = p is not None and _score("log p(x|z)", lambda: p.log_prob(x), problems)
+    _score("log p(z)", lambda: model.prior().log_prob(z), problems)
+    has_density = q is not None and _score("log q(z|x)", lambda: q.log_prob(drawn(q, x)), problems)
+    return Capabilities(
+        latent_shape=tuple(model.prior().event_shape),
+        data_shape=tuple(x.shape[1:]),
+        posterior="" if q is None else family(q),
+        likelihood="" if p is None else family(p),
+        reparameterised=q is not None and bool(q.has_rsample),
+        has_encoder=isinstance(model, LatentVariableModel),
+        has_posterior_density=has_density,
+        has_likelihood=has_likelihood,
+        analytic_kl=q is not None and _has_analytic_kl(q, model.prior()),
+        in_support=in_support,
+        problems=tuple(problems),
+    )
+
+
+def drawn(p: Distribution, like: Tensor) -> Tensor:
+    """Returns one draw; NaN where torch refuses to draw from NaN parameters."""
+    try:
+        z: Tensor = p.rsample() if p.has_rsample else p.sample()
+    except RuntimeError:
+        shape = p.batch_shape + p.event_shape
+        z = torch.full(shape, torch.nan, dtype=like.dtype, device=like.device)
+    return z
+
+
+def family(p: Distribution) -> str:
+    """Returns the name of a distribution's class, looking through ``Independent``."""
+    return family(p.base_dist) if isinstance(p, Independent) else type(p).__name__
+
+
+def _in_support(p: Distribution, x: Tensor) -> bool:
+    try:
+        constraint = p.support
+    except NotImplementedError:
+        return True
+    return bool(constraint.check(x).all()) if constraint is not None else True
+
+
+def _out_of_support(p: Distribution, x: Tensor) -> str:
+    return (
+        f"x lies outside the support of {family(p)}: "
+        f"its values run from {x.min().item():.4g} to {x.max().item():.4g}"
+    )
+
+
+def _score(name: str, density: Callable[[], Tensor], problems: list[str]) -> bool:
+    """Whether a density can be evaluated; appends what is wrong with its values."""
+    try:
+        log_p = density()
+    except NotImplementedError:
+        return False
+    except ValueError as error:  # torch's own validation: out of support, or NaN parameters
+        text = str(error)
+        if not problems or "nan" in text:
+            problems.append(
+                f"{name} is refused by its distribution"
+                + (": NaN parameters" if "nan" in text else f": {text.splitlines()[0]}")
+            )
+        return False
+    for word, bad in (("NaN", log_p.isnan()), ("infinite", log_p.isinf())):
+        if bool(bad.any()):
+            problems.append(f"{name} is {word} for {int(bad.sum())} of {bad.numel()} values")
+    return True
+
+
+def _has_analytic_kl(q: Distribution, p: Distribution) -> bool:
+    try:
+        kl_divergence(q, p)
+    except NotImplementedError:
+        return False
+    return True
