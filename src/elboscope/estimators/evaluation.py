@@ -23,6 +23,7 @@ from elboscope.core import (
     family,
     given,
     placed_like,
+    seeded,
 )
 from elboscope.data import as_tensor
 
@@ -56,7 +57,8 @@ def prepared(
         InputError: x cannot be data; the conditions are not one per datapoint.
     """
     batch = as_tensor(x, name=name)
-    placed = placed_like(batch.x, model if condition is None else given(model, condition))
+    with seeded(0):  # placing looks at one draw of the prior
+        placed = placed_like(batch.x, model if condition is None else given(model, condition))
     if condition is not None and len(condition) != len(placed):
         raise InputError(
             "condition",

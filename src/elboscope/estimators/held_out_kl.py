@@ -15,7 +15,7 @@ __all__ = ["held_out_marginal_kl"]
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -210,6 +210,8 @@ def _fitted(z: Tensor, components: int, covariance: str) -> LogDensity:
     return log_r
 
 
-def _standardised(z: Tensor, centre: Tensor, scale: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _standardised(
+    z: Tensor, centre: Tensor, scale: Tensor
+) -> np.ndarray[Any, np.dtype[np.float64]]:
     array: np.ndarray[Any, np.dtype[np.float64]] = ((z - centre) / scale).cpu().numpy()
     return array

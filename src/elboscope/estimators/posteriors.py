@@ -71,14 +71,14 @@ class DiagonalPosteriors:
 
     def log_prob(self, z: Float64[Tensor, "S d"], rows: slice) -> Float64[Tensor, "S n"]:
         """Returns log q(z_s | x_n) for some components: one matrix product, or directly."""
-        z = z - self._centre
-        if self._rounding(z) > TOLERANCE:
+        if self._rounding(z - self._centre) > TOLERANCE:
             return self._direct(z, rows)
+        z = z - self._centre
         left = torch.cat([-0.5 * z.square(), z, torch.ones_like(z[:, :1])], 1)
         return left @ self._features[rows].T
 
     def _direct(self, z: Tensor, rows: slice) -> Tensor:
-        mu, sigma = self.mu[rows] - self._centre, self.sigma[rows]
+        mu, sigma = self.mu[rows], self.sigma[rows]
         log_q = (-sigma.log().sum(1) - 0.5 * z.shape[1] * LOG_2PI).repeat(len(z), 1)
         for j in range(z.shape[1]):
             u = (z[:, j, None] - mu[:, j]).div_(sigma[:, j])
