@@ -126,13 +126,13 @@ def _flat(logits: Tensor, x: Tensor, event_ndim: int) -> tuple[Tensor, Tensor]:
     return logits.reshape(shape), x.reshape(shape)
 
 
-class _IndependentBernoulli(Independent[Bernoulli]):
+class _IndependentBernoulli(Independent):  # type: ignore[type-arg]  # not generic in older torch
     def log_prob(self, value: Tensor) -> Tensor:
         a, x = _flat(self.base_dist.logits, value, self.reinterpreted_batch_ndims)
         return bernoulli_log_prob(a, x)
 
 
-class _IndependentContinuousBernoulli(Independent[ContinuousBernoulli]):
+class _IndependentContinuousBernoulli(Independent):  # type: ignore[type-arg]  # not generic in older torch
     def log_prob(self, value: Tensor) -> Tensor:
         a, x = _flat(self.base_dist.logits, value, self.reinterpreted_batch_ndims)
         return continuous_bernoulli_log_prob(a, x)
