@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from .errors import ContractError, InputError
+from .random import seeded
 
 
 @runtime_checkable
@@ -112,5 +113,6 @@ def placed_like(x: Tensor, model: GenerativeModel) -> Tensor:
     """
     if x.is_complex():
         raise InputError("x", expected="real numbers", got=str(x.dtype), do="Split real and imag.")
-    z = model.prior().sample()
+    with seeded(0):  # the caller's random state is left alone
+        z = model.prior().sample()
     return x.to(device=z.device, dtype=z.dtype)

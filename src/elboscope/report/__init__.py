@@ -1,6 +1,6 @@
 """From a model and data to verdicts, and from verdicts to a page, a file and a table."""
 
-from .diagnose import diagnose, provenance
+from .diagnosing import diagnose, provenance
 from .diagnosis import Diagnosis
 from .findings_json import SCHEMA
 from .quantities import IS_NOT, estimates_of

@@ -34,7 +34,7 @@ class Diagnosis:
         >>> model = es.models.LinearGaussian.instance_1()
         >>> x, _ = model.sample(40, seed=0)
         >>> diagnosis = es.report.diagnose(model, x, budget="quick")
-        >>> diagnosis["likelihood trust"].severity
+        >>> diagnosis["divergence"].severity
         'ok'
     """
 

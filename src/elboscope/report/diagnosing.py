@@ -64,8 +64,8 @@ def diagnose(
         >>> model = es.models.LinearGaussian.instance_1()
         >>> x, _ = model.sample(40, seed=0)
         >>> diagnosis = diagnose(model, x, budget="quick")
-        >>> sorted(diagnosis.estimates)[:3]
-        ['active_units', 'bound_gap', 'elbo']
+        >>> [finding.check for finding in diagnosis.findings][:2]
+        ['divergence', 'likelihood scale']
     """
     batch = as_tensor(x)
     train = None if x_train is None else as_tensor(x_train, name="x_train").x

@@ -41,7 +41,7 @@ def test_one_verdict_a_check(diagnosis):
 
 def test_the_likelihood_agrees_with_the_closed_form(diagnosis, model, x):
     log_px = diagnosis.estimates["log_px"]
-    truth = model.log_px(x).double().mean().item()
+    truth = model.log_likelihood(x).double().mean().item()
     assert abs(log_px.mean - truth) < 4 * log_px.mc_error_of_mean + 1e-6
 
 
@@ -74,7 +74,6 @@ def test_a_report_of_a_real_diagnosis_shows_its_numbers(diagnosis, tmp_path):
     text = diagnosis.save(tmp_path / "report.html").read_text()
     for finding in diagnosis.findings:
         assert f'<article class="verdict {finding.severity}">' in text
-    assert "Principal" not in text
     assert f"{math.log(150):.4g}" in text
 
 
