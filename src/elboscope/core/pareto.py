@@ -19,6 +19,10 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+# Weights this close (in nats) are equal but for the rounding of sums over thousands of terms: an
+# exact posterior gives them, and no tail can be fitted to rounding.
+EQUAL = 1e-9
+
 
 class ParetoSmoothed(NamedTuple):
     """The tail index of each column of weights and the smoothed log-mean."""
@@ -60,9 +64,10 @@ def _smooth(log_w: np.ndarray) -> tuple[float, float]:
     if K < 25 or not np.isfinite(log_w).all():
         return math.nan, math.nan
     lowest = int(log_w.argmin())
-    if log_w[lowest] == log_w.max():
+    if log_w.max() - log_w[lowest] <= EQUAL:
         return -math.inf, float(log_w[lowest])
-    normalised, khat = array_stats.psislw(-log_w)
+    with np.errstate(divide="ignore", invalid="ignore"):  # ties in the tail: k̂ is NaN
+        normalised, khat = array_stats.psislw(-log_w)
     # psislw returns weights that sum to one; the lowest weight lies outside the tail and was
     # not smoothed, so the difference there is the normaliser that was taken away.
     log_sum = log_w[lowest] - normalised[lowest]

@@ -5,16 +5,18 @@ from __future__ import annotations
 __all__ = ["Attempts", "Progress"]
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
-import torch
 from torch import Tensor
 
 from elboscope.core import Estimate
 
 T = TypeVar("T")
+# What torch's samplers and factorisations say when they meet NaN: no class of its own, only words.
+NAN_WORDS = ("std >= 0.0", "p_in >= 0", "ill-conditioned", "not positive-definite", "singular")
 
 
+@runtime_checkable
 class Progress(Protocol):
     """What is told before each quantity."""
 
@@ -29,9 +31,11 @@ class Attempts:
     Args:
         progress: Told before each attempt.
         total: How many attempts there will be.
+        suspect: The model is known not to be finite, so that any failure of torch is its doing.
     """
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
+    def __init__(self, progress: Progress | None, total: int, *, suspect: bool = False) -> None:
+        self.suspect = suspect
         self._progress, self._done, self._total = progress, 0, total
         self.skipped: dict[str, str] = {}
         self.nonfinite: dict[str, int] = {}
@@ -56,8 +60,12 @@ class Attempts:
             return self._finite(name, make())
         except NotImplementedError as error:
             self.skipped[name] = f"a distribution of the model does not offer it ({_line(error)})"
-        except (ValueError, torch.linalg.LinAlgError) as error:
+        except ValueError as error:
             self.skipped[name] = _line(error)
+        except RuntimeError as error:
+            if not (self.suspect or any(words in str(error) for words in NAN_WORDS)):
+                raise
+            self.skipped[name] = f"the model's numbers are not usable: {_line(error)}"
         return None
 
     def _finite(self, name: str, quantity: T) -> T | None:

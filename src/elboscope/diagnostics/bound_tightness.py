@@ -23,12 +23,12 @@ from .likelihood_trust import likelihood_trust
 
 CHECK = "bound tightness"
 # A gap is large beside the nats that the code carries. Published VAEs on MNIST lose 2–3 nats of a
-# rate of about 25 (Cremer et al., Table 1): a tenth. Twice that is worth a look; a half means
-# that the encoder's error costs as much as half of what it conveys.
-WARNING_SHARE, PROBLEM_SHARE = 0.2, 0.5
-# Where the code carries next to nothing, shares say nothing: below a quarter nat a gap is no
-# subject, from two nats on it is one whatever the rate.
-WARNING_NATS, PROBLEM_NATS = 0.25, 2.0
+# rate of about 25 (Cremer et al., Table 1): a tenth. Half as much again is worth a look; a half
+# means that the encoder's error costs as much as half of what it conveys.
+WARNING_SHARE, PROBLEM_SHARE = 0.15, 0.5
+# Where the code carries next to nothing, shares say nothing: below a fifth of a nat a gap is no
+# subject. From two nats on it is worth a look whatever the rate: published models differ by less.
+LEAST_NATS, MOST_NATS, PROBLEM_NATS = 0.2, 2.0, 2.0
 
 
 def bound_tightness(evidence: Evidence) -> Finding:
@@ -38,7 +38,8 @@ def bound_tightness(evidence: Evidence) -> Finding:
         evidence: Uses ``bound_gap``, ``elbo`` (its KL) and the trust in ``log_px``.
 
     Returns:
-        *warning* from max(0.25 nats, 20 % of the rate), *problem* from max(2 nats, 50 %);
+        *warning* from 15 % of the rate, but from no less than 0.2 and no more than 2 nats;
+        *problem* from max(2 nats, 50 %);
         *undecided* where the gap looks small but the weights cannot be trusted.
     """
     missing = needs(CHECK, evidence, "bound_gap")
@@ -47,7 +48,7 @@ def bound_tightness(evidence: Evidence) -> Finding:
     gap = evidence.bound_gap
     assert gap is not None
     rate = _rate(evidence)
-    warning = max(WARNING_NATS, WARNING_SHARE * rate)
+    warning = max(LEAST_NATS, min(WARNING_SHARE * rate, MOST_NATS))
     problem = max(PROBLEM_NATS, PROBLEM_SHARE * rate)
     severity = graded(gap.mean, gap.stderr, warning=warning, problem=problem)
     trusted = likelihood_trust(evidence).severity != "problem"

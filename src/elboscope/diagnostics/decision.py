@@ -37,7 +37,7 @@ def graded(value: float, error: float, *, warning: float, problem: float) -> Sev
     much is decided.
 
     Example:
-        >>> [graded(v, 0.1, warning=1, problem=2) for v in (0.5, 1.1, 1.5, 1.9, 2.5)]
+        >>> [graded(v, 0.1, warning=1.0, problem=2.0) for v in (0.5, 1.1, 1.5, 1.9, 2.5)]
         ['ok', 'undecided', 'warning', 'warning', 'problem']
     """
     if math.isnan(value) or math.isnan(error):

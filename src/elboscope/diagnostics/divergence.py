@@ -12,7 +12,7 @@ __all__ = ["divergence"]
 import math
 from collections.abc import Mapping, Sequence
 
-from elboscope.core import Finding
+from elboscope.core import Estimate, Finding
 
 from .decision import exceeds
 from .evidence import Evidence
@@ -32,7 +32,8 @@ def divergence(evidence: Evidence) -> Finding:
     """Judges what is not finite, the history, and the ELBO against knowing nothing.
 
     Args:
-        evidence: Uses ``capabilities``, ``nonfinite``, ``history``, ``elbo``, ``kl``, ``scale``.
+        evidence: Uses ``capabilities``, ``nonfinite``, ``history``, ``elbo``, ``train_elbo``,
+            ``kl``, ``scale``.
 
     Returns:
         *problem* for NaN or infinite parameters, densities or estimates, for a history that
@@ -90,21 +91,22 @@ def began_at(history: Sequence[Mapping[str, float]]) -> float | None:
     """Returns the step of the first row that is not finite or has exploded, or ``None``.
 
     Example:
-        >>> rows = [{"step": i, "train_bound": b} for i, b in enumerate((-50, -30, -20, -4000))]
+        >>> bounds = (-5.0, -3.0, -2.0, -400.0)
+        >>> rows = [{"step": float(i), "train_bound": b} for i, b in enumerate(bounds)]
         >>> began_at(rows)
-        3
+        3.0
     """
     seen: dict[str, tuple[float, float]] = {}
     for index, row in enumerate(history):
         if any(_bad(row, name) for name in JUDGED) or _exploded(row, seen):
-            return row.get("step", row.get("epoch", float(index)))
+            return float(row.get("step", row.get("epoch", index)))
     return None
 
 
 def _exploded(row: Mapping[str, float], seen: dict[str, tuple[float, float]]) -> bool:
     """Whether a bound fell far below its best; remembers the first and best of each."""
     for name in BOUNDS:
-        value = row.get(name, math.nan)
+        value = float(row.get(name, math.nan))
         if math.isnan(value):
             continue
         first, best = seen.get(name, (value, value))
@@ -119,16 +121,22 @@ def _absurd(evidence: Evidence) -> str:
     rate = None if evidence.kl is None else evidence.kl.mean
     if rate is not None and rate > ABSURD_RATE:
         return f"the KL is {rate:.3g} nats"
-    nothing = uninformed(evidence)
-    if evidence.elbo is None or nothing is None:
+    nothing, known = uninformed(evidence), _best_known(evidence)
+    if known is None or nothing is None:
         return ""
-    elbo, error = evidence.elbo.mean, evidence.elbo.stderr
+    elbo, error = known.mean, known.stderr
     if exceeds(nothing - elbo, 0.0 if math.isnan(error) else error, 0.0):
         return (
             f"the ELBO, {elbo:.4g} ± {error:.2g} nats, is below {nothing:.4g}, the score of a "
             "model that knows nothing"
         )
     return ""
+
+
+def _best_known(evidence: Evidence) -> Estimate | None:
+    """The ELBO of the training data if it is the better: memorising is not diverging."""
+    both = [e for e in (evidence.elbo, evidence.train_elbo) if e is not None]
+    return max(both, key=lambda e: e.mean, default=None)
 
 
 def uninformed(evidence: Evidence) -> float | None:

@@ -104,7 +104,8 @@ def gather_evidence(
         capabilities, broken = capabilities_of(model, x, condition)
         plan = plan_for(model, capabilities, x, x_train, budget, seed, condition, condition_train)
         evidence = _start(capabilities, plan, history, dict(settings or {}))
-        attempts = Attempts(progress, NUM_ATTEMPTS)
+        suspect = bool(broken) or not capabilities.finite
+        attempts = Attempts(progress, NUM_ATTEMPTS, suspect=suspect)
         if broken:
             attempts.nonfinite["parameters"] = broken
         evidence = _sampled(model, plan, evidence, attempts)
@@ -142,16 +143,17 @@ def _sampled(model: GenerativeModel, plan: Plan, evidence: Evidence, attempt: At
     scored, weighed = no_likelihood(evidence), no_weights(evidence)
     q = cast(LatentVariableModel, model)
     budget, seed = plan.budget, plan.seed
-    test = {"seed": seed, "condition": plan.condition}
-    train = {"seed": seed + 1, "condition": plan.condition_train}
+    c, c_train = plan.condition, plan.condition_train
     x, x_train = plan.x, plan.x if plan.x_train is None else plan.x_train
     no_train = "" if plan.x_train is not None else "no training data was given"
     K, few = budget.num_samples, budget.num_elbo_samples
-    elbo = attempt("elbo", weighed, lambda: estimators.evidence_lower_bound(q, x, few, **test))
+    elbo = attempt(
+        "elbo", weighed, lambda: estimators.evidence_lower_bound(q, x, few, seed=seed, condition=c)
+    )
     log_px = attempt(
         "log_px",
         weighed or plan.too_slow,
-        lambda: estimators.importance_sampling(q, x, K, **test),
+        lambda: estimators.importance_sampling(q, x, K, seed=seed, condition=c),
     )
     found = replace(
         evidence,
@@ -160,27 +162,29 @@ def _sampled(model: GenerativeModel, plan: Plan, evidence: Evidence, attempt: At
         reconstruction=attempt(
             "reconstruction",
             no_encoder(evidence) or scored,
-            lambda: estimators.reconstruction(q, x, few, **test),
+            lambda: estimators.reconstruction(q, x, few, seed=seed, condition=c),
         ),
         prior_sampling=attempt(
             "prior_sampling",
             scored or plan.too_slow,
-            lambda: estimators.prior_sampling(model, x, K, **test),
+            lambda: estimators.prior_sampling(model, x, K, seed=seed, condition=c),
         ),
         train_elbo=attempt(
             "train_elbo",
             no_train or weighed,
-            lambda: estimators.evidence_lower_bound(q, x_train, few, **train),
+            lambda: estimators.evidence_lower_bound(
+                q, x_train, few, seed=seed + 1, condition=c_train
+            ),
         ),
         train_log_px=attempt(
             "train_log_px",
             no_train or weighed or plan.too_slow,
-            lambda: estimators.importance_sampling(q, x_train, K, **train),
+            lambda: estimators.importance_sampling(q, x_train, K, seed=seed + 1, condition=c_train),
         ),
         scale=attempt(
             "scale",
             no_encoder(evidence) or not_gaussian(evidence),
-            lambda: implied_scale(q, x, plan.condition, seed=seed),
+            lambda: implied_scale(q, x, c, seed=seed),
         ),
     )
     return replace(

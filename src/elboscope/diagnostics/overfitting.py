@@ -94,7 +94,8 @@ def best_epoch(evidence: Evidence) -> float | None:
     rows = [r for r in evidence.history if math.isfinite(r.get("validation_elbo", math.nan))]
     if not rows:
         return None
-    return max(rows, key=lambda row: row["validation_elbo"]).get("epoch")
+    epoch = max(rows, key=lambda row: row["validation_elbo"]).get("epoch")
+    return None if epoch is None else float(epoch)
 
 
 def _action(severity: Severity, best: float | None) -> str:

@@ -107,10 +107,11 @@ def capabilities_of(
     )
     try:
         return check_model(model, x, condition=condition), broken
-    except ContractError as error:
+    except (ContractError, RuntimeError) as error:
         if not broken:
             raise
-        problem = f"{error.what} cannot be evaluated: parameters of the model are NaN or infinite"
+        what = error.what if isinstance(error, ContractError) else "the model"
+        problem = f"{what} cannot be evaluated: parameters of the model are NaN or infinite"
         return _nothing(x, problem), broken
 
 

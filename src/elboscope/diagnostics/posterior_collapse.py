@@ -43,7 +43,7 @@ class Units(NamedTuple):
     """How many units are active: for certain, by their estimates, at most; of how many."""
 
     least: int
-    count: int
+    active: int
     most: int
     total: int
 
@@ -75,7 +75,7 @@ def posterior_collapse(evidence: Evidence) -> Finding:
     ignored = _ignored_share(evidence)
     severity = _severity(units, information, ignored)
     numbers: dict[str, object] = {
-        "active_units": units.count,
+        "active_units": units.active,
         "units": units.total,
         "histogram": histogram(variances.values),
         "ignored_share": ignored,
@@ -92,8 +92,8 @@ def _count(variances: Estimate, n: int) -> Units:
     v = variances.values.double()
     sampling = v * math.sqrt(2 / max(n - 1, 1))  # of a Gaussian's variance, from n datapoints
     error = 2 * torch.maximum(sampling, variances.mc_stderr.double().nan_to_num(0.0))
-    counts = [int((s > ACTIVE_VARIANCE).sum()) for s in (v - error, v, v + error)]
-    return Units(*counts, total=len(v))
+    least, count, most = (int((s > ACTIVE_VARIANCE).sum()) for s in (v - error, v, v + error))
+    return Units(least, count, most, len(v))
 
 
 def _ignored_share(evidence: Evidence) -> float:
@@ -136,7 +136,7 @@ def histogram(variances: Tensor) -> dict[str, int]:
 def _summary(
     units: Units, information: Estimate | None, kl: Estimate | None, ignored: float
 ) -> str:
-    parts = [f"{units.count} of {units.total} units are active (variance of their mean > 0.01)"]
+    parts = [f"{units.active} of {units.total} units are active (variance of their mean > 0.01)"]
     if units.least != units.most:
         parts[0] += f", between {units.least} and {units.most} within the error"
     if information is not None:

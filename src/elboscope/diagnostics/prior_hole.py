@@ -34,7 +34,6 @@ PROBLEM_NATS = 3.0
 # Within half a nat of its ceiling log N, the mutual information says that the posteriors do not
 # overlap: the mixture is N spikes, and its KL a property of N, not of the model.
 SATURATED_NATS = 0.5
-_ORDER: tuple[Severity, ...] = ("ok", "undecided", "warning", "problem")
 
 
 def prior_hole(evidence: Evidence) -> Finding:
@@ -46,7 +45,8 @@ def prior_hole(evidence: Evidence) -> Finding:
 
     Returns:
         *warning* from one nat, *problem* from three; *undecided* where the mutual information
-        lies within half a nat of log N and the held-out bound does not reach a nat.
+        lies within half a nat of log N, or the mixture's value above a nat, and the held-out
+        bound does not reach a nat.
     """
     missing = needs(CHECK, evidence, "surgery")
     if missing is not None:
@@ -80,9 +80,8 @@ def _severity(surgery: ElboSurgery, saturated: bool) -> Severity:
 
 
 def _resolved(surgery: ElboSurgery) -> Severity:
-    """The mixture's verdict; without a held-out bound to confirm it, not more than a warning."""
-    severity = _graded(surgery.marginal_kl)
-    return "warning" if severity == "problem" else severity
+    """What the mixture can say: it overstates the population's KL, so it can only rule out."""
+    return "ok" if _graded(surgery.marginal_kl) == "ok" else "undecided"
 
 
 def _graded(estimate: Estimate) -> Severity:

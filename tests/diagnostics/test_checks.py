@@ -1,0 +1,294 @@
+"""Every check with both verdicts, and undecided where its threshold lies within the error."""
+
+import math
+import re
+import shlex
+from dataclasses import replace
+
+import pytest
+import torch
+from handmade import CAPABILITIES, estimate, evidence, scale, surgery, units
+
+from elboscope.cli import config, parser
+from elboscope.core import Capabilities
+from elboscope.diagnostics import (
+    CHECKS,
+    bound_tightness,
+    divergence,
+    likelihood_scale,
+    likelihood_trust,
+    overfitting,
+    posterior_collapse,
+    prior_hole,
+)
+
+
+def khat(values, **more):
+    values = torch.tensor(values, dtype=torch.float64)
+    return estimate(-4.0, n=len(values), **({"khat": values, "ess": 2000.0, "half": -4.0} | more))
+
+
+def gaussian(**fields):
+    return evidence(capabilities=replace(CAPABILITIES, likelihood="Normal"), **fields)
+
+
+def test_a_healthy_model_is_ok_by_every_check():
+    assert [check(evidence()).severity for check in CHECKS] == ["ok"] * 7
+
+
+@pytest.mark.parametrize(
+    ("log_px", "severity"),
+    [
+        (khat([0.2] * 95 + [0.6] * 5), "ok"),
+        (khat([0.2] * 72 + [0.6] * 28), "undecided"),
+        (khat([0.2] * 50 + [0.6] * 50), "warning"),
+        (khat([0.2] * 60 + [0.8] * 40), "problem"),
+        (khat([0.2] * 82 + [0.8] * 18), "undecided"),
+        (khat([0.2] * 100, ess=5.0), "warning"),
+    ],
+)
+def test_likelihood_trust(log_px, severity):
+    assert likelihood_trust(evidence(log_px=log_px)).severity == severity
+
+
+def test_trust_asks_for_more_samples_where_doubling_k_still_adds_nats():
+    log_px = estimate(-4.0, 0.1, khat=0.2, ess=2000.0)
+    moved = replace(log_px, diagnostics={**log_px.diagnostics, "half": log_px.values - 0.5})
+    finding = likelihood_trust(evidence(log_px=moved))
+    assert finding.severity == "warning"
+    assert "num_samples=20000" in finding.action
+    assert finding.evidence["half_step"] == pytest.approx(0.5)
+
+
+def test_trust_uses_the_threshold_of_small_k():
+    log_px = khat([0.55] * 100)
+    few = replace(log_px, settings={"num_samples": 100})
+    assert likelihood_trust(evidence(log_px=few)).severity == "problem"  # 1 − 1/log₁₀ 100 = 0.5
+    assert likelihood_trust(evidence(log_px=log_px)).severity == "warning"
+
+
+def test_trust_is_unavailable_without_khat():
+    finding = likelihood_trust(evidence(log_px=khat([math.nan] * 10)))
+    assert (finding.severity, "25 samples" in finding.summary) == ("unavailable", True)
+
+
+@pytest.mark.parametrize(
+    ("gap", "stderr", "kl", "severity"),
+    [
+        (0.1, 0.01, 3.0, "ok"),
+        (0.45, 0.05, 3.0, "undecided"),  # 15 % of 3 nats
+        (0.9, 0.05, 3.0, "warning"),
+        (2.5, 0.05, 3.0, "problem"),
+        (1.5, 0.05, 25.0, "ok"),
+        (3.0, 0.05, 25.0, "warning"),  # 2 nats, whatever the rate
+        (0.1, 0.01, 0.0, "ok"),
+    ],
+)
+def test_bound_tightness(gap, stderr, kl, severity):
+    given = evidence(bound_gap=estimate(gap, stderr), kl=estimate(kl))
+    assert bound_tightness(given).severity == severity
+
+
+def test_a_tight_bound_is_not_believed_where_the_weights_are_not():
+    finding = bound_tightness(evidence(log_px=khat([0.9] * 50)))
+    assert finding.severity == "undecided"
+    assert "at least 0.100" in finding.summary
+
+
+@pytest.mark.parametrize(
+    ("fields", "severity"),
+    [
+        ({"active_units": units([1e-4] * 4)}, "problem"),
+        ({"surgery": surgery(0.05, 0.02, 0.03, 0.0, error=0.01)}, "problem"),
+        ({"surgery": surgery(0.2, 0.1, 0.1, 0.0, error=0.02)}, "undecided"),
+        ({"active_units": units([0.9] * 2 + [1e-4] * 18)}, "warning"),
+        ({"active_units": units([0.9] * 4 + [0.0101] + [1e-4] * 15)}, "undecided"),
+        ({"active_units": units([0.9] * 20 + [1e-4] * 980)}, "ok"),
+        ({"zeroing": units([1.0, 0.0, 0.0, 0.0])}, "warning"),
+    ],
+)
+def test_posterior_collapse(fields, severity):
+    assert posterior_collapse(evidence(**fields)).severity == severity
+
+
+def test_collapse_shows_the_histogram_of_variances():
+    histogram = posterior_collapse(evidence()).evidence["histogram"]
+    assert histogram["≥1e-1"] == 4
+    assert sum(histogram.values()) == 4
+
+
+@pytest.mark.parametrize(
+    ("parts", "severity"),
+    [
+        (surgery(39.0, 6.9, 32.1, 0.0), "undecided"),  # the perfect 20-d model: never a problem
+        (surgery(39.0, 6.9, 32.1, 2.0), "warning"),
+        (surgery(39.0, 6.9, 32.1, 12.0), "problem"),
+        (surgery(39.0, 6.9, 32.1, 1.0), "undecided"),
+        (surgery(39.0, 6.9, 32.1, None), "undecided"),
+        (surgery(3.0, 2.9, 0.1, 0.05), "ok"),
+        (surgery(6.0, 4.0, 2.0, 0.2), "undecided"),  # a mixture overstates: it only rules out
+        (surgery(0.5, 0.4, 0.1, None), "ok"),  # the rate leaves no room
+    ],
+)
+def test_prior_hole(parts, severity):
+    assert prior_hole(evidence(surgery=parts)).severity == severity
+
+
+def test_prior_hole_shows_that_the_swapped_bound_exceeds_log_px():
+    parts = surgery(3.0, 2.9, 0.1, 0.05)._replace(reconstruction=estimate(-1.0))
+    finding = prior_hole(evidence(surgery=parts))
+    assert "-1.10 nats is no bound, which exceeds log p̂ = -4.00" in finding.summary
+    assert finding.evidence["interval"] == pytest.approx((3.0 - math.log(1000), 3.0))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "error", "severity"),
+    [
+        (1.05, 0.02, "ok"),
+        (2.0, 0.1, "undecided"),
+        (0.5, 0.05, "undecided"),
+        (3.0, 0.1, "warning"),
+        (0.3, 0.01, "warning"),
+        (0.03, 0.001, "problem"),
+        (30.0, 1.0, "problem"),
+    ],
+)
+def test_likelihood_scale(ratio, error, severity):
+    assert likelihood_scale(gaussian(scale=scale(ratio, error))).severity == severity
+
+
+def test_scale_names_the_gain_and_the_convention_of_the_kl_weight():
+    weight = {"kl_weight": 0.01, "reduction": "mean"}
+    finding = likelihood_scale(gaussian(scale=scale(0.03, 0.001), settings=weight))
+    assert finding.evidence["gain"] == pytest.approx(32 * (0.03 - 1 - math.log(0.03)))
+    assert "means σ² = 0.04" in finding.summary  # 0.01/2 · 8 values
+    assert "--model.scale learned" in finding.action
+
+
+def test_bernoulli_on_grey_values_is_no_likelihood():
+    outside = replace(CAPABILITIES, in_support=False, problems=("x lies outside the support",))
+    finding = likelihood_scale(evidence(capabilities=outside, x=torch.rand(10, 8)))
+    assert finding.severity == "problem"
+    assert "cross-entropy, not a likelihood" in finding.summary
+
+
+@pytest.mark.parametrize(
+    ("train", "stderr", "severity"),
+    [
+        (-4.0, 0.05, "ok"),
+        (-3.1, 0.1, "undecided"),
+        (-2.6, 0.1, "warning"),
+        (1.0, 0.1, "problem"),
+        (-9.0, 0.1, "ok"),
+    ],
+)
+def test_overfitting(train, stderr, severity):
+    train_elbo = estimate(train, stderr, data_id="b", kl=3.0)
+    assert overfitting(evidence(train_elbo=train_elbo)).severity == severity
+
+
+def test_overfitting_adds_independent_errors_and_names_the_best_epoch():
+    history = [
+        {"epoch": e, "validation_elbo": v} for e, v in ((1.0, -9.0), (2.0, -5.0), (3.0, -7.0))
+    ]
+    train_elbo = estimate(1.0, 0.03, data_id="b", kl=3.0)
+    given = evidence(train_elbo=train_elbo, elbo=estimate(-4.1, 0.04), history=history)
+    finding = overfitting(given)
+    assert finding.evidence["stderr"] == pytest.approx(0.05)
+    assert "best at epoch 2" in finding.action
+
+
+def test_overfitting_refuses_the_same_data_twice():
+    finding = overfitting(evidence(train_elbo=estimate(-4.0, kl=3.0)))
+    assert (finding.severity, "are the same" in finding.summary) == ("unavailable", True)
+
+
+def rows(*bounds):
+    return [{"step": 10.0 * i, "train_bound": b} for i, b in enumerate(bounds)]
+
+
+BROKEN = replace(CAPABILITIES, problems=("log p(x|z) is NaN for 3 of 32 values",))
+
+
+@pytest.mark.parametrize(
+    ("fields", "severity", "words"),
+    [
+        ({"history": rows(-6.0, -5.0, -4.5)}, "ok", "3 rows"),
+        ({"history": rows(-6.0, -5.0, math.nan)}, "problem", "from step 20"),
+        ({"history": rows(-6.0, -5.0, -500.0, -5.0)}, "warning", "at step 20"),
+        ({"nonfinite": {"elbo": 3}, "elbo": None}, "problem", "3 values of elbo"),
+        ({"capabilities": BROKEN}, "problem", "NaN for 3 of 32"),
+        ({"elbo": estimate(-9.0), "train_elbo": None}, "problem", "knows nothing"),
+        ({"elbo": estimate(-9.0)}, "ok", "plausible"),  # memorised: the training ELBO is fine
+        ({"kl": estimate(1e6)}, "problem", "the KL is 1e+06"),
+        ({"elbo": None, "skipped": {"elbo": "no encoder"}}, "unavailable", "no encoder"),
+    ],
+)
+def test_divergence(fields, severity, words):
+    finding = divergence(evidence(**fields))
+    assert (finding.severity, words in finding.summary) == (severity, True), finding.summary
+
+
+@pytest.mark.parametrize(
+    ("check", "missing"),
+    [
+        (likelihood_trust, "log_px"),
+        (bound_tightness, "bound_gap"),
+        (posterior_collapse, "active_units"),
+        (prior_hole, "surgery"),
+        (overfitting, "train_elbo"),
+    ],
+)
+def test_missing_evidence_is_unavailable_with_its_reason(check, missing):
+    finding = check(evidence(**{missing: None}, skipped={missing: "would take about 9 min"}))
+    assert finding.severity == "unavailable"
+    assert "would take about 9 min" in finding.summary
+
+
+SICK = (
+    likelihood_trust(evidence(log_px=khat([0.9] * 50))),
+    bound_tightness(evidence(bound_gap=estimate(9.0))),
+    posterior_collapse(evidence(active_units=units([0.0] * 4))),
+    posterior_collapse(evidence(zeroing=units([0.0] * 4))),
+    prior_hole(evidence(surgery=surgery(39.0, 6.9, 32.1, 12.0))),
+    likelihood_scale(gaussian(scale=scale(0.03, 0.001))),
+    likelihood_scale(
+        evidence(capabilities=replace(CAPABILITIES, in_support=False), x=torch.rand(10, 8))
+    ),
+    overfitting(evidence(train_elbo=estimate(5.0, data_id="b", kl=3.0))),
+    divergence(evidence(capabilities=BROKEN)),
+)
+
+
+@pytest.mark.parametrize("finding", SICK, ids=lambda finding: finding.check)
+def test_every_option_of_an_action_exists(finding):
+    """Actions run today: their options are those of the command line and of its sections."""
+    options = re.findall(r"--([\w.]+)(?: ('[^']*'|[\w./]+))?", finding.action)
+    assert options or "es." in finding.action
+    for key, value in options:
+        if key in ("data", "budget"):
+            continue
+        assert key.split(".")[0] in config.SECTIONS
+        assert not key.startswith("training.") or hasattr_settings(key)
+        assert key != "objective" or hasattr_objective(value)
+    commands = re.findall(
+        r"elboscope train CONFIG\.yaml((?: --[\w.]+ (?:'[^']*'|[\w./]+))+)", finding.action
+    )
+    for command in commands:
+        parser.parse(["train", "CONFIG.yaml", *shlex.split(command)])
+
+
+def hasattr_settings(key):
+    from elboscope.training import TrainingSettings
+
+    return key.removeprefix("training.") in TrainingSettings.__dataclass_fields__
+
+
+def hasattr_objective(value):
+    from elboscope import training
+
+    return hasattr(training, value)
+
+
+def test_capabilities_written_by_hand_are_those_of_core():
+    assert set(vars(CAPABILITIES)) == set(Capabilities.__dataclass_fields__)

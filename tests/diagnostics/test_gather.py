@@ -1,0 +1,257 @@
+"""Evidence agrees with closed forms, survives broken models, and keeps to its budget."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import Distribution, Independent, Normal
+
+import elboscope as es
+from elboscope.core import ContractError, InputError
+from elboscope.diagnostics import CHECKS, QUICK, Budget, gather_evidence, prior_hole
+from elboscope.diagnostics.plan import stratified
+from elboscope.models import LinearGaussian, mlp_vae
+
+SMALL = Budget("quick", 400, 50, 60, 60, 300, 60.0)
+
+
+@pytest.fixture(scope="module")
+def exact():
+    model = LinearGaussian.instance_1()
+    x, x_train = model.sample(60, seed=0)[0], model.sample(300, seed=1)[0]
+    return model, x, gather_evidence(model, x, x_train=x_train, budget=SMALL, seed=3)
+
+
+def test_every_number_agrees_with_its_closed_form(exact):
+    model, x, e = exact
+    truth = {"log_px": model.log_likelihood(x), "elbo": model.elbo(x)}
+    truth |= {
+        "reconstruction": model.reconstruction(x),
+        "kl": model.kl(x),
+        "bound_gap": model.gap(x),
+    }
+    for name, value in truth.items():
+        estimate = getattr(e, name)
+        error = max(estimate.mc_error_of_mean, 1e-6)
+        assert abs(estimate.mean - value.mean().item()) < 4 * error, name
+    assert e.unit_kl.total == pytest.approx(model.kl(x).mean().item(), rel=1e-5)
+    assert e.scale.declared == pytest.approx(0.5)
+    assert abs(e.scale.ratio - 1) < 4 * e.scale.ratio_stderr
+    assert torch.allclose(e.posterior_means, model.posterior(x).mean)
+
+
+def test_the_mixture_is_that_of_the_training_data(exact):
+    model, _, e = exact
+    assert e.settings["n_mixture"] == 300
+    assert e.surgery.log_n == pytest.approx(math.log(300))
+    low, high = e.surgery.interval
+    assert low <= e.surgery.marginal_kl.mean <= high
+    information = e.surgery.mutual_information
+    assert abs(information.mean - model.mutual_information().item()) < 5 * information.stderr + 0.05
+
+
+def test_nothing_is_skipped_for_a_model_that_can_be_asked_everything(exact):
+    assert exact[2].skipped == {}
+    assert exact[2].nonfinite == {}
+
+
+def test_the_callers_random_state_and_the_models_mode_are_left_alone():
+    model = mlp_vae((8,), 2, hidden=(16,)).train()
+    x, state = torch.bernoulli(torch.full((30, 8), 0.5)), torch.get_rng_state()
+    gather_evidence(model, x, budget=SMALL)
+    assert torch.equal(state, torch.get_rng_state())
+    assert model.training
+
+
+def test_the_perfect_model_gets_no_hole_at_n_1000():
+    model = LinearGaussian.perfect(20, 64)
+    x, x_train = model.sample(60, seed=0)[0], model.sample(1000, seed=1)[0]
+    e = gather_evidence(model, x, x_train=x_train, budget=replace(SMALL, num_mixture=1000))
+    finding = prior_hole(e)
+    assert e.surgery.marginal_kl.mean == pytest.approx(32.3, abs=0.5)
+    assert finding.severity == "undecided"
+
+
+class Implicit(nn.Module):
+    """A posterior that can only be sampled."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def prior(self) -> Distribution:
+        return self.model.prior()
+
+    def decode(self, z) -> Distribution:
+        return self.model.decode(z)
+
+    def encode(self, x) -> Distribution:
+        return SampleOnly(self.model.encode(x))
+
+
+class SampleOnly(Distribution):
+    def __init__(self, q):
+        super().__init__(q.batch_shape, q.event_shape, validate_args=False)
+        self.q = q
+
+    has_rsample = True
+
+    def rsample(self, sample_shape=()):
+        return self.q.rsample(torch.Size(sample_shape))
+
+    def log_prob(self, value):
+        raise NotImplementedError
+
+
+class Generator:
+    """A prior and a decoder, no encoder."""
+
+    def __init__(self, model):
+        self.prior, self.decode = model.prior, model.decode
+
+
+@pytest.mark.parametrize(
+    ("wrap", "missing", "words"),
+    [
+        (Implicit, ("log_px", "elbo", "unit_kl", "surgery"), "can be sampled but has no density"),
+        (Generator, ("log_px", "elbo", "active_units", "scale"), "no encoder"),
+    ],
+)
+def test_what_a_model_cannot_be_asked_is_skipped_with_its_reason(wrap, missing, words):
+    model = LinearGaussian.instance_1()
+    e = gather_evidence(wrap(model), model.sample(40, seed=0)[0], budget=SMALL)
+    for name in missing:
+        assert getattr(e, name) is None
+        assert words in e.skipped[name]
+    assert e.prior_sampling is not None
+    assert {check(e).severity for check in CHECKS} <= {"ok", "unavailable", "undecided"}
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_nan_parameters_are_a_finding_and_no_crash(part):
+    model, x = mlp_vae((8,), 2, hidden=(16,)), torch.bernoulli(torch.full((40, 8), 0.5))
+    with torch.no_grad():
+        next(getattr(model, part).parameters())[0, 0] = torch.nan
+    e = gather_evidence(model, x, x_train=x, budget=SMALL)
+    findings = {finding.check: finding for finding in (check(e) for check in CHECKS)}
+    assert findings["divergence"].severity == "problem"
+    assert "1 parameters are NaN or infinite" in findings["divergence"].summary
+    assert e.log_px is None
+    assert e.skipped["log_px"]
+
+
+def test_a_model_that_validates_its_arguments_and_is_nan_is_a_finding_too():
+    model = LinearGaussian.instance_1()
+    with torch.no_grad():
+        model.W[0, 0] = torch.nan
+    e = gather_evidence(model, torch.zeros(40, 3, dtype=torch.float64), budget=SMALL)
+    assert CHECKS[0](e).severity == "problem"
+
+
+def test_overflow_without_nan_parameters_is_a_finding():
+    model, x = mlp_vae((8,), 2, hidden=(16,)), torch.bernoulli(torch.full((40, 8), 0.5))
+    with torch.no_grad():
+        for p in model.decoder.parameters():
+            p.fill_(1e30)
+    e = gather_evidence(model, x, budget=SMALL)
+    assert CHECKS[0](e).severity == "problem"
+
+
+def test_bernoulli_on_grey_values_gives_no_likelihood_but_its_latents():
+    model, x = mlp_vae((8,), 2, hidden=(16,)), torch.rand(40, 8)
+    e = gather_evidence(model, x, budget=SMALL)
+    assert e.log_px is None
+    assert "a cross-entropy, not a likelihood" in e.skipped["log_px"]
+    assert e.unit_kl is not None
+    assert e.posterior_means.shape == (40, 2)
+
+
+def test_a_structural_breach_raises():
+    class Forgotten(LinearGaussian):
+        def decode(self, z):
+            return Normal(z @ self.W.T + self.b, self.sigma2.sqrt())
+
+    first = LinearGaussian.instance_1()
+    model = Forgotten(first.W, first.b, 0.5)
+    with pytest.raises(ContractError, match="Independent"):
+        gather_evidence(model, torch.zeros(20, 3, dtype=torch.float64), budget=SMALL)
+
+
+class Slow(nn.Module):
+    """A decoder that claims the time of a very large one."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Parameter(torch.zeros(()))
+
+    def prior(self):
+        return Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
+
+    def decode(self, z):
+        import time
+
+        time.sleep(0.02)
+        mean = z.sum(-1, keepdim=True).expand(*z.shape[:-1], 784) * self.a
+        return Independent(Normal(mean, torch.ones_like(mean)), 1)
+
+    def encode(self, x):
+        mu = x[:, :2]
+        return Independent(Normal(mu, torch.ones_like(mu)), 1)
+
+
+def test_what_is_too_slow_is_cut_and_then_skipped_and_says_so():
+    x = torch.randn(2000, 784)
+    hurried = replace(QUICK, max_seconds=1e-3)
+    e = gather_evidence(Slow(), x, budget=hurried)
+    assert len(e.x) == 100
+    assert "100 of 2000 datapoints" in e.settings["subsampled"]
+    assert "would take about" in e.skipped["log_px"]
+    assert e.elbo is not None
+    trust = {c(e).check: c(e) for c in CHECKS}["likelihood trust"]
+    assert (trust.severity, "would take about" in trust.summary) == ("unavailable", True)
+
+
+def test_big_data_are_subsampled_within_the_budget():
+    x = torch.bernoulli(torch.full((10_000, 784), 0.2))
+    e = gather_evidence(mlp_vae((784,), 4, hidden=(16,)), x, x_train=x, budget=SMALL, seed=5)
+    assert (len(e.x), len(e.x_train), e.settings["n_mixture"]) == (60, 60, 300)
+    assert "60 of 10000 datapoints, one from each" in e.settings["subsampled"]
+
+
+def test_stratified_rows_cover_every_stretch_and_follow_the_seed():
+    rows = stratified(1000, 100, seed=1)
+    assert torch.equal(rows // 10, torch.arange(100))
+    assert not torch.equal(rows, stratified(1000, 100, seed=2))
+    assert torch.equal(stratified(5, 10, seed=0), torch.arange(5))
+
+
+def test_conditions_must_match_the_data():
+    x = torch.zeros(40, 3, dtype=torch.float64)
+    with pytest.raises(InputError, match=r"condition: expected one row per datapoint \(40\)"):
+        gather_evidence(LinearGaussian.instance_1(), x, condition=torch.zeros(3), budget=SMALL)
+
+
+def test_an_unknown_budget_is_named():
+    with pytest.raises(InputError, match="budget: expected 'quick' or 'standard' or 'thorough'"):
+        gather_evidence(LinearGaussian.instance_1(), torch.zeros(4, 3), budget="fast")
+
+
+def test_progress_is_told_every_quantity():
+    stages = []
+    model = LinearGaussian.instance_1()
+    x, _ = model.sample(30, seed=0)
+
+    def progress(stage: str, done: int, total: int) -> None:
+        stages.append((stage, done, total))
+
+    gather_evidence(model, x, budget=SMALL, progress=progress)
+    assert [done for _, done, _ in stages] == list(range(len(stages)))
+    assert {total for _, _, total in stages} == {len(stages)}
+
+
+def test_a_budget_says_what_it_spends():
+    assert "K=5000" in es.diagnostics.STANDARD.describe()
+    # 400 samples of 60 + 60 (posterior, prior) + 60 datapoints, 50 of 2 · 60 for the ELBO
+    assert SMALL.expected_seconds(1e-6, 60, 60) == pytest.approx(1e-6 * (400 * 180 + 50 * 120))
