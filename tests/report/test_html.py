@@ -114,6 +114,7 @@ def test_nothing_computed_still_makes_a_page_that_says_why():
     text = page(Diagnosis((), estimates_of(evidence), evidence))
     for name in names:
         assert f"the model diverged ({name})" in text
+    assert "<b>log p(x)</b> unavailable: the model diverged (log_px)" in text
     assert "no training history was given" in text
     assert "Bokeh" not in text
 

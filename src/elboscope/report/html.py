@@ -21,7 +21,7 @@ from elboscope.core import Finding, Severity
 from elboscope.diagnostics.evidence import Evidence
 
 from .diagnosis import Diagnosis
-from .quantities import left_out
+from .quantities import in_words, left_out
 from .questions import QUESTIONS, Question, unasked
 from .rows import Row, number, row_of, scale_rows
 
@@ -83,7 +83,7 @@ def page(diagnosis: Diagnosis) -> str:
         others=[finding for finding in diagnosis.findings if finding.check in others],
         settings=_flat(evidence.settings),
         model=_flat(_capabilities(evidence)),
-        skipped=sorted(left_out(evidence).items()),
+        skipped=[(in_words(name), reason) for name, reason in left_out(evidence).items()],
         problems=evidence.capabilities.problems,
         bokeh_code=Markup(plots.bokeh_code()) if has_map else "",
     )
@@ -149,12 +149,15 @@ def _section(question: Question, diagnosis: Diagnosis) -> Section:
     rows += scale_rows(evidence.scale) if question.key == "scale" else []
     asked = (*question.estimates, *(("scale",) if question.key == "scale" else ()))
     reasons = left_out(evidence)
-    missing = [(name.replace("_", " "), reasons[name]) for name in asked if name in reasons]
+    missing: dict[str, list[str]] = {}  # by reason, which several numbers may share
+    for name in asked:
+        if name in reasons:
+            missing.setdefault(reasons[name], []).append(in_words(name))
     return Section(
         question,
         tuple(f for f in diagnosis.findings if f.check in question.checks),
         tuple(rows),
-        tuple(missing),
+        tuple((", ".join(names), reason) for reason, names in missing.items()),
         panels_of(question.key, evidence),
     )
 

@@ -6,7 +6,7 @@ under which the estimates appear in the report, in ``findings.json`` and in the 
 
 from __future__ import annotations
 
-__all__ = ["IS_NOT", "TITLES", "estimates_of", "left_out"]
+__all__ = ["IS_NOT", "TITLES", "estimates_of", "in_words", "left_out"]
 
 from elboscope.core import Estimate
 from elboscope.diagnostics.evidence import Evidence
@@ -99,6 +99,17 @@ def estimates_of(evidence: Evidence) -> dict[str, Estimate]:
         found["mixture_kl"] = evidence.surgery.kl
         found |= {name: getattr(evidence.surgery, name) for name in _SURGERY}
     return {name: value for name, value in found.items() if isinstance(value, Estimate)}
+
+
+def in_words(key: str) -> str:
+    """Returns what a number is called where there is no estimate to say it.
+
+    Example:
+        >>> in_words("log_px"), in_words("total_correlation")
+        ('log p(x)', 'total correlation')
+    """
+    names = {"log_px": "log p(x)", "kl": "KL(q(z|x) ‖ p(z))", "unit_kl": "KL per unit"}
+    return {**TITLES, **names}.get(key, key.replace("_", " "))
 
 
 def left_out(evidence: Evidence) -> dict[str, str]:
