@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     )
     from .log_likelihood import LogLikelihoods, log_likelihood_data, plot_log_likelihood
     from .pareto_k import ParetoK, pareto_k_data, plot_pareto_k
-    from .style import to_svg
+    from .style import Figure, to_svg
     from .surgery import SurgeryBars, plot_surgery, surgery_data
     from .training_curves import TrainingCurves, plot_training_curves, training_curves_data
     from .unit_kl import UnitKL, plot_unit_kl, unit_kl_data
 
 _HOME = {
     "ActiveUnits": "active_units",
+    "Figure": "style",
     "ImageRange": "images",
     "LatentMap": "latent_map",
     "LatentMapHtml": "latent_map",
@@ -59,6 +60,7 @@ _HOME = {
 
 __all__ = [
     "ActiveUnits",
+    "Figure",
     "ImageRange",
     "LatentMap",
     "LatentMapHtml",

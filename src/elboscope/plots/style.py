@@ -16,6 +16,7 @@ __all__ = [
     "INK",
     "ORANGE",
     "RED",
+    "Figure",
     "blank",
     "legend_above",
     "to_svg",

@@ -157,7 +157,7 @@ def _section(question: Question, diagnosis: Diagnosis) -> Section:
         question,
         tuple(f for f in diagnosis.findings if f.check in question.checks),
         tuple(rows),
-        tuple((", ".join(names), reason) for reason, names in missing.items()),
+        tuple(("; ".join(names), reason) for reason, names in missing.items()),
         panels_of(question.key, evidence),
     )
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 from markupsafe import Markup
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from elboscope import plots
@@ -80,7 +79,12 @@ def panels_of(question: str, evidence: Evidence) -> tuple[Panel, ...]:
 
 
 def _drawing(
-    title: str, caption: str, name: str, data: T | None, draw: Callable[[T], Figure], reason: str
+    title: str,
+    caption: str,
+    name: str,
+    data: T | None,
+    draw: Callable[[T], plots.Figure],
+    reason: str,
 ) -> Panel:
     if data is None:
         return Missing(title, reason)
