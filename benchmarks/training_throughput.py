@@ -122,5 +122,3 @@ def matrix_products(x: Tensor) -> Callable[[], object]:
                     torch.mm(g, W, out=grad_u)
 
     return epoch
-
-

@@ -143,7 +143,7 @@ def _override(config: Config, key: str, value: Any) -> None:
         rest = ["init_args", *rest]
     if section in CLASSES and rest in ([], ["class_path"]):
         new = _expanded(section, value)
-        same = new["class_path"] == config.get(section, {}).get("class_path")
+        same = new.get("class_path", "") == config.get(section, {}).get("class_path")
         old = config[section]["init_args"] if same else {}
         config[section] = new | {"init_args": old | new["init_args"]}
     elif not rest:

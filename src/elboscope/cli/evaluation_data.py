@@ -14,9 +14,11 @@ from elboscope import data
 from elboscope.core import GenerativeModel, InputError, seeded
 from elboscope.data import Binarisation
 from elboscope.data.inputs import as_tensor
+from elboscope.training.data_split import prepare_data
 
 from .errors import UsageError
 from .parser import Arguments
+from .resolve import Resolved
 from .target import Target
 
 # Training data get a draw of their own, as in training with fixed binarisation.
@@ -68,17 +70,25 @@ def evaluation_data(target: Target, arguments: Arguments) -> EvaluationData:
         )  # fmt: skip
     part = _load(name, arguments.data_dir, whole=arguments.data is not None)
     given = getattr(arguments, "train_data", None)
-    train = part.train if given is None else _training(given, arguments.data_dir)
     x = _shaped(part.test, target.model, name)
-    x_train = None if train is None else _shaped(train, target.model, given or name)
+    if given is None and target.run is not None:
+        x_train: Tensor | None = _trained_on(target, target.run, binarisation, arguments.data_dir)
+    else:
+        train = part.train if given is None else _training(given, arguments.data_dir)
+        x_train = None if train is None else _shaped(train, target.model, given or name)
+        x_train = None if x_train is None else binarisation.fixed_draw(x_train, stream=TRAIN_STREAM)
     notes = part.notes if x.shape == part.test.shape else f"{part.notes}, as {tuple(x.shape[1:])}"
-    return EvaluationData(
-        binarisation.fixed_draw(x),
-        None if x_train is None else binarisation.fixed_draw(x_train, stream=TRAIN_STREAM),
-        binarisation,
-        name,
-        notes,
-    )
+    return EvaluationData(binarisation.fixed_draw(x), x_train, binarisation, name, notes)
+
+
+def _trained_on(
+    target: Target, run: Resolved, binarisation: Binarisation, data_dir: str | None
+) -> Tensor:
+    """Returns what the run was fitted to, without the part it held out; dynamic: one draw."""
+    images = data.load(run.data, data_dir)
+    x = prepare_data(target.model, images.train, run.settings, binarisation).x  # type: ignore[arg-type]
+    again = binarisation.mode == "dynamic"
+    return binarisation.fixed_draw(x, stream=TRAIN_STREAM) if again else x
 
 
 def _load(name: str, data_dir: str | None, *, whole: bool) -> _Part:

@@ -7,9 +7,12 @@ __all__ = ["Arguments", "build_parser", "parse"]
 import argparse
 import re
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from .errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction["_Parser"]
 
 Arguments = argparse.Namespace
 BUDGETS = ("quick", "standard", "thorough")
@@ -95,12 +98,11 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-Commands = "argparse._SubParsersAction[_Parser]"
-
-
 def _demo(commands: Commands) -> _Parser:
     text = "Train a small VAE on scikit-learn's digits, diagnose it, write a report."
-    parser = commands.add_parser("demo", help="train and diagnose on embedded data", description=text)
+    parser = commands.add_parser(
+        "demo", help="train and diagnose on embedded data", description=text
+    )
     parser.add_argument("--out", default="elboscope-demo", metavar="DIR", help="run folder")
     parser.add_argument("--seed", type=whole, default=0)
     return parser
@@ -182,7 +184,8 @@ def parse(argv: Sequence[str]) -> Arguments:
         >>> parse(["train", "a.yaml", "--training.epochs=3", "--model", "mlp_vae"]).overrides
         [('training.epochs', '3'), ('model', 'mlp_vae')]
     """
-    words, overrides = list(argv), []
+    words: list[str] = list(argv)
+    overrides: list[tuple[str, str]] = []
     if "train" in words[:2]:  # --debug may come before
         words, overrides = _without_overrides(words)
     arguments, rest = build_parser().parse_known_args(words)
@@ -209,7 +212,8 @@ OPTIONS: dict[str | None, tuple[str, ...]] = {
     None: ("--help", "--version", "--debug"),
     "demo": ("--out", "--seed"),
     "train": ("--out", "--resume", "--data-dir"),
-    "diagnose": ("--data", "--train-data", "--budget", "--binarise", "--seed", "--out", "--data-dir"),
+    "diagnose": ("--data", "--train-data", "--budget", "--binarise", "--seed", "--out",
+                 "--data-dir"),
     "sample": ("--out", "--num", "--seed"),
     "check": ("--data", "--binarise", "--data-dir"),
     "data": ("--data-dir",),

@@ -5,12 +5,14 @@ from __future__ import annotations
 __all__ = ["shown_progress"]
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+
+from elboscope.diagnostics.attempts import Progress
 
 
 @contextmanager
-def shown_progress(title: str) -> Iterator[Callable[[str, int, int], None] | None]:
+def shown_progress(title: str) -> Iterator[Progress | None]:
     """Yields ``progress(stage, done, total)``, or None if stderr is no terminal.
 
     Example:
@@ -22,7 +24,8 @@ def shown_progress(title: str) -> Iterator[Callable[[str, int, int], None] | Non
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
 
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -30,7 +33,7 @@ def shown_progress(title: str) -> Iterator[Callable[[str, int, int], None] | Non
         TextColumn("{task.fields[stage]}", markup=False),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None, stage="")
 
         def show(stage: str, done: int, total: int) -> None:

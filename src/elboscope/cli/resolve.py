@@ -234,10 +234,21 @@ def build_model(section: Mapping[str, Any], data_shape: tuple[int, ...]) -> Late
         UsageError: The class or function could not be called.
     """
     path = section["class_path"]
+    model = _made(path, section["init_args"], data_shape)
+    if not isinstance(model, LatentVariableModel):
+        raise UsageError(
+            f"model ({path})", expected="a model, with prior(), decode(z) and encode(x)",
+            got=f"{type(model).__name__} without them",
+            do="Wrap an encoder and a decoder: es.from_modules(encoder, decoder).",
+        )  # fmt: skip
+    return model
+
+
+def _made(path: str, init_args: Mapping[str, Any], data_shape: tuple[int, ...]) -> object:
     target = _builder(path)
     if not (inspect.isclass(target) or inspect.isroutine(target)):
-        return target  # type: ignore[no-any-return]
-    arguments = {k: _tuples(v) for k, v in section["init_args"].items()}
+        return target
+    arguments = {k: _tuples(v) for k, v in init_args.items()}
     if "data_shape" in _parameters(target):
         arguments["data_shape"] = data_shape
     return called(f"model ({path})", target, arguments)

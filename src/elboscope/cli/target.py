@@ -68,7 +68,13 @@ def _from_code(name: str) -> GenerativeModel:
     found = import_object(name)
     if inspect.isclass(found) or inspect.isfunction(found):
         found = called(name, found, {})
-    return found  # type: ignore[return-value]  # whether it is one is for check_model to say
+    if not isinstance(found, GenerativeModel):
+        raise UsageError(
+            name, expected="a model, with prior(), decode(z) and encode(x)",
+            got=f"{type(found).__name__} without them",
+            do="Wrap an encoder and a decoder: es.from_modules(encoder, decoder).",
+        )  # fmt: skip
+    return found
 
 
 def _from_run(name: str, folder: Path) -> Target:

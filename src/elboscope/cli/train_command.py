@@ -60,14 +60,15 @@ def _absolute(config: Config) -> Config:
     """Makes the files that a configuration names independent of the current folder."""
     config = dict(config)
     name = config.get("data")
-    if isinstance(name, str) and Path(name).expanduser().exists():
-        if Path(name).suffix or len(Path(name).parts) > 1:
-            config["data"] = str(Path(name).expanduser().resolve())
+    if isinstance(name, str):
+        file = Path(name).expanduser()
+        if file.exists() and (file.suffix or len(file.parts) > 1):
+            config["data"] = str(file.resolve())
     for section in ("model", "objective"):
         path = config.get(section, {}).get("class_path", "")
-        file, _, attribute = path.rpartition(":")
-        if is_reference(path) and file.endswith(".py"):
-            resolved = Path(file).expanduser().resolve()
+        place, _, attribute = path.rpartition(":")
+        if is_reference(path) and place.endswith(".py"):
+            resolved = Path(place).expanduser().resolve()
             config[section] = config[section] | {"class_path": f"{resolved}:{attribute}"}
     return config
 

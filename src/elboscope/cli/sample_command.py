@@ -1,0 +1,32 @@
+"""``elboscope sample``: decoder means at draws from the prior, as one picture."""
+
+from __future__ import annotations
+
+__all__ = ["run"]
+
+from pathlib import Path
+
+import torch
+
+from elboscope.core import evaluating, seeded
+from elboscope.plots.sample_grid import plot_sample_grid, sample_grid_data
+from elboscope.report import replace_with
+
+from .errors import UsageError
+from .parser import Arguments
+from .target import load_target
+
+
+def run(arguments: Arguments) -> int:
+    """Writes the picture; it shows E[x|z], which is smoother than a draw of x."""
+    path = Path(arguments.out).expanduser()
+    if path.suffix.lower() != ".png" or path.is_dir():
+        got = "a folder" if path.is_dir() else repr(path.suffix or path.name)
+        raise UsageError("--out", expected="a file ending in .png", got=got)
+    model = load_target(arguments.model).model
+    with evaluating(model), seeded(arguments.seed) as seed:
+        z = model.prior().sample(torch.Size((arguments.num,)))
+        means = model.decode(z).mean
+    replace_with(path, plot_sample_grid(sample_grid_data(means)))
+    print(f"{path}: means E[x|z] at {arguments.num} draws of z from the prior, seed {seed}")
+    return 0
