@@ -87,7 +87,9 @@ def plot_surgery(data: SurgeryBars) -> Figure:
     axes.barh(1, information, height=0.5, color=BLUE, label="mutual information I(n; z)")
     axes.barh(1, marginal, left=information, height=0.5, color=ORANGE, label="marginal KL")
     axes.plot([data.log_n] * 2, [0.62, 1.38], color=RED, lw=2, label="ceiling log N")
-    axes.plot(data.interval, [0, 0], "|-", color=GREY, ms=12, lw=1.6, label="interval of KL(q ‖ p)")
+    axes.plot(
+        data.interval, [0, 0], "|-", color=GREY, ms=12, lw=1.6, label="interval of KL(q_N ‖ p)"
+    )
     if data.held_out is not None:
         x = max(0.0, data.held_out)
         axes.plot([x], [0], ">", color=INK, ms=7, label="held-out lower bound")
