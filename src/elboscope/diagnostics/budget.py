@@ -19,6 +19,10 @@ BudgetName = Literal["quick", "standard", "thorough"]
 # Fewer datapoints than this give shares (of k̂, say) with an error above ten percent points:
 # the clock may not cut deeper, a quantity that is still too slow is skipped instead.
 MIN_DATA = 100
+# Prior sampling is there to show how badly it does: a hundred datapoints show it.
+PRIOR_DATA = 100
+# log p̂ of training data only stands beside the difference of the ELBOs, which decides.
+WEIGHED_TRAIN = 200
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,8 @@ class Budget:
             n_train: Training datapoints.
         """
         n = self.num_data if n is None else min(n, self.num_data)
-        importance = self.num_samples * (2 * n + min(n_train, self.num_train))
+        weighed = n + min(n, PRIOR_DATA) + min(n_train, WEIGHED_TRAIN, self.num_train)
+        importance = self.num_samples * weighed
         return seconds_per_sample * (importance + self.num_elbo_samples * 2 * n)
 
     def affordable(self, seconds_per_sample: float, n: int, n_train: int = 0) -> float:

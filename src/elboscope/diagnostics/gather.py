@@ -34,10 +34,10 @@ from elboscope.core import (
 )
 
 from .attempts import Attempts, Progress
-from .budget import STANDARD, Budget, budget_named
+from .budget import PRIOR_DATA, STANDARD, WEIGHED_TRAIN, Budget, budget_named
 from .evidence import Evidence
 from .measured import implied_scale, posterior_kl, posterior_means, shown
-from .plan import Plan, capabilities_of, plan_for
+from .plan import Plan, capabilities_of, chosen, plan_for, stratified
 from .reasons import (
     NO_CLOSED_FORM,
     no_density,
@@ -145,6 +145,8 @@ def _sampled(model: GenerativeModel, plan: Plan, evidence: Evidence, attempt: At
     budget, seed = plan.budget, plan.seed
     c, c_train = plan.condition, plan.condition_train
     x, x_train = plan.x, plan.x if plan.x_train is None else plan.x_train
+    some = stratified(len(x), PRIOR_DATA, seed)
+    few_train = stratified(len(x_train), WEIGHED_TRAIN, seed)
     no_train = "" if plan.x_train is not None else "no training data was given"
     K, few = budget.num_samples, budget.num_elbo_samples
     elbo = attempt(
@@ -167,7 +169,9 @@ def _sampled(model: GenerativeModel, plan: Plan, evidence: Evidence, attempt: At
         prior_sampling=attempt(
             "prior_sampling",
             scored or plan.too_slow,
-            lambda: estimators.prior_sampling(model, x, K, seed=seed, condition=c),
+            lambda: estimators.prior_sampling(
+                model, x[some], K, seed=seed, condition=chosen(c, some)
+            ),
         ),
         train_elbo=attempt(
             "train_elbo",
@@ -179,7 +183,9 @@ def _sampled(model: GenerativeModel, plan: Plan, evidence: Evidence, attempt: At
         train_log_px=attempt(
             "train_log_px",
             no_train or weighed or plan.too_slow,
-            lambda: estimators.importance_sampling(q, x_train, K, seed=seed + 1, condition=c_train),
+            lambda: estimators.importance_sampling(
+                q, x_train[few_train], K, seed=seed + 1, condition=chosen(c_train, few_train)
+            ),
         ),
         scale=attempt(
             "scale",

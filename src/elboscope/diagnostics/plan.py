@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Plan", "capabilities_of", "plan_for", "stratified"]
+__all__ = ["Plan", "capabilities_of", "chosen", "plan_for", "stratified"]
 
 import time
 from dataclasses import dataclass
@@ -156,9 +156,9 @@ def plan_for(
         x=x[rows],
         x_train=None if x_train is None else x_train[rows_train],
         x_mixture=source[rows_mixture],
-        condition=_rows(condition, rows),
-        condition_train=_rows(condition_train, rows_train),
-        condition_mixture=_rows(source_condition, rows_mixture),
+        condition=chosen(condition, rows),
+        condition_train=chosen(condition_train, rows_train),
+        condition_mixture=chosen(source_condition, rows_mixture),
         seconds=budget.expected_seconds(pace, len(rows), len(rows_train)),
         full_seconds=full,
         total=len(x),
@@ -166,7 +166,8 @@ def plan_for(
     )
 
 
-def _rows(condition: Tensor | None, rows: Tensor) -> Tensor | None:
+def chosen(condition: Tensor | None, rows: Tensor) -> Tensor | None:
+    """The conditions of these rows, if there are any."""
     return None if condition is None else condition[rows.to(condition.device)]
 
 
