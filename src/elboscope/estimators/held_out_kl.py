@@ -15,6 +15,7 @@ __all__ = ["held_out_marginal_kl"]
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,8 +108,9 @@ def held_out_marginal_kl(
         other = prepared(model, x_held_out, condition_held_out, "x_held_out")
     with evaluating(model), seeded(seed) as used:
         fit, choose, evaluate = _split(model, inputs, other)
-        name, log_r = _chosen(fit, choose)
-        log_density = evaluate.log_p if log_r is None else log_r(evaluate.z)
+        with _one_thread():
+            name, log_r = _chosen(fit, choose)
+            log_density = evaluate.log_p if log_r is None else log_r(evaluate.z)
         a = averages(log_density - evaluate.log_p, evaluate.which, evaluate.size)
     return Estimate(
         "KL(q(z) ‖ p(z))",
@@ -164,6 +166,17 @@ def _drawn(model: LatentVariableModel, inputs: Inputs) -> Part:
     prior = given(model, inputs.rows(slice(0, 1))[1]).prior()
     log_p = log_prior(prior, gaussian_posteriors(prior), z, inputs.x.dtype)
     return Part(z, index, log_p, len(q))
+
+
+def _one_thread() -> AbstractContextManager[object]:
+    """Limits scikit-learn's threads: its fits are small, and its pool and torch's fight for cores.
+
+    With both at two threads on two busy cores a fit took ten times as long as with one.
+    """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    limits: AbstractContextManager[object] = threadpool_limits(1)
+    return limits
 
 
 def _chosen(fit: Part, choose: Part) -> tuple[str, LogDensity | None]:
