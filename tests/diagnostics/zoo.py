@@ -109,7 +109,7 @@ def fitted(
                 bound.loss.backward()
                 optimiser.step()
                 total, step = total + bound.value.sum().item(), step + 1
-            rows.append({"step": step, "epoch": epoch + 1.0, "train_bound": total / len(x)})
+            rows.append({"step": float(step), "epoch": epoch + 1.0, "train_bound": total / len(x)})
     return model.eval(), tuple(rows)
 
 
