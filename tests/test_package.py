@@ -13,7 +13,7 @@ def python(code: str) -> str:
 
 
 def test_import_is_lazy():
-    heavy = "torch numpy scipy sklearn matplotlib bokeh xarray".split()
+    heavy = ["torch", "numpy", "scipy", "sklearn", "matplotlib", "bokeh", "xarray"]
     loaded = python(f"import elboscope, sys; print([m for m in {heavy} if m in sys.modules])")
     assert loaded == "[]"
 

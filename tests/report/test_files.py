@@ -105,7 +105,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path, monk
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(InputError, match="can be written; got OSError: disk full"):
         replace_with(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["report.html"]

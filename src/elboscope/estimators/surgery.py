@@ -67,8 +67,8 @@ class ElboSurgery(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """(avgKL − log N, avgKL), which contains KL(q_N ‖ p) whatever the draws were."""
-        return self.kl.mean - self.log_n, self.kl.mean
+        """(avgKL − log N, or 0, avgKL), which contains KL(q_N ‖ p) whatever the draws were."""
+        return max(0.0, self.kl.mean - self.log_n), self.kl.mean
 
 
 def elbo_surgery(

@@ -1,14 +1,13 @@
-"""Files that are either the old ones or the new ones, whatever happens in between."""
+"""A report is written whole or not at all, in a folder that is made for it."""
 
 from __future__ import annotations
 
 __all__ = ["replace_with"]
 
-import os
-import tempfile
 from pathlib import Path
 
 from elboscope.core import InputError
+from elboscope.training.atomic import replace_file
 
 
 def replace_with(path: Path, content: str | bytes) -> Path:
@@ -25,6 +24,7 @@ def replace_with(path: Path, content: str | bytes) -> Path:
         InputError: The path is a folder, or its folder cannot be written.
 
     Example:
+        >>> import tempfile
         >>> path = replace_with(Path(tempfile.mkdtemp()) / "new" / "a.txt", "text")
         >>> path.read_text(), len(list(path.parent.iterdir()))
         ('text', 1)
@@ -36,31 +36,15 @@ def replace_with(path: Path, content: str | bytes) -> Path:
             got="a folder",
             do=f"Name the file: {path / 'report.html'}.",
         )
+    body = content.encode() if isinstance(content, str) else content
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        replace_file(path, lambda aside: aside.write_bytes(body))
     except OSError as error:
         raise InputError(
             str(path),
             expected="a path that can be written",
-            got=f"{type(error).__name__}: {error.strerror}",
+            got=f"{type(error).__name__}: {error.strerror or error}",
             do="Choose another folder, or change its permissions.",
         ) from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(aside, 0o644 & ~_umask())
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
     return path
-
-
-def _umask() -> int:
-    """The process's mask, which can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

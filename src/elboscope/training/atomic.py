@@ -16,7 +16,8 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Writes a file aside in the same folder, brings it to disk, and renames it into place.
 
     A process killed at any moment leaves the old file or the new one. What it wrote aside
-    (``.NAME.part``) is overwritten by the next attempt.
+    (``.NAME.part``) is overwritten by the next attempt; what an error left of it is removed.
+    The file has the permissions of any new file, whatever the writer sets.
 
     Args:
         path: The file.
@@ -30,9 +31,17 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         ('new', 1)
     """
     aside = path.with_name(f".{path.name}.part")
-    write(aside)
-    to_disk(aside)
-    os.replace(aside, path)
+    try:
+        aside.unlink(missing_ok=True)
+        aside.touch()
+        mode = aside.stat().st_mode
+        write(aside)
+        aside.chmod(mode)
+        to_disk(aside)
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
     to_disk(path.parent)
 
 
