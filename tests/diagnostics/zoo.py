@@ -419,6 +419,9 @@ a check must give a warning or a problem, *healthy* where it must not. Side effe
 that are true of the model (a collapsed model is also poorly scaled, say) are not counted. Of 160
 datapoints and K = 500 samples an *undecided* is an honest answer; more of both decides it.
 
+Some thresholds, and the question of which checks a model counts for, were settled while looking
+at these very models: on models of your own the checks will err more often than the table says.
+
 This table was written by the command
 
     python tests/diagnostics/zoo.py --write

@@ -123,9 +123,9 @@ def _beside(evidence: Evidence, surgery: ElboSurgery) -> str:
         return ""
     swapped = surgery.reconstruction.mean - surgery.marginal_kl.mean
     log_px = evidence.log_px.mean
-    exceeded = "which exceeds" if swapped > log_px else "beside"
+    where = "it exceeds" if swapped > log_px else "here it lies below"
     return (
-        f" Reconstruction − marginal KL = {swapped:.2f} nats is no bound, {exceeded} "
+        f" Reconstruction − marginal KL = {swapped:.2f} nats is not a bound on log p(x): {where} "
         f"log p̂ = {log_px:.2f}."
     )
 
