@@ -65,7 +65,8 @@ def test_killed_resumed_diagnosed_sampled(folder, capsys):
     while child.poll() is None and len((folder / "run/metrics.csv").read_text().splitlines()) < 6:
         time.sleep(0.005)
     os.kill(child.pid, signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL, "it was too fast to be killed"
+    child.communicate()
+    assert child.returncode == -signal.SIGKILL, "it was too fast to be killed"
     assert main(f"train small.yaml --out run {options}".split()) == 2  # a run is there
     assert main(f"train small.yaml --out run {options} --resume".split()) == 0
     assert metrics(folder / "run") == metrics(folder / "whole")

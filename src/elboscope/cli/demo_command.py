@@ -22,6 +22,7 @@ from .diagnose_command import diagnosed
 from .errors import UsageError
 from .evaluation_data import evaluation_data
 from .parser import Arguments
+from .progress import say
 from .resolve import resolve
 from .target import load_target
 from .train_command import trained
@@ -31,7 +32,7 @@ CONFIG: dict[str, Any] = {
     "binarisation": {"mode": "dynamic", "seed": 0},
     "model": {"class_path": "mlp_vae", "init_args": {"latent_dim": 8, "hidden": [128, 128]}},
     "objective": {"class_path": "ELBO"},
-    "training": {"epochs": 300, "validate_every": 5, "tensorboard": False},
+    "training": {"epochs": 300, "tensorboard": False},
 }
 
 
@@ -58,10 +59,10 @@ def _run(arguments: Arguments) -> int:
     seeds = {"training": {**CONFIG["training"], "seed": arguments.seed}}
     resolved = resolve({**CONFIG, **seeds})
     images = data.load(resolved.data)
-    print(images)
-    print(f"training: {resolved.settings.epochs} epochs, {resolved.binarisation}")
+    say(images)
+    say(f"training: {resolved.settings.epochs} epochs, {resolved.binarisation}")
     result = trained(resolved, images, folder, resume=_is_demo(folder))
-    print(f"{result.status}; run folder {folder}")
+    say(f"{result.status}; run folder {folder}")
     arguments.data = arguments.binarise = arguments.data_dir = None
     target = load_target(str(folder))
     evaluated = evaluation_data(target, arguments)

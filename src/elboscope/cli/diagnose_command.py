@@ -17,7 +17,7 @@ from elboscope.training import KLWeight
 from .errors import UsageError
 from .evaluation_data import EvaluationData, evaluation_data
 from .parser import Arguments
-from .progress import shown_progress
+from .progress import say, shown_progress
 from .summary import summary
 from .target import Target, load_target
 
@@ -44,9 +44,9 @@ def diagnosed(
         seed: Of everything that is drawn.
     """
     console = Console()
-    print(f"{target.name} on {data.name}: {len(data.x)} datapoints, {data.notes}")
-    print(data.binarisation)
-    print(budget_named(budget).describe())
+    say(f"{target.name} on {data.name}: {len(data.x)} datapoints, {data.notes}")
+    say(data.binarisation)
+    say(budget_named(budget).describe())
     _require_contract(target, data)
     with shown_progress("diagnosing") as progress:
         diagnosis = diagnose(

@@ -1,14 +1,30 @@
-"""Bars on standard error for whatever takes more than a moment; silence where nobody looks."""
+"""Sentences that break between words, and bars for whatever takes more than a moment."""
 
 from __future__ import annotations
 
-__all__ = ["shown_progress"]
+__all__ = ["say", "shown_progress"]
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from elboscope.diagnostics.attempts import Progress
+
+
+def say(text: object) -> None:
+    """Prints a sentence, broken between words on a terminal and not at all elsewhere.
+
+    Example:
+        >>> say("[0, 1] stays as it is")
+        [0, 1] stays as it is
+    """
+    if not sys.stdout.isatty():
+        print(text)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    Console().print(Text(str(text)))
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def resolve(config: Config) -> Resolved:
     binarisation = resolve_section("binarisation", Binarisation, config.get("binarisation", {}))
     settings = resolve_section("training", TrainingSettings, config.get("training", {}))
     model = _resolved_class("model", config["model"])
-    objective = _resolved_class("objective", config.get("objective", {"class_path": "ELBO"}))
+    objective = _resolved_class("objective", {"class_path": "ELBO"} | config.get("objective", {}))
     made: Objective = _objective(objective["class_path"])(**objective["init_args"])
     complete: Config = {
         "data": config["data"],

@@ -19,6 +19,7 @@ from .config import Config, apply_overrides, dump, read_config
 from .errors import UsageError
 from .load import is_reference
 from .parser import Arguments
+from .progress import say
 from .resolve import Resolved, resolve
 
 DIVERGED = 1
@@ -31,9 +32,9 @@ def run(arguments: Arguments) -> int:
     _require_device(resolved.settings)
     out = _out(arguments)
     images = data.load(resolved.data, arguments.data_dir)
-    print(images)
+    say(images)
     result = trained(resolved, images, out, resume=arguments.resume)
-    print(_summary(result, out))
+    say(_summary(result, out))
     return DIVERGED if result.diverged else 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Reporter", "reporting"]
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ class Reporter:
             return
         self._next = now + PERIOD
         text = f"{value.mean().item():9.2f} nats  {rate:8,.0f} samples/s"
-        valid = "" if held_out is None else f"  held out {held_out:.2f}"
+        valid = "" if held_out is None or math.isnan(held_out) else f"  held out {held_out:.2f}"
         self.show(epoch, text + valid)
 
     def note(self, text: str) -> None:
