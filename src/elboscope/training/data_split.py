@@ -72,6 +72,13 @@ def prepare_data(
         record["validation_checksum"] = data_id(valid)
     else:
         train, valid, condition, condition_valid = _hold_out(train, condition, settings)
+    if valid is None and settings.patience is not None:
+        raise InputError(
+            "patience",
+            expected="held-out data, whose bound tells when to stop",
+            got=f"patience {settings.patience} and none held out",
+            do="Raise validation_fraction, pass x_valid, or leave patience out.",
+        )
     if binarisation.mode != "dynamic":
         train = binarisation.fixed_draw(train, stream=TRAIN_STREAM)
     if valid is not None:

@@ -18,7 +18,7 @@ from .objective import KLWeight, Objective
 from .settings import TrainingSettings
 
 FORMAT = 1
-PACKAGES = ("elboscope", "torch", "numpy", "safetensors")
+PACKAGES = ("elboscope", "numpy", "safetensors")
 
 
 def run_record(
@@ -40,7 +40,8 @@ def run_record(
         found = check_model(model, x, condition=condition)
     record: dict[str, object] = {
         "format": FORMAT,
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        "versions": {"python": platform.python_version(), "torch": torch.__version__}
+        | {p: version(p) for p in PACKAGES},
         "seed": settings.seed,
         "settings": settings.record(),
         "objective": repr(objective),
