@@ -10,7 +10,14 @@ import torch
 from torch import nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal
 
-from elboscope.core import ContractError, InputError, check_model, seeded
+from elboscope.core import (
+    ContractError,
+    InputError,
+    check_model,
+    evaluating,
+    modules_of,
+    seeded,
+)
 from elboscope.models import LinearGaussian, from_modules, mlp_vae
 
 
@@ -325,3 +332,36 @@ def test_the_check_leaves_random_state_gradients_and_mode(x):
     assert torch.equal(state, torch.get_rng_state())
     assert all(p.grad is None for p in model.parameters())
     assert model.training
+
+
+def test_one_grey_datapoint_after_the_first_sixteen_is_out_of_support():
+    x = torch.zeros(40, 3)
+    x[39, 1] = 0.5
+    found = check_model(mlp_vae((3,), 2, hidden=()), x)
+    assert not found.in_support
+    assert "its values run from 0 to 0.5" in found.problems[0]
+
+
+@pytest.mark.parametrize("name", ["prior", "encode", "decode"])
+def test_whatever_the_models_own_code_raises_is_its_breach(name, x):
+    def raises(self, *args):
+        raise KeyError("no such weight")
+
+    with pytest.raises(ContractError, match=rf"{name}\(.*KeyError: 'no such weight'"):
+        check_model(broken(**{name: raises}), x)
+
+
+def test_modules_in_containers_of_a_plain_object_are_found_and_evaluated():
+    class Plain:
+        def __init__(self):
+            self.nets = {"encoder": [nn.Dropout()], "decoder": (nn.Linear(2, 3),)}
+            self.inner = type("Inner", (), {})()
+            self.inner.net = nn.BatchNorm1d(3)
+            self.inner.outer = self  # a cycle
+
+    model = Plain()
+    found = modules_of(model)
+    assert {type(m) for m in found} == {nn.Dropout, nn.Linear, nn.BatchNorm1d}
+    with evaluating(model):
+        assert not any(m.training for m in found)
+    assert all(m.training for m in found)

@@ -1,15 +1,23 @@
 """Importance sampling against instances whose log p(x) and weight tail are known exactly."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from scipy import stats
-from torch.distributions import Independent, Normal
+from torch.distributions import Distribution, Independent, Normal
 
-from elboscope.core import InputError
-from elboscope.estimators import importance_sampling, prior_sampling
-from elboscope.models import LinearGaussian
+from elboscope.core import ContractError, Estimate, InputError
+from elboscope.estimators import (
+    evidence_lower_bound,
+    importance_sampling,
+    prior_sampling,
+    reconstruction,
+    unit_kl,
+    zeroing_effect,
+)
+from elboscope.models import LinearGaussian, mlp_vae
 
 X = torch.tensor([[1.0, -1.0, 0.5]], dtype=torch.float64)
 LOG_PX = -3.6964690082
@@ -139,3 +147,47 @@ def test_record_says_what_was_done_and_the_caller_is_left_alone() -> None:
 def test_no_samples_are_refused() -> None:
     with pytest.raises(InputError, match="num_samples: expected at least 1; got 0"):
         importance_sampling(LinearGaussian.instance_1(), X, 0)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [importance_sampling, prior_sampling, evidence_lower_bound, reconstruction, zeroing_effect],
+)
+def test_a_cross_entropy_is_never_called_log_px(estimator: Callable[..., Estimate]) -> None:
+    model = mlp_vae((3,), 2, hidden=())
+    x = torch.zeros(20, 3)
+    assert math.isfinite(estimator(model, x, 5, seed=0).mean)
+    x[19, 0] = 0.5
+    with pytest.raises(InputError, match="x: expected values in the support of the likelihood, B"):
+        estimator(model, x, 5, seed=0)
+
+
+@pytest.mark.parametrize("wrong", [{"sample_chunk": -3}, {"batch_size": 0}])
+def test_sizes_that_give_no_number_are_refused(wrong: dict[str, int]) -> None:
+    model = LinearGaussian.instance_1()
+    for estimator in (importance_sampling, evidence_lower_bound):
+        with pytest.raises(InputError, match=f"{next(iter(wrong))}: expected at least 1"):
+            estimator(model, X, **wrong)
+
+
+def test_a_prior_that_depends_on_the_condition_is_refused() -> None:
+    class Conditional:
+        def __init__(self, mean: torch.Tensor = torch.zeros(2)) -> None:  # noqa: B008
+            self.mean = mean
+
+        def given(self, condition: torch.Tensor) -> "Conditional":
+            return Conditional(condition)
+
+        def prior(self) -> Distribution:
+            return Independent(Normal(self.mean, 1.0), 1)
+
+        def decode(self, z: torch.Tensor) -> Distribution:
+            return Independent(Normal(z, 1.0), 1)
+
+        def encode(self, x: torch.Tensor) -> Distribution:
+            return Independent(Normal(x, 1.0), 1)
+
+    model, x = Conditional(), torch.zeros(5, 2)
+    assert unit_kl(model, x).total == 0.0
+    with pytest.raises(ContractError, match=r"prior\(\): .*got batch shape \(5,\)"):
+        unit_kl(model, x, condition=torch.ones(5, 2))

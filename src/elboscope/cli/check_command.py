@@ -18,7 +18,7 @@ def run(arguments: Arguments) -> int:
     target = load_target(arguments.model)
     x = evaluation_data(target, arguments).x
     with evaluating(target.model), seeded(0):
-        x = placed_like(x[:16], target.model)
+        x = placed_like(x, target.model)
         found = check_model(target.model, x)
     print(_described(arguments.model, found))
     return PROBLEMS if found.problems else 0

@@ -1,7 +1,7 @@
 """The vocabulary that everything speaks: a model, its log-weights, an estimate, a finding."""
 
 from .bound import Bound
-from .capabilities import Capabilities, family
+from .capabilities import Capabilities, family, is_in_support
 from .contract import check_model
 from .errors import ContractError, InputError
 from .estimate import Axis, Estimate, Side, data_id, paired_difference, standard_error
@@ -46,6 +46,7 @@ __all__ = [
     "evaluating",
     "family",
     "given",
+    "is_in_support",
     "log_joint",
     "log_mean_exp",
     "log_mean_exp_stderr",

@@ -6,7 +6,7 @@ outside its support is noted and never raised, so that *diverged* can be a findi
 
 from __future__ import annotations
 
-__all__ = ["Capabilities", "drawn", "family", "measure"]
+__all__ = ["Capabilities", "drawn", "family", "is_in_support", "measure"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,6 +63,7 @@ def measure(
     p: Distribution | None,
     q: Distribution | None,
     refused: list[str],
+    all_x: Tensor | None = None,
 ) -> Capabilities:
     """Evaluates the densities once and notes what is missing and what is not finite.
 
@@ -73,11 +74,14 @@ def measure(
         p: p(x|z), or None where NaN parameters were refused.
         q: q(z|x), or None without an encoder or where NaN parameters were refused.
         refused: The sentences that say so.
+        all_x: More data, of which only the support is looked at: one grey image late in a file
+            makes a cross-entropy of the mean.
     """
-    in_support = p is None or _in_support(p, x)
+    everything = x if all_x is None else all_x
+    in_support = p is None or (is_in_support(p, x) and is_in_support(p, everything))
     problems = list(refused)
     if p is not None and not in_support:
-        problems.append(_out_of_support(p, x))
+        problems.append(_out_of_support(p, everything))
     has_likelihood = p is not None and _score("log p(x|z)", lambda: p.log_prob(x), problems)
     _score("log p(z)", lambda: model.prior().log_prob(z), problems)
     has_density = q is not None and _score("log q(z|x)", lambda: q.log_prob(drawn(q, x)), problems)
@@ -111,12 +115,17 @@ def family(p: Distribution) -> str:
     return family(p.base_dist) if isinstance(p, Independent) else type(p).__name__
 
 
-def _in_support(p: Distribution, x: Tensor) -> bool:
+def is_in_support(p: Distribution, x: Tensor) -> bool:
+    """Whether all x lie where p has a density.
+
+    True where that is not known: p does not tell its support, or has another one for each of its
+    datapoints (a uniform), which x are not.
+    """
     try:
         constraint = p.support
-    except NotImplementedError:
+        return constraint is None or bool(constraint.check(x).all())
+    except (NotImplementedError, RuntimeError):
         return True
-    return bool(constraint.check(x).all()) if constraint is not None else True
 
 
 def _out_of_support(p: Distribution, x: Tensor) -> str:

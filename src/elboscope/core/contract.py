@@ -35,7 +35,7 @@ def check_model(
 
     Args:
         model: The candidate, in the mode in which it will be used.
-        x: Two or more datapoints; the first 16 are used.
+        x: Two or more datapoints; the first 16 are used, and of the others the support.
         condition: One row per datapoint, for ``model.given``.
 
     Returns:
@@ -59,10 +59,10 @@ def check_model(
             got=f"shape {tuple(x.shape)}, {x.dtype}",
             do="Use x.float().",
         )
-    x, condition = x[:16], None if condition is None else condition[:16]
+    all_x, x, condition = x, x[:16], None if condition is None else condition[:16]
     with seeded(0):
-        latent_shape, z = _check_prior(model, x)
         local = given(model, condition)
+        latent_shape, z = _check_prior(local, x)
         _check_placement(local, x)
         twice = given(model, None if condition is None else torch.cat([condition, condition]))
         refused: list[str] = []
@@ -71,7 +71,7 @@ def check_model(
             likelihood = _check_decode(local, twice, x, z)
         with _noting_nan(refused):
             posterior = _check_encode(local, twice, x, latent_shape)
-        return measure(local, x, z, likelihood, posterior, refused)
+        return measure(local, x, z, likelihood, posterior, refused, all_x)
 
 
 class _NaNParametersError(Exception):
@@ -90,7 +90,7 @@ def _call(clause: str, function: Callable[[Tensor], object], argument: Tensor) -
     """Calls a method of the model; a failure inside it becomes a breach of its clause."""
     try:
         return function(argument)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+    except Exception as error:  # the model's own code: whatever it raises is its breach
         if isinstance(error, ValueError) and "nan" in str(error):
             raise _NaNParametersError(clause) from error
         raise ContractError(
@@ -148,7 +148,8 @@ def _check_shapes(
 
 
 def _check_prior(model: GenerativeModel, x: Tensor) -> tuple[tuple[int, ...], Tensor]:
-    p = _distribution("prior()", _method(model, "prior")())
+    prior = _method(model, "prior")
+    p = _distribution("prior()", _call("prior()", lambda _: prior(), x))
     _check_shapes("prior()", p, (), None)
     _method(model, "decode")
     return tuple(p.event_shape), p.sample(torch.Size((2, len(x))))

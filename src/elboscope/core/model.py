@@ -16,8 +16,9 @@ __all__ = [
     "placed_like",
 ]
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Protocol, TypeVar, cast, runtime_checkable
 
 import torch
@@ -51,6 +52,8 @@ class LatentVariableModel(GenerativeModel, Protocol):
 
 
 M = TypeVar("M", bound=GenerativeModel)
+# How deep modules are looked for in a model that is none itself: self.parts["nets"][0] is 3.
+DEPTH = 4
 
 
 def given(model: M, condition: Tensor | None) -> M:
@@ -79,11 +82,28 @@ def modules_of(model: object) -> list[nn.Module]:
     """Returns the ``nn.Module``s that make up a model, which need not be one itself."""
     if isinstance(model, nn.Module):
         return [model]
-    return (
-        [value for value in vars(model).values() if isinstance(value, nn.Module)]
-        if hasattr(model, "__dict__")
-        else []
-    )
+    found: dict[int, nn.Module] = {}
+    _collect(getattr(model, "__dict__", {}), found, set(), DEPTH)
+    return list(found.values())
+
+
+def _collect(value: object, found: dict[int, nn.Module], seen: set[int], depth: int) -> None:
+    """Looks into containers and plain objects: a module forgotten there keeps its dropout on."""
+    if id(value) in seen or depth < 0:
+        return
+    seen.add(id(value))
+    if isinstance(value, nn.Module):
+        found[id(value)] = value
+        return
+    parts: Iterable[object] = ()
+    if isinstance(value, Mapping):
+        parts = value.values()
+    elif isinstance(value, list | tuple):
+        parts = value
+    elif not isinstance(value, Tensor | type | ModuleType):
+        parts = getattr(value, "__dict__", {}).values()
+    for part in parts:
+        _collect(part, found, seen, depth - 1)
 
 
 @contextmanager
@@ -110,9 +130,18 @@ def placed_like(x: Tensor, model: GenerativeModel) -> Tensor:
 
     Raises:
         InputError: x is complex.
+        ContractError: The prior cannot be sampled.
     """
     if x.is_complex():
         raise InputError("x", expected="real numbers", got=str(x.dtype), do="Split real and imag.")
-    with seeded(0):  # the caller's random state is left alone
-        z = model.prior().sample()
+    try:
+        with seeded(0):  # the caller's random state is left alone
+            z = model.prior().sample()
+    except Exception as error:  # the model's own code
+        raise ContractError(
+            "prior()",
+            expected="a torch.distributions.Distribution that can be sampled",
+            got=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
+            do="Mend the model's prior(), which takes no argument.",
+        ) from error
     return x.to(device=z.device, dtype=z.dtype)

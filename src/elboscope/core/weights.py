@@ -26,7 +26,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.distributions import Distribution
 
-from .errors import ContractError
+from .errors import ContractError, InputError
 from .model import GenerativeModel, LatentVariableModel, given
 
 # Elements of one decoded block (samples × datapoints × pixels). 2²⁰ float32 are 4 MB: around
@@ -139,6 +139,9 @@ def log_weights(
     """
     if torch.is_grad_enabled() and sample_chunk is None and batch_size is None:
         return _block(given(model, condition), x, num_samples, freeze)
+    for name, size in (("batch_size", batch_size), ("sample_chunk", sample_chunk)):
+        if size is not None and size < 1:
+            raise InputError(name, expected="at least 1", got=repr(size))
     B = batch_size or 256
     columns = []
     for start in range(0, len(x), B):

@@ -31,7 +31,7 @@ from elboscope.core import (
     standard_error,
 )
 
-from .evaluation import Progress, blocks, likelihood_of, prepared, require_positive
+from .evaluation import Progress, blocks, error_per_unit, likelihood_of, prepared, require_positive
 from .importance import BATCH_SIZE
 
 PRIOR_SAMPLES = 10_000
@@ -76,6 +76,7 @@ def zeroing_effect(
     """
     inputs = prepared(model, x, condition)
     require_positive("num_samples", num_samples)
+    require_positive("batch_size", batch_size)
     parts = []
     with evaluating(model), seeded(seed) as used:
         settings = likelihood_of(model, inputs)
@@ -119,7 +120,7 @@ def _per_unit(
         "unbiased",
         standard_error(per_datapoint.sum(1)),
         axis="unit",
-        diagnostics={"stderr": per_datapoint.std(0) / math.sqrt(B)},
+        diagnostics={"stderr": error_per_unit(per_datapoint)},
         settings=settings,
         data_id=data_id,
     )
@@ -179,6 +180,7 @@ def implied_variance(
     """
     inputs = prepared(model, x, condition)
     require_positive("num_samples", num_samples)
+    require_positive("batch_size", batch_size)
     parts = []
     with evaluating(model), seeded(seed) as used:
         settings = likelihood_of(model, inputs)

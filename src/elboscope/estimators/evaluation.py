@@ -7,23 +7,35 @@ different precision are still compared on the same data. Randomness enters only 
 
 from __future__ import annotations
 
-__all__ = ["Inputs", "Progress", "blocks", "likelihood_of", "prepared", "require_positive"]
+__all__ = [
+    "Inputs",
+    "Progress",
+    "blocks",
+    "error_per_unit",
+    "likelihood_of",
+    "prepared",
+    "require_positive",
+]
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
+from torch.distributions import Distribution
 
 from elboscope.core import (
+    ContractError,
     GenerativeModel,
     InputError,
     LatentVariableModel,
     data_id,
     family,
     given,
+    is_in_support,
     placed_like,
-    seeded,
 )
 from elboscope.data import as_tensor
 
@@ -57,8 +69,9 @@ def prepared(
         InputError: x cannot be data; the conditions are not one per datapoint.
     """
     batch = as_tensor(x, name=name)
-    with seeded(0):  # placing looks at one draw of the prior
-        placed = placed_like(batch.x, model if condition is None else given(model, condition))
+    local = model if condition is None else given(model, condition)
+    placed = placed_like(batch.x, local)
+    _require_one_prior(local)
     if condition is not None and len(condition) != len(placed):
         raise InputError(
             "condition",
@@ -87,13 +100,49 @@ def likelihood_of(model: GenerativeModel, inputs: Inputs) -> Mapping[str, object
     x, condition = inputs.rows(slice(0, 1))
     local = given(model, condition)
     z = local.prior().sample(torch.Size((1, 1)))
-    record: dict[str, object] = {"likelihood": family(local.decode(z))}
+    likelihood = local.decode(z)
+    _require_support(likelihood, inputs.x)
+    record: dict[str, object] = {"likelihood": family(likelihood)}
     if isinstance(local, LatentVariableModel):
         record["posterior"] = family(local.encode(x))
     return {**record, "data": inputs.treatment}
 
 
-def require_positive(name: str, value: int, least: int = 1) -> None:
-    """Refuses counts below the least that gives a number."""
-    if value < least:
+def _require_one_prior(model: GenerativeModel) -> None:
+    """Refuses p(z|c): the prior of one condition would be taken for that of all others."""
+    batch = tuple(model.prior().batch_shape)
+    if batch:
+        raise ContractError(
+            "prior()",
+            expected="one prior for all datapoints, batch shape ()",
+            got=f"batch shape {batch}",
+            do="A prior that depends on the condition is not supported; latents are event "
+            "dimensions: wrap them in Independent.",
+        )
+
+
+def _require_support(p: Distribution, x: Tensor) -> None:
+    """Refuses data for which log p(x|z) is the density of nothing: it would look like a score."""
+    if not is_in_support(p, x):
+        raise InputError(
+            "x",
+            expected=f"values in the support of the likelihood, {family(p)}",
+            got=f"values from {x.min().item():.4g} to {x.max().item():.4g}, for which log p(x|z) "
+            "is a cross-entropy and no density",
+            do="Binarise them, es.data.Binarisation('dynamic').fixed_draw(x), or take a "
+            "likelihood of grey values.",
+        )
+
+
+def require_positive(name: str, value: int | None, least: int = 1) -> None:
+    """Refuses counts below the least that gives a number; ``None`` stands for a default."""
+    if value is not None and not hasattr(value, "__index__"):
+        raise InputError(name, expected="a whole number", got=repr(value))
+    if value is not None and value < least:
         raise InputError(name, expected=f"at least {least}", got=str(value))
+
+
+def error_per_unit(values: Float64[Tensor, "n d"]) -> Float64[Tensor, " d"]:
+    """Returns sd/√n of every unit over the datapoints; NaN where there is one datapoint."""
+    n = len(values)
+    return values.std(0) / math.sqrt(n) if n > 1 else torch.full_like(values[0], torch.nan)

@@ -181,6 +181,8 @@ def _estimate(
     progress: Progress | None,
 ) -> Estimate:
     require_positive("num_samples", K)
+    require_positive("batch_size", batch_size)
+    require_positive("sample_chunk", sample_chunk)
     B = min(batch_size or BATCH_SIZE, len(inputs.x))
     chunk = min(K, sample_chunk or default_chunk(B, inputs.x[0].numel()))
     parts = []

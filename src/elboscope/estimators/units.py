@@ -30,7 +30,7 @@ from elboscope.core import (
 )
 
 from .aggregate_draws import diagonal_kl
-from .evaluation import blocks, prepared, require_positive
+from .evaluation import blocks, error_per_unit, prepared, require_positive
 from .posteriors import (
     ENCODE_BATCH,
     DiagonalPosteriors,
@@ -198,7 +198,7 @@ def unit_kl(model: LatentVariableModel, x: object, *, condition: Tensor | None =
         standard_error(kl.sum(1)),
         axis="unit",
         diagnostics={
-            "stderr": kl.std(0) / math.sqrt(len(kl)),
+            "stderr": error_per_unit(kl),
             "collapsed": (kl < ACTIVE).double().mean(0),
         },
         settings={"num_data": len(kl)},

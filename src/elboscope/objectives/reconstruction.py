@@ -17,7 +17,6 @@ from elboscope.core import Bound
 
 
 @runtime_checkable
-@runtime_checkable
 class Reconstructs(Protocol):
     """Anything that scores its own reconstruction of x."""
 
