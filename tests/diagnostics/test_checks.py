@@ -292,3 +292,9 @@ def hasattr_objective(value):
 
 def test_capabilities_written_by_hand_are_those_of_core():
     assert set(vars(CAPABILITIES)) == set(Capabilities.__dataclass_fields__)
+
+
+def test_overfitting_asks_for_the_training_data_it_lacks():
+    finding = overfitting(evidence(train_elbo=None, x_train=None))
+    assert finding.severity == "unavailable"
+    assert "--train-data" in finding.action

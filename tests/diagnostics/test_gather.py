@@ -10,7 +10,15 @@ from torch.distributions import Distribution, Independent, Normal
 
 import elboscope as es
 from elboscope.core import ContractError, InputError
-from elboscope.diagnostics import CHECKS, QUICK, Budget, gather_evidence, prior_hole
+from elboscope.diagnostics import (
+    CHECKS,
+    QUICK,
+    Budget,
+    divergence,
+    gather_evidence,
+    likelihood_scale,
+    prior_hole,
+)
 from elboscope.diagnostics.plan import stratified
 from elboscope.models import LinearGaussian, mlp_vae
 
@@ -255,3 +263,10 @@ def test_a_budget_says_what_it_spends():
     assert "K=5000" in es.diagnostics.STANDARD.describe()
     # 400 samples of 60 + 60 (posterior, prior) + 60 datapoints, 50 of 2 · 60 for the ELBO
     assert SMALL.expected_seconds(1e-6, 60, 60) == pytest.approx(1e-6 * (400 * 180 + 50 * 120))
+
+
+def test_one_datapoint_decides_nothing():
+    model = es.from_modules(nn.Linear(5, 2), nn.Linear(1, 5), likelihood="gaussian", scale=1.0)
+    evidence = gather_evidence(model, torch.zeros(1, 5), budget=SMALL)
+    assert divergence(evidence).severity == "ok"
+    assert {check(evidence).severity for check in (likelihood_scale, prior_hole)} == {"undecided"}

@@ -84,3 +84,8 @@ def test_wrong_data_and_budgets_are_named(model, x):
         diagnose(model, x, x_train="train")
     with pytest.raises(InputError, match="budget: expected 'quick' or"):
         diagnose(model, x, budget="large")
+
+
+def test_training_data_of_another_shape_are_refused(model, x) -> None:
+    with pytest.raises(InputError, match="x_train: expected datapoints of shape"):
+        diagnose(model, x, x_train=torch.zeros(5, 2), budget="quick")

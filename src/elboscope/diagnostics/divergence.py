@@ -125,7 +125,7 @@ def _absurd(evidence: Evidence) -> str:
     if known is None or nothing is None:
         return ""
     elbo, error = known.mean, known.stderr
-    if exceeds(nothing - elbo, 0.0 if math.isnan(error) else error, 0.0):
+    if exceeds(nothing - elbo, error, 0.0):  # never by NaN: one datapoint tells no error
         return (
             f"the ELBO, {elbo:.4g} ± {error:.2g} nats, is below {nothing:.4g}, the score of a "
             "model that knows nothing"
@@ -150,7 +150,11 @@ def uninformed(evidence: Evidence) -> float | None:
     if family == "Normal" and evidence.scale is not None and evidence.scale.constant:
         variance = evidence.scale.declared
         x = evidence.x.flatten(1).double()
-        spread = (x - x.mean(0)).square().sum(1).mean().item()
+        n = len(x)
+        if n < 2:
+            return None
+        # Around the mean of as many *other* data: their own would know something.
+        spread = (x - x.mean(0)).square().sum(1).mean().item() * (n + 1) / (n - 1)
         return -0.5 * (spread / variance + D * math.log(2 * math.pi * variance))
     return None
 

@@ -91,7 +91,7 @@ def _judged(scale: ImpliedScale, convention: str, weighted: bool) -> Finding:
     r, error = scale.ratio, scale.ratio_stderr
     if not math.isfinite(r) or r <= 0:
         return Finding(CHECK, "unavailable", f"The mean of (x − μ)²/σ² is {r}.")
-    severity = _severity(r, 0.0 if math.isnan(error) else error)
+    severity = _severity(r, error)
     D = scale.dimensions
     gain = 0.5 * D * (r - 1 - math.log(r))
     what = "" if scale.constant else " on average"
@@ -116,7 +116,7 @@ def _judged(scale: ImpliedScale, convention: str, weighted: bool) -> Finding:
 
 def _severity(r: float, error: float) -> Severity:
     """Thresholds on |ln r|, with the error of ln r: off by a factor either way is the same."""
-    off, doubt = abs(math.log(r)), 2 * error / r
+    off, doubt = abs(math.log(r)), 2 * error / r  # NaN (one datapoint) decides nothing
     if off - doubt >= math.log(PROBLEM_FACTOR):
         return "problem"
     if off - doubt >= math.log(WARNING_FACTOR):

@@ -17,6 +17,7 @@ from __future__ import annotations
 __all__ = ["overfitting"]
 
 import math
+from dataclasses import replace
 
 from elboscope.core import Estimate, Finding, Severity
 
@@ -30,6 +31,10 @@ CHECK = "overfitting"
 WARNING_SHARE, PROBLEM_SHARE = 0.2, 0.5
 # Where the code carries little, a difference of less than a nat is no subject.
 WARNING_NATS, PROBLEM_NATS = 1.0, 3.0
+GIVE_TRAINING_DATA = (
+    "Give the data it was trained on: es.diagnose(model, x, x_train=x_train), or elboscope "
+    "diagnose FILE.py:name --data x.npy --train-data x_train.npy"
+)
 
 
 def overfitting(evidence: Evidence) -> Finding:
@@ -44,7 +49,7 @@ def overfitting(evidence: Evidence) -> Finding:
     """
     missing = needs(CHECK, evidence, "elbo", "train_elbo")
     if missing is not None:
-        return missing
+        return replace(missing, action="" if evidence.x_train is not None else GIVE_TRAINING_DATA)
     test, train = evidence.elbo, evidence.train_elbo
     assert test is not None
     assert train is not None

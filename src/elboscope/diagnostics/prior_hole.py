@@ -17,8 +17,6 @@ from __future__ import annotations
 
 __all__ = ["prior_hole"]
 
-import math
-
 from elboscope.core import Estimate, Finding, Severity
 from elboscope.estimators import ElboSurgery
 
@@ -74,7 +72,7 @@ def _severity(surgery: ElboSurgery, saturated: bool) -> Severity:
     asserted = "undecided" if held_out is None else _graded(held_out)
     if asserted in ("warning", "problem"):
         return asserted
-    if exceeds(surgery.kl.mean, _or_zero(surgery.kl.stderr), WARNING_NATS) is False:
+    if exceeds(surgery.kl.mean, surgery.kl.stderr, WARNING_NATS) is False:
         return "ok"  # KL(q‖p) ≤ avgKL: the rate leaves no room for a hole
     return "undecided" if saturated else _resolved(surgery)
 
@@ -85,12 +83,7 @@ def _resolved(surgery: ElboSurgery) -> Severity:
 
 
 def _graded(estimate: Estimate) -> Severity:
-    error = _or_zero(estimate.stderr)
-    return graded(estimate.mean, error, warning=WARNING_NATS, problem=PROBLEM_NATS)
-
-
-def _or_zero(error: float) -> float:
-    return 0.0 if math.isnan(error) else error
+    return graded(estimate.mean, estimate.stderr, warning=WARNING_NATS, problem=PROBLEM_NATS)
 
 
 def _summary(surgery: ElboSurgery, saturated: bool, severity: Severity) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from elboscope import __version__
-from elboscope.core import GenerativeModel, data_id
+from elboscope.core import GenerativeModel, InputError, data_id
 from elboscope.data import as_tensor
 from elboscope.diagnostics import CHECKS, gather_evidence
 from elboscope.diagnostics.attempts import Progress
@@ -56,7 +56,7 @@ def diagnose(
         Verdicts, estimates and evidence.
 
     Raises:
-        InputError: x cannot be used as data, or the budget has another name.
+        InputError: x or x_train cannot be used as data, or the budget has another name.
         ContractError: A structural breach of the model's contract.
 
     Example:
@@ -69,6 +69,12 @@ def diagnose(
     """
     batch = as_tensor(x)
     train = None if x_train is None else as_tensor(x_train, name="x_train").x
+    if train is not None and train.shape[1:] != batch.x.shape[1:]:
+        raise InputError(
+            "x_train",
+            expected=f"datapoints of shape {tuple(batch.x.shape[1:])}, like those of x",
+            got=str(tuple(train.shape[1:])),
+        )
     known = {"data_id": data_id(batch.x), "conversion": batch.treatment, **dict(settings or {})}
     evidence = gather_evidence(
         model,
