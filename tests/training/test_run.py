@@ -346,3 +346,16 @@ def test_objective_settings_refuse_nonsense() -> None:
     with pytest.raises(InputError, match="objective: expected warm_up_epochs or cycle_epochs"):
         BetaELBO(warm_up_epochs=1.0, cycle_epochs=1.0)
     assert ELBO().settled(0.0)
+
+
+def test_patience_without_held_out_data_is_refused() -> None:
+    with pytest.raises(InputError, match="patience: expected held-out data"):
+        train(SmallVAE(), X, settings(patience=3, validation_fraction=0.0))
+
+
+def test_resuming_to_fewer_epochs_than_were_trained_changes_nothing(tmp_path: Path) -> None:
+    train(SmallVAE(), X, settings(epochs=3), tmp_path, config="epochs: 3")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    with pytest.raises(InputError, match="epochs: expected at least the 3 that the run in"):
+        train(SmallVAE(), X, settings(epochs=1), tmp_path, resume=True, config="epochs: 1")
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before

@@ -57,6 +57,13 @@ def _restore(run: Run, folder: RunFolder) -> None:
     run.history = read_rows(folder.metrics)[: run.state.num_rows]
     run.looked_at = len(run.state.losses)
     run.record["resumed_at_step"] = run.state.step
+    if run.epoch > run.settings.epochs:  # before config.yaml would be told so
+        raise InputError(
+            "epochs",
+            expected=f"at least the {run.epoch:.4g} that the run in {folder.path} has trained",
+            got=str(run.settings.epochs),
+            do="Ask for more epochs, or begin in another folder.",
+        )
 
 
 def take_steps(
