@@ -298,3 +298,14 @@ def test_overfitting_asks_for_the_training_data_it_lacks():
     finding = overfitting(evidence(train_elbo=None, x_train=None))
     assert finding.severity == "unavailable"
     assert "--train-data" in finding.action
+
+
+def test_a_collapsed_model_is_told_of_the_kl_weight_before_its_ignored_units():
+    few = evidence(
+        active_units=units([0.5] * 2 + [0.0] * 48),
+        unit_kl=units([0.06] * 2 + [0.001] * 48),
+        zeroing=units([0.0] * 50),
+    )
+    finding = posterior_collapse(few)
+    assert finding.severity in ("warning", "problem")
+    assert "β > 1" in finding.action

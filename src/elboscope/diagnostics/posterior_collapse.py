@@ -85,7 +85,8 @@ def posterior_collapse(evidence: Evidence) -> Finding:
     if evidence.unit_kl is not None:
         numbers["kl_total"] = evidence.unit_kl.total
     summary = _summary(units, information, evidence.unit_kl, ignored)
-    return Finding(CHECK, severity, summary, numbers, _action(severity, ignored))
+    starved = units.most < units.few or severity == "problem"
+    return Finding(CHECK, severity, summary, numbers, _action(severity, ignored, starved))
 
 
 def _count(variances: Estimate, n: int) -> Units:
@@ -151,17 +152,19 @@ def _summary(
     return "; ".join(parts) + "."
 
 
-def _action(severity: Severity, ignored: float) -> str:
+def _action(severity: Severity, ignored: float, starved: bool) -> str:
+    """A share of next to no KL is ignored by chance: where units are missing, they come first."""
     if severity in ("ok", "undecided"):
         return ""
-    if ignored >= IGNORED_SHARE:
+    if ignored >= IGNORED_SHARE and not starved:
         return (
             "The decoder does not use what is encoded: train for longer "
             "(--training.epochs), or with fewer units (--model.latent_dim)."
         )
     return (
         "First see the check 'likelihood scale': a KL weight that is too large for the scale of "
-        "the likelihood collapses any VAE. Then weaken the KL early in training: elboscope train "
+        "the likelihood collapses any VAE, and so does β > 1 (--objective ELBO is β = 1). Then "
+        "weaken the KL early in training: elboscope train "
         "CONFIG.yaml --objective BetaELBO --objective.warm_up_epochs 50, or --objective FreeBits "
         "--objective.nats 0.25"
     )
