@@ -1,0 +1,15 @@
+"""Sphinx: the pages of this folder, and the reference from the docstrings."""
+
+from elboscope import __version__
+
+project = "elboscope"
+author = "The elboscope developers"
+release = __version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+html_theme = "furo"
+exclude_patterns = ["_build"]
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+suppress_warnings = ["docutils", "ref"]
