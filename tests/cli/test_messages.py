@@ -1,5 +1,7 @@
 """Every message by its words: the offender, what was expected, what came, the nearest choice."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -200,3 +202,19 @@ def test_what_the_operating_system_refuses_is_a_message(folder, capsys, monkeypa
     monkeypatch.setattr(data_command, "run", full)
     assert main(["data"]) == 2
     assert "report.html: No space left on device" in capsys.readouterr().err
+
+
+def test_channels_last_are_not_read_as_channels_first(refuses):
+    (Path.cwd() / "colour.py").write_text(
+        "import elboscope as es\n"
+        "from torch import nn\n"
+        "flat = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))\n"
+        "model = es.from_modules(flat, nn.Linear(2, 192), data_shape=(3, 8, 8))\n"
+    )
+    x = np.zeros((20, 3, 8, 8), dtype="float32")
+    np.save("first.npy", x)
+    np.save("last.npy", np.moveaxis(x, 1, -1))
+    words = ("expected datapoints of shape (3, 8, 8)", "got (8, 8, 3)", "numpy.moveaxis(x, -1, 1)")
+    refuses("diagnose colour.py:model --data last.npy", "--data last.npy:", *words)
+    refuses("diagnose colour.py:model --data first.npy --train-data last.npy",
+            "--train-data last.npy:", *words)  # fmt: skip

@@ -75,7 +75,8 @@ def evaluation_data(target: Target, arguments: Arguments) -> EvaluationData:
         x_train: Tensor | None = _trained_on(target, target.run, binarisation, arguments.data_dir)
     else:
         train = part.train if given is None else _training(given, arguments.data_dir)
-        x_train = None if train is None else _shaped(train, target.model, given or name)
+        option = "--data" if given is None else "--train-data"
+        x_train = None if train is None else _shaped(train, target.model, given or name, option)
         x_train = None if x_train is None else binarisation.fixed_draw(x_train, stream=TRAIN_STREAM)
     notes = part.notes if x.shape == part.test.shape else f"{part.notes}, as {tuple(x.shape[1:])}"
     return EvaluationData(binarisation.fixed_draw(x), x_train, binarisation, name, notes)
@@ -111,18 +112,26 @@ def _training(name: str, data_dir: str | None) -> Tensor:
     return part.test if part.train is None else part.train
 
 
-def _shaped(x: Tensor, model: GenerativeModel, name: str) -> Tensor:
-    """Lays the values of x out as the model has them; how many there are must agree."""
+def _shaped(x: Tensor, model: GenerativeModel, name: str, option: str = "--data") -> Tensor:
+    """Lays the values of x out as the model has them: flat or not, with or without axes of 1.
+
+    Other shapes of as many values are refused: (8, 8, 3) read as (3, 8, 8) would be noise.
+    """
     shape = _data_shape(model)
     if shape is None or tuple(x.shape[1:]) == shape:
         return as_tensor(x, name=name).x
-    if math.prod(shape) == math.prod(x.shape[1:]):
+    has, wants = ([n for n in s if n != 1] for s in (x.shape[1:], shape))
+    same = math.prod(has) == math.prod(wants)
+    if same and (has == wants or min(len(has), len(wants)) <= 1):
         return x.reshape(len(x), *shape)
+    transposed = same and sorted(has) == sorted(wants)
     raise UsageError(
-        f"--data {name}",
+        f"{option} {name}",
         expected=f"datapoints of shape {shape}, as the model's decode(z) has them",
         got=f"{tuple(x.shape[1:])}",
-        do="Diagnose the model on the data it was trained on.",
+        do="Put the axes in that order: numpy.moveaxis(x, -1, 1) for channels last."
+        if transposed
+        else "Diagnose the model on the data it was trained on.",
     )
 
 
