@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from elboscope.core import Bound, ContractError, InputError, LatentVariableModel
 from elboscope.data import Binarisation
+from elboscope.models import mlp_vae
 from elboscope.training import (
     ELBO,
     BetaELBO,
@@ -359,3 +360,14 @@ def test_resuming_to_fewer_epochs_than_were_trained_changes_nothing(tmp_path: Pa
     with pytest.raises(InputError, match="epochs: expected at least the 3 that the run in"):
         train(SmallVAE(), X, settings(epochs=1), tmp_path, resume=True, config="epochs: 1")
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_what_is_no_bound_is_said_to_be_none() -> None:
+    one = settings(epochs=1, patience=None)
+    assert train(SmallVAE(), X, one).notes == ()
+    late = X.clone()
+    late[-1, 0] = 0.5
+    permissive = mlp_vae(tuple(X.shape[1:]), 2, hidden=())
+    assert "cross-entropies, not bounds" in train(permissive, late, one).notes[0]
+    weighted = settings(epochs=1, patience=None, objective=KLWeight(0.5, "sum"))
+    assert "σ² = 0.25; the held-out ELBO" in train(SmallVAE(), X, weighted).notes[0]

@@ -128,7 +128,7 @@ def train(
         stop = stack.enter_context(interruptible())
         run = _run(model, module, settings, data, run_folder, record, launcher)
         begin(run, resume=resume, config=config)
-        notes: list[str] = []
+        notes = _warnings(record)
         events = run_folder.path if run_folder and settings.tensorboard else None
         track = stack.enter_context(open_tracker(events, run.state.step, notes))
         reporter = stack.enter_context(reporting(settings.epochs, progress))
@@ -150,6 +150,24 @@ def train(
     return TrainingResult(model, run.history, status, where, tuple(notes))
 
 
+def _warnings(record: Mapping[str, object]) -> list[str]:
+    """What the numbers of this run are not: each would be read as a bound otherwise."""
+    found = []
+    if not record["in_support"]:
+        found.append(
+            f"x lies outside the support of the {record['likelihood']} likelihood: the bounds "
+            "shown are cross-entropies, not bounds on log p(x). Binarise x, or take another "
+            "likelihood."
+        )
+    if "implied_decoder_variance" in record:
+        found.append(
+            "The bound of this KL weight is that of a Gaussian with σ² = "
+            f"{record['implied_decoder_variance']:.4g}; the held-out ELBO is that of the model's "
+            f"own {record['likelihood']} likelihood: compare them only where it is the same."
+        )
+    return found
+
+
 def _placed(module: nn.Module, settings: TrainingSettings) -> nn.Module:
     if settings.device is not None:
         module.to(settings.device)
@@ -165,8 +183,8 @@ def _record(
     binarisation: Binarisation,
     data: TrainingData,
 ) -> dict[str, object]:
-    sample = binarisation.fixed_draw(data.x[:16]) if binarisation.mode == "dynamic" else data.x[:16]
-    rows = None if data.condition is None else data.condition[:16]
+    sample = binarisation.fixed_draw(data.x[:16]) if binarisation.mode == "dynamic" else data.x
+    rows = data.condition
     objective = settings.objective or ELBO()
     return run_record(
         model, sample, settings, objective, binarisation, condition=rows, data=data.record
