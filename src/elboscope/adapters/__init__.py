@@ -1,1 +1,1 @@
-"""To come."""
+"""Adapters: one foreign library a file, imported inside its function. None yet."""

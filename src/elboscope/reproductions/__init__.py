@@ -1,1 +1,1 @@
-"""To come."""
+"""Reproductions: one published table or figure a file. None yet."""
