@@ -57,7 +57,10 @@ def test_what_was_typed(refuses, command, words):
         ("--model.init_args 3", ["--model.init_args: expected keys with values"]),
         ("--model.hiden [3]", ["model.init_args.hiden", "Did you mean 'hidden'?"]),
         ("--model.hidden [3.5]", ["model.init_args.hidden: expected a list, each a whole"]),
-        ("--model.latent_dim -1", ["model (mlp_vae): expected a model for latent_dim=-1"]),
+        (
+            "--model.latent_dim -1",
+            ["latent_dim: expected at least one unit in every layer; got -1"],
+        ),
         ("--model.likelihood bernouli", ["one of bernoulli, cont", "Did you mean 'bernoulli'?"]),
         ("--objective IWEA", ["objective.class_path", "Did you mean 'IWAE'?"]),
         ("--objective.betta 2", ["objective.init_args.betta: expected one of analytic_kl"]),

@@ -309,3 +309,36 @@ def test_a_collapsed_model_is_told_of_the_kl_weight_before_its_ignored_units():
     finding = posterior_collapse(few)
     assert finding.severity in ("warning", "problem")
     assert "β > 1" in finding.action
+
+
+def test_trust_fails_where_the_prior_finds_more_than_the_encoder():
+    """Weights of a posterior with too small a support are harmless: only another sampler tells."""
+    found = likelihood_trust(evidence(prior_sampling=estimate(-3.5, 0.05)))
+    assert found.severity == "problem"
+    assert "finds 0.50 ± 0.05 nats more than sampling the encoder" in found.summary
+    assert "es.prior_sampling" in found.action
+    assert likelihood_trust(evidence(prior_sampling=estimate(-3.95, 0.05))).severity == "ok"
+    assert likelihood_trust(evidence(prior_sampling=estimate(-9.0, 0.05))).severity == "ok"
+
+
+def test_an_untrained_model_is_told_from_an_absurd_one():
+    fair_coins = -8 * math.log(2)
+    for elbo, severity in ((fair_coins - 0.3, "warning"), (3 * fair_coins, "problem")):
+        bound = estimate(elbo, 0.01, kl=3.0)
+        found = divergence(evidence(elbo=bound, train_elbo=None))
+        assert found.severity == severity
+    assert "Untrained" in divergence(evidence(elbo=estimate(fair_coins - 0.3, kl=3.0),
+                                              train_elbo=None)).summary  # fmt: skip
+
+
+def test_a_large_code_is_judged_per_unit():
+    large = replace(CAPABILITIES, latent_shape=(4, 64, 64))
+    assert divergence(evidence(kl=estimate(2e4))).severity == "problem"
+    assert divergence(evidence(kl=estimate(2e4), capabilities=large)).severity == "ok"
+
+
+def test_a_gap_above_the_rate_is_not_given_as_a_share():
+    found = bound_tightness(evidence(bound_gap=estimate(10.0, 0.1), kl=estimate(0.14)))
+    assert found.severity == "problem"
+    assert "more than the rate of 0.14 nats" in found.summary
+    assert "%" not in found.summary

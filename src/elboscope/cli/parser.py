@@ -54,9 +54,9 @@ def _usage_error(message: str, parser: argparse.ArgumentParser) -> UsageError:
 
 
 def whole(text: str) -> int:
-    """Returns a whole number ≥ 0."""
+    """Returns a whole number ≥ 0 that fits a seed, 64 bits."""
     number = int(text)
-    if number < 0:
+    if not 0 <= number < 2**63:
         raise ValueError
     return number
 

@@ -54,7 +54,11 @@ def bound_tightness(evidence: Evidence) -> Finding:
     trusted = likelihood_trust(evidence).severity != "problem"
     if severity == "ok" and not trusted:
         severity = "undecided"
-    of_rate = f" ({gap.mean / rate:.0%} of the rate of {rate:.2f} nats)" if rate > 0.01 else ""
+    of_rate = (
+        f" ({gap.mean / rate:.0%} of the rate of {rate:.2f} nats)"
+        if rate >= gap.mean
+        else f", which is more than the rate of {rate:.2f} nats: less is told than lost"
+    )
     summary = (
         f"The ELBO lies {'' if trusted else 'at least '}{gap.mean:.3f} ± {gap.stderr:.3f} nats "
         f"below log p̂(x){of_rate}; a warning starts at {warning:.2f}."
@@ -86,7 +90,7 @@ def _action(severity: Severity) -> str:
         return "es.diagnose(model, x, budget='thorough') uses more samples and datapoints."
     return (
         "The encoder is the bottleneck: report log p̂ instead of the ELBO, and train on with a "
-        "larger encoder (--model.hidden '[400, 400]'), for longer (--training.epochs), or with a "
+        "larger encoder (--model.hidden '[400, 400]'), a smaller KL weight if it is above 1, or a "
         "bound that forgives it: elboscope train CONFIG.yaml --objective IWAE "
         "--objective.num_samples 10"
     )

@@ -22,7 +22,10 @@ CHECK = "divergence"
 # whole range it had climbed is an explosion.
 EXPLOSION = 10.0
 # A KL beyond this is no code: 10⁴ nats would number every atom of the earth, and more.
-ABSURD_RATE = 1e4
+ABSURD_RATE, ABSURD_RATE_PER_UNIT = 1e4, 100.0
+# A random decoder scores a little worse than fair coins. An ELBO that is worse than knowing
+# nothing by half of it is not untrained but broken.
+ABSURD_SHARE = 0.5
 # The values of a history that are judged, by the names training gives them.
 JUDGED = ("train_bound", "loss", "validation_elbo", "valid_elbo")
 BOUNDS = ("train_bound", "validation_elbo", "valid_elbo")
@@ -37,8 +40,9 @@ def divergence(evidence: Evidence) -> Finding:
 
     Returns:
         *problem* for NaN or infinite parameters, densities or estimates, for a history that
-        ends in them, for a bound below that of an uninformed model, for a KL above 10⁴ nats;
-        *warning* where the history exploded on the way.
+        ends in them, for a bound far below that of an uninformed model, for a KL above 10⁴
+        nats; *warning* where the bound is that of an untrained model, or where the history
+        exploded on the way.
     """
     began = began_at(evidence.history)
     when = "" if began is None else f", from step {began:g} of training"
@@ -49,6 +53,10 @@ def divergence(evidence: Evidence) -> Finding:
     if absurd:
         summary = f"Absurd values{when}: {absurd}."
         return Finding(CHECK, "problem", summary, _numbers(evidence), ACTION)
+    useless = _useless(evidence)
+    if useless:
+        summary = f"Untrained, or as good as that{when}: {useless}."
+        return Finding(CHECK, "warning", summary, _numbers(evidence), TRAIN)
     if began is not None:
         summary = f"Diverged at step {began:g} of training and came back: see the history."
         return Finding(CHECK, "warning", summary, {"step": began}, ACTION)
@@ -63,6 +71,12 @@ ACTION = (
     "Train anew with a smaller step and clipped gradients: elboscope train CONFIG.yaml "
     "--training.learning_rate 0.0003 --training.max_grad_norm 10. Check the data's range first: "
     "elboscope check FILE.py:name --data FILE"
+)
+
+
+TRAIN = (
+    "Load the trained weights, or train: elboscope train CONFIG.yaml. If the model is trained, "
+    "give its training data (--train-data): a memorising model can do this on new data."
 )
 
 
@@ -119,13 +133,24 @@ def _exploded(row: Mapping[str, float], seen: dict[str, tuple[float, float]]) ->
 
 def _absurd(evidence: Evidence) -> str:
     rate = None if evidence.kl is None else evidence.kl.mean
-    if rate is not None and rate > ABSURD_RATE:
+    units = math.prod(evidence.capabilities.latent_shape)
+    if rate is not None and rate > max(ABSURD_RATE, ABSURD_RATE_PER_UNIT * units):
         return f"the KL is {rate:.3g} nats"
+    return _below_nothing(evidence, ABSURD_SHARE)
+
+
+def _useless(evidence: Evidence) -> str:
+    """Below knowing nothing, by however little: what an untrained model scores."""
+    return _below_nothing(evidence, 0.0)
+
+
+def _below_nothing(evidence: Evidence, share: float) -> str:
     nothing, known = uninformed(evidence), _best_known(evidence)
     if known is None or nothing is None:
         return ""
     elbo, error = known.mean, known.stderr
-    if exceeds(nothing - elbo, error, 0.0):  # never by NaN: one datapoint tells no error
+    margin = share * max(abs(nothing), 1.0)
+    if exceeds(nothing - elbo, error, margin):  # never by NaN: one datapoint tells no error
         return (
             f"the ELBO, {elbo:.4g} ± {error:.2g} nats, is below {nothing:.4g}, the score of a "
             "model that knows nothing"

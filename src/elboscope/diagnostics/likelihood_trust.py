@@ -45,11 +45,12 @@ def likelihood_trust(evidence: Evidence) -> Finding:
     r"""Judges log p̂(x) by the share of datapoints with k̂ ≥ 0.5 and ≥ 0.7, ESS, and K against K/2.
 
     Args:
-        evidence: Uses ``log_px``.
+        evidence: Uses ``log_px`` and ``prior_sampling``.
 
     Returns:
-        *problem* when a fifth of the datapoints has k̂ ≥ min(0.7, 1 − 1/log₁₀ K); *warning* when
-        three in ten have k̂ ≥ 0.5 or an ESS below 10, or when doubling K still adds 0.25 nats.
+        *problem* when a fifth of the datapoints has k̂ ≥ min(0.7, 1 − 1/log₁₀ K), or when plain
+        sampling of the prior finds more than the encoder does; *warning* when three in ten have
+        k̂ ≥ 0.5 or an ESS below 10, or when doubling K still adds 0.25 nats.
     """
     missing = needs(CHECK, evidence, "log_px")
     if missing is not None:
@@ -59,7 +60,29 @@ def likelihood_trust(evidence: Evidence) -> Finding:
     khat, ess = log_px.diagnostics.get("khat"), log_px.diagnostics.get("ess")
     if khat is None or ess is None or bool(khat.isnan().all()):
         return Finding(CHECK, "unavailable", "No k̂: fewer than 25 samples per datapoint.")
-    return _judged(log_px, khat, ess)
+    missed = _missed(log_px, evidence.prior_sampling)
+    return _judged(log_px, khat, ess) if missed is None else missed
+
+
+def _missed(log_px: Estimate, prior: Estimate | None) -> Finding | None:
+    """A posterior of too small a support has harmless weights; only another sampler can tell."""
+    if prior is None:
+        return None
+    excess, error = prior.mean - log_px.mean, math.hypot(prior.stderr, log_px.stderr)
+    if exceeds(excess, error, 0.0) is not True:
+        return None
+    summary = (
+        f"Sampling the prior finds {excess:.2f} ± {error:.2f} nats more than sampling the encoder: "
+        "q(z|x) misses where the posterior lies, and its k̂ cannot know."
+    )
+    numbers: dict[str, object] = {"prior_excess": excess, "prior_excess_stderr": error}
+    return Finding(CHECK, "problem", summary, numbers, _MISSED)
+
+
+_MISSED = (
+    "Give q(z|x) the support of the prior (a Gaussian rather than a bounded family) and no fixed, "
+    "small variance; until then report the larger: es.prior_sampling(model, x)"
+)
 
 
 def usable_threshold(K: int) -> float:

@@ -126,8 +126,10 @@ def held_out_marginal_kl(
             "evaluated_on": evaluate.size,
             "density": name,
             "estimand": "the population's KL(q‖p), bounded from below",
+            "error": "given this density: another split would choose another bound",
         },
         data_id=(other or inputs).data_id,
+        nonnegative=True,
     )
 
 

@@ -16,6 +16,8 @@ __all__ = ["dimensionwise_kl_of", "total_correlation_of"]
 import math
 from dataclasses import replace
 
+import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from elboscope.core import ContractError, Estimate, standard_error
@@ -106,11 +108,19 @@ def dimensionwise_kl_of(marginal: MarginalDraws) -> Estimate:
         "none",
         standard_error(per_datapoint.values),
         axis="unit",
-        diagnostics={"stderr": chosen.std(0) / math.sqrt(len(per_datapoint.values))},
+        diagnostics={"stderr": _stderr_per_unit(chosen, draws.index, len(q))},
         settings={**draws.settings, "estimand": "the one-dimensional marginals of this mixture"},
         data_id=draws.data_id,
         nonnegative=True,
     )
+
+
+def _stderr_per_unit(
+    chosen: Float64[Tensor, "S d"], index: Tensor, N: int
+) -> Float64[Tensor, " d"]:
+    """The population's error of each unit: that of datapoints, each the mean of its draws."""
+    errors = [standard_error(averages(unit, index, N).values) for unit in chosen.T]
+    return torch.tensor(errors, dtype=torch.float64, device=chosen.device)
 
 
 def _own_marginals(z: Tensor, q: DiagonalPosteriors, index: Tensor) -> Tensor:

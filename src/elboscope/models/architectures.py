@@ -49,6 +49,8 @@ def mlp_vae(
         >>> sum(p.numel() for p in model.parameters())
         425284
     """
+    _require_units("latent_dim", (latent_dim,))
+    _require_units("hidden", tuple(hidden))
     pixels = math.prod(data_shape)
     return VAE(
         mlp(pixels, tuple(hidden), 2 * latent_dim, nonlinearity),
@@ -58,6 +60,12 @@ def mlp_vae(
         data_shape=tuple(data_shape),
         input_shape=(pixels,),
     )
+
+
+def _require_units(name: str, widths: tuple[int, ...]) -> None:
+    if any(width < 1 for width in widths):
+        got = ", ".join(map(str, widths))
+        raise InputError(name, expected="at least one unit in every layer", got=got)
 
 
 def conv_vae(
@@ -83,6 +91,8 @@ def conv_vae(
         >>> model.decode(torch.zeros(5, 3, 2)).event_shape
         torch.Size([1, 28, 28])
     """
+    _require_units("latent_dim", (latent_dim,))
+    _require_units("channels", tuple(channels))
     shape = tuple(data_shape)
     return VAE(
         conv_encoder(shape, 2 * latent_dim, channels, nonlinearity),

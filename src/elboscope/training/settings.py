@@ -76,7 +76,10 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "validate_every", "validation_samples"):
-            _require(name, getattr(self, name), "a whole number ≥ 1", getattr(self, name) >= 1)
+            value = getattr(self, name)
+            _require(name, value, "a whole number ≥ 1", isinstance(value, int) and value >= 1)
+        whole = isinstance(self.seed, int) and self.seed < 2**63
+        _require("seed", self.seed, "a whole number below 2⁶³", whole)
         for name in ("learning_rate", "eps"):
             value = getattr(self, name)
             _require(name, value, "a number > 0", value > 0 and math.isfinite(value))
