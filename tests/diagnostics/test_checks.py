@@ -342,3 +342,10 @@ def test_a_gap_above_the_rate_is_not_given_as_a_share():
     assert found.severity == "problem"
     assert "more than the rate of 0.14 nats" in found.summary
     assert "%" not in found.summary
+
+
+def test_overfitting_says_which_of_the_two_is_the_larger():
+    for train, words in ((-3.0, "exceeds that of evaluation data by 1.10"),
+                         (-5.0, "lies below that of evaluation data by 0.90")):  # fmt: skip
+        bound = estimate(train, 0.01, data_id="b", kl=3.0)
+        assert words in overfitting(evidence(train_elbo=bound)).summary

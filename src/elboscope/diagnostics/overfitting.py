@@ -78,7 +78,8 @@ def overfitting(evidence: Evidence) -> Finding:
     if best is not None:
         numbers["best_epoch"] = best
     summary = (
-        f"The ELBO of training data exceeds that of evaluation data by {gap:.2f} ± {error:.2f} "
+        f"The ELBO of training data {'exceeds' if gap >= 0 else 'lies below'} that of evaluation "
+        f"data by {abs(gap):.2f} ± {error:.2f} "
         f"nats (independent samples, n={len(train.values)} and {len(test.values)}){beside}. "
         f"The rate is {rate:.2f} nats; a warning starts at {warning:.2f}."
     )
