@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 
@@ -13,12 +11,7 @@ from elboscope.models.ppca import principal_components
 # The method sheet divides covariances by N − 1; maximum likelihood by N.
 UNBIASED = 60_000 / 59_999
 
-pytestmark = [
-    pytest.mark.full_data,
-    pytest.mark.skipif(
-        not os.environ.get("ELBOSCOPE_DATA"), reason="needs MNIST in ELBOSCOPE_DATA"
-    ),
-]
+pytestmark = pytest.mark.full_data
 
 
 @pytest.fixture(scope="module")
