@@ -73,7 +73,10 @@ def overfitting(evidence: Evidence) -> Finding:
     if evidence.log_px is not None and evidence.train_log_px is not None:
         of_log_px, of_error = _difference(evidence.train_log_px, evidence.log_px)
         numbers |= {"difference_log_px": of_log_px, "stderr_log_px": of_error}
-        beside = f"; of log p̂ it is {of_log_px:.2f} ± {of_error:.2f}, the rest is the encoder's"
+        beside = (
+            f"; of log p̂, training − evaluation is {of_log_px:+.2f} ± {of_error:.2f}, and the rest "
+            "is the encoder's"
+        )
     best = best_epoch(evidence)
     if best is not None:
         numbers["best_epoch"] = best
