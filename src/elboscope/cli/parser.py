@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from elboscope.reproductions import SCALES, SUMMARIES
+
 from .errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 Arguments = argparse.Namespace
 BUDGETS = ("quick", "standard", "thorough")
 BINARISATIONS = ("dynamic", "fixed", "threshold", "none")
-COMMANDS = ("demo", "train", "diagnose", "sample", "check", "data")
+COMMANDS = ("demo", "train", "diagnose", "sample", "reproduce", "check", "data")
 MODEL = "a run folder, FILE.py:name or package.module:name"
 
 
@@ -69,6 +71,10 @@ def positive(text: str) -> int:
     return number
 
 
+SCALE_TEXT = """\
+  smoke  seconds, on the embedded digits: shows that it runs
+  cpu    up to half an hour on two cores, on MNIST: fewer epochs than the paper's
+  paper  the published schedule, in slices; needs a GPU"""
 KINDS = {"whole": "a whole number ≥ 0", "positive": "a whole number ≥ 1"}
 
 
@@ -89,7 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=False, parser_class=_Parser
     )
-    for add in (_demo, _train, _diagnose, _sample, _check, _data):
+    for add in (_demo, _train, _diagnose, _sample, _reproduce, _check, _data):
         added = add(commands)
         added.allow_abbrev = False
         added.add_argument(
@@ -144,6 +150,31 @@ def _sample(commands: Commands) -> _Parser:
     parser.add_argument("--out", required=True, metavar="PICTURE.png")
     parser.add_argument("--num", type=positive, default=64, help="number of samples")
     parser.add_argument("--seed", type=whole, default=0)
+    return parser
+
+
+def _reproduce(commands: Commands) -> _Parser:
+    listed = "\n".join(f"  {name:<22} {text}" for name, text in SUMMARIES.items())
+    parser = commands.add_parser(
+        "reproduce",
+        help="a published table or figure, claim by claim",
+        description="Compute a published table or figure: our numbers beside the paper's.",
+        epilog=f"names:\n{listed}\n\nscales:\n{SCALE_TEXT}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", metavar="NAME", choices=tuple(SUMMARIES), help="see below")
+    parser.add_argument("--scale", choices=SCALES, default="cpu", help="default: cpu")
+    parser.add_argument("--out", metavar="DIR", help="default: reproductions/NAME-SCALE")
+    parser.add_argument("--seed", type=whole, default=0)
+    parser.add_argument("--resume", action="store_true", help="continue what is in the folder")
+    parser.add_argument(
+        "--slice-seconds",
+        type=positive,
+        metavar="S",
+        help="save and stop after S seconds (default: 480 at the paper's scale, else never)",
+    )
+    parser.add_argument("--omniglot", metavar="FILE", help="chardata.mat of Burda et al.")
+    _data_dir(parser)
     return parser
 
 
@@ -215,6 +246,8 @@ OPTIONS: dict[str | None, tuple[str, ...]] = {
     "diagnose": ("--data", "--train-data", "--budget", "--binarise", "--seed", "--out",
                  "--data-dir"),
     "sample": ("--out", "--num", "--seed"),
+    "reproduce": ("--scale", "--out", "--seed", "--resume", "--slice-seconds", "--omniglot",
+                  "--data-dir"),
     "check": ("--data", "--binarise", "--data-dir"),
     "data": ("--data-dir",),
 }  # fmt: skip

@@ -1,1 +1,29 @@
-"""Reproductions: one published table or figure a file. None yet."""
+"""Reproductions: one published table or figure a file, our number beside the paper's.
+
+Each module ends in ``reproduce(scale, *, out, seed, options, progress) -> Reproduction``. The
+names are here, and nothing in here imports torch: ``elboscope reproduce --help`` lists them.
+"""
+
+from __future__ import annotations
+
+__all__ = ["SCALES", "SUMMARIES", "module_name"]
+
+SCALES = ("smoke", "cpu", "paper")
+
+SUMMARIES = {
+    "iwae-table1": "test NLL and active units of VAEs and IWAEs (Burda et al., 2016, Table 1)",
+    "tighter-bounds-table1": "bounds of VAE, IWAE, MIWAE, PIWAE, CIWAE "
+    "(Rainforth et al., 2018, Table 1)",
+    "iwae-posteriors": "2-D posteriors of a VAE and an IWAE (Burda et al., 2016)",
+    "snr-figure": "gradient signal-to-noise against K (Rainforth et al., 2018)",
+}
+
+
+def module_name(name: str) -> str:
+    """Returns the module that reproduces ``name``.
+
+    Example:
+        >>> module_name("iwae-table1")
+        'elboscope.reproductions.iwae_table1'
+    """
+    return f"{__name__}.{name.replace('-', '_')}"

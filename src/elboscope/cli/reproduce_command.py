@@ -1,0 +1,93 @@
+"""``elboscope reproduce``: one published table or figure, claim by claim.
+
+The library does the work and keeps it in a folder; here it is printed.
+"""
+
+from __future__ import annotations
+
+__all__ = ["UNFINISHED", "run"]
+
+import importlib
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from elboscope.reproductions import module_name
+from elboscope.reproductions.options import Options
+from elboscope.reproductions.result import HEADER, Reproduction, shown
+from elboscope.reproductions.sitting import Unfinished
+
+from .parser import Arguments
+from .progress import say, shown_progress
+
+# A slice has ended and the work has not: EX_TEMPFAIL, so that a shell loop can go on.
+UNFINISHED = 75
+PAPER_SLICE = 480.0
+STYLES = {"reproduced": "green", "contradicted": "bold red", "undecided": "cyan"}
+
+
+def run(arguments: Arguments) -> int:
+    """Reproduces, saves, prints; returns 0, or 75 if a slice ended before the work did."""
+    folder = Path(arguments.out or f"reproductions/{arguments.name}-{arguments.scale}")
+    module = importlib.import_module(module_name(arguments.name))
+    try:
+        with shown_progress(arguments.name) as progress:
+            outcome = module.reproduce(
+                arguments.scale,
+                out=folder.expanduser(),
+                seed=arguments.seed,
+                options=_options(arguments),
+                progress=progress,
+            )
+    except Unfinished as pause:
+        say(pause)
+        return UNFINISHED
+    path = outcome.save(folder.expanduser())
+    Console().print(printed(outcome))
+    say(f"Saved in {path.parent} (result.json, result.md).")
+    return 0
+
+
+def _options(arguments: Arguments) -> Options:
+    default = PAPER_SLICE if arguments.scale == "paper" else None
+    return Options(
+        data_dir=_path(arguments.data_dir),
+        omniglot=_path(arguments.omniglot),
+        resume=arguments.resume,
+        slice_seconds=arguments.slice_seconds or default,
+    )
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text).expanduser()
+
+
+def printed(outcome: Reproduction) -> RenderableType:
+    """Returns the numbers, the verdicts and the notes; nothing in them is taken for markup."""
+    title = Text(f"{outcome.title} (scale {outcome.scale})", style="bold")
+    notes = [Text(f"· {note}", style="dim") for note in outcome.notes]
+    return Group(title, Text(), _numbers(outcome), Text(), _claims(outcome), Text(), *notes)
+
+
+def _numbers(outcome: Reproduction) -> Table:
+    table = _table(*HEADER)
+    for row in outcome.rows:
+        table.add_row(*map(Text, shown(row)))
+    return table
+
+
+def _claims(outcome: Reproduction) -> Table:
+    table = _table("at this scale", "published claim", "evidence", "source")
+    for claim in outcome.claims:
+        verdict = Text(claim.verdict, style=STYLES[claim.verdict])
+        table.add_row(verdict, *map(Text, (claim.text, claim.evidence, claim.source)))
+    return table
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    for name in names:
+        table.add_column(name, overflow="fold")
+    return table

@@ -1,0 +1,29 @@
+"""What a reproduction can be told beside its scale, its folder and its seed."""
+
+from __future__ import annotations
+
+__all__ = ["Options", "Progress"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where data are, and how long one sitting lasts.
+
+    Attributes:
+        data_dir: Folder of data sets; ``None`` takes ELBOSCOPE_DATA, else the user's cache.
+        omniglot: A ``chardata.mat`` of Burda et al.; ``None`` leaves OMNIGLOT out.
+        resume: Whether to continue what was begun in the folder.
+        slice_seconds: After this time a sitting saves its state and ends; ``None`` never does.
+    """
+
+    data_dir: Path | None = None
+    omniglot: Path | None = None
+    resume: bool = False
+    slice_seconds: float | None = None
