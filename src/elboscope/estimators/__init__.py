@@ -1,6 +1,8 @@
 """Estimators: functions from a model and data to numbers that carry their doubt."""
 
 from .aggregate_posterior import log_aggregate_posterior, log_marginal_posteriors
+from .annealed import annealed_importance_sampling, reverse_annealed_importance_sampling
+from .bidirectional import Sandwich, bidirectional_monte_carlo
 from .decoder_use import implied_variance, zeroing_effect
 from .held_out_kl import held_out_marginal_kl
 from .importance import importance_sampling, prior_sampling
@@ -23,7 +25,10 @@ __all__ = [
     "FullPosteriors",
     "OtherPosteriors",
     "Posteriors",
+    "Sandwich",
     "active_units",
+    "annealed_importance_sampling",
+    "bidirectional_monte_carlo",
     "elbo_surgery",
     "encode_posteriors",
     "evidence_lower_bound",
@@ -37,6 +42,7 @@ __all__ = [
     "posterior_variance",
     "prior_sampling",
     "reconstruction",
+    "reverse_annealed_importance_sampling",
     "unit_kl",
     "zeroing_effect",
 ]
