@@ -42,7 +42,9 @@ BLOCK_ROWS = 2**12
 # No block's decoded data exceed this many elements, however large one datapoint is.
 BLOCK_ELEMENTS = 2**22
 
-Weigh = Callable[[Tensor, Tensor | None, int], Tensor]
+# (x, condition, which samples of the K) -> log-weights of these samples.
+Weigh = Callable[[Tensor, Tensor | None, slice], Tensor]
+Reduce = Callable[[Tensor], Mapping[str, Tensor]]
 
 
 def importance_sampling(
@@ -94,13 +96,10 @@ def importance_sampling(
         True
     """
 
-    def weigh(x: Tensor, condition: Tensor | None, size: int) -> Tensor:
-        return log_weights(given(model, condition), x, size, sample_chunk=size, batch_size=len(x))
-
-    return _estimate(
+    return weight_average(
         model,
         prepared(model, x, condition),
-        weigh,
+        from_posterior(model),
         "importance sampling",
         num_samples,
         seed,
@@ -152,11 +151,11 @@ def prior_sampling(
         'prior sampling'
     """
 
-    def weigh(x: Tensor, condition: Tensor | None, size: int) -> Tensor:
-        local = given(model, condition)
-        return local.decode(local.prior().sample(torch.Size((size, len(x))))).log_prob(x)
+    def weigh(x: Tensor, condition: Tensor | None, samples: slice) -> Tensor:
+        local, shape = given(model, condition), (samples.stop - samples.start, len(x))
+        return local.decode(local.prior().sample(torch.Size(shape))).log_prob(x)
 
-    return _estimate(
+    return weight_average(
         model,
         prepared(model, x, condition),
         weigh,
@@ -169,7 +168,17 @@ def prior_sampling(
     )
 
 
-def _estimate(
+def from_posterior(model: LatentVariableModel) -> Weigh:
+    """Returns the weights of draws from q(z|x)."""
+
+    def weigh(x: Tensor, condition: Tensor | None, samples: slice) -> Tensor:
+        size = samples.stop - samples.start
+        return log_weights(given(model, condition), x, size, sample_chunk=size, batch_size=len(x))
+
+    return weigh
+
+
+def weight_average(
     model: GenerativeModel,
     inputs: Inputs,
     weigh: Weigh,
@@ -179,35 +188,63 @@ def _estimate(
     sample_chunk: int | None,
     batch_size: int | None,
     progress: Progress | None,
+    settings: Mapping[str, object] | None = None,
 ) -> Estimate:
+    """Returns log of the mean of K weights per datapoint, with what tells whether to trust it."""
+    found, used = reduced_weights(
+        model, inputs, weigh, averages, K, seed, sample_chunk, batch_size, progress
+    )
+    return as_estimate(method, found, {**used, **(settings or {})}, inputs.data_id)
+
+
+def as_estimate(
+    method: str, reduced: Mapping[str, Tensor], settings: Mapping[str, object], data_id: str
+) -> Estimate:
+    """Returns what :func:`averages` made of the weights as an estimate of log p(x)."""
+    diagnostics = {k: v for k, v in reduced.items() if k not in ("value", "mc_stderr")}
+    value, error = reduced["value"], reduced["mc_stderr"]
+    return Estimate.per_datapoint(
+        "log p(x)",
+        method,
+        value,
+        error,
+        "lower",
+        diagnostics=diagnostics,
+        settings=settings,
+        data_id=data_id,
+    )
+
+
+def reduced_weights(
+    model: GenerativeModel,
+    inputs: Inputs,
+    weigh: Weigh,
+    reduce: Reduce,
+    K: int,
+    seed: int | None,
+    sample_chunk: int | None,
+    batch_size: int | None,
+    progress: Progress | None,
+) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """Streams the weights of a block of datapoints at a time through a reduction over samples.
+
+    Returns:
+        What the reduction found, per datapoint, and the settings that were in force.
+    """
     require_positive("num_samples", K)
     require_positive("batch_size", batch_size)
     require_positive("sample_chunk", sample_chunk)
     B = min(batch_size or BATCH_SIZE, len(inputs.x))
     chunk = min(K, sample_chunk or default_chunk(B, inputs.x[0].numel()))
-    parts = []
     with evaluating(model), seeded(seed) as used:
-        settings = likelihood_of(model, inputs)
-        for rows in blocks(len(inputs.x), B):
-            log_w = _streamed(inputs, rows, weigh, K, chunk, progress)
-            parts.append(_reduced(log_w))
+        families = likelihood_of(model, inputs)
+        parts = [
+            reduce(_streamed(inputs, rows, weigh, K, chunk, progress))
+            for rows in blocks(len(inputs.x), B)
+        ]
     reduced = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-    return Estimate.per_datapoint(
-        "log p(x)",
-        method,
-        reduced.pop("value"),
-        reduced.pop("mc_stderr"),
-        "lower",
-        diagnostics=reduced,
-        settings={
-            "num_samples": len(log_w),
-            "seed": used,
-            **settings,
-            "sample_chunk": chunk,
-            "batch_size": B,
-        },
-        data_id=inputs.data_id,
-    )
+    settings = {"num_samples": K, "seed": used, **families}
+    return reduced, {**settings, "sample_chunk": chunk, "batch_size": B}
 
 
 def default_chunk(batch: int, pixels: int) -> int:
@@ -221,13 +258,13 @@ def _streamed(
     x, condition = inputs.rows(rows)
     log_w = torch.empty(K, len(x), dtype=torch.float64, device=x.device)
     for samples in blocks(K, chunk):
-        log_w[samples] = weigh(x, condition, samples.stop - samples.start).double()
+        log_w[samples] = weigh(x, condition, samples).double()
         if progress is not None:
             progress(rows.start * K + samples.stop * len(x), len(inputs.x) * K)
     return log_w
 
 
-def _reduced(log_w: Float64[Tensor, "K B"]) -> Mapping[str, Tensor]:
+def averages(log_w: Float64[Tensor, "K B"]) -> Mapping[str, Tensor]:
     """From weights to what is reported of them; k̂ is that of all K."""
     smoothed = pareto_smoothed(log_w)
     return {
