@@ -6,6 +6,7 @@ from .bernoulli import (
     continuous_bernoulli,
     continuous_bernoulli_log_prob,
 )
+from .chained import Chained, detached
 from .likelihoods import (
     BernoulliLikelihood,
     ContinuousBernoulliLikelihood,
@@ -17,6 +18,7 @@ from .posteriors import LOG_VARIANCE_RANGE, diagonal_gaussian, standard_normal
 __all__ = [
     "LOG_VARIANCE_RANGE",
     "BernoulliLikelihood",
+    "Chained",
     "ContinuousBernoulliLikelihood",
     "GaussianLikelihood",
     "Scale",
@@ -24,6 +26,7 @@ __all__ = [
     "bernoulli_log_prob",
     "continuous_bernoulli",
     "continuous_bernoulli_log_prob",
+    "detached",
     "diagonal_gaussian",
     "standard_normal",
 ]

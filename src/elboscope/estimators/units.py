@@ -90,7 +90,7 @@ def active_units(
         "Var_x E_q[z_j|x]",
         f"{moments.method}, {count} of {len(values)} above {threshold:g}",
         values,
-        noise.mean(0) * math.sqrt(2 / (len(mu) - 1)),
+        _noise_stderr(values, noise),
         "unbiased",
         standard_error(centred.sum(1)),
         axis="unit",
@@ -239,6 +239,14 @@ def _moments(
     record |= {"num_samples": MOMENT_SAMPLES, "seed": used}
     method = "sampled means, their noise subtracted"
     return _Moments(mean, variance, variance / MOMENT_SAMPLES, method, record, inputs.data_id)
+
+
+def _noise_stderr(
+    variance: Float64[Tensor, " d"], noise: Float64[Tensor, "N d"]
+) -> Float64[Tensor, " d"]:
+    """The error that noisy means make in their variance: with the means, and with itself."""
+    s = noise.mean(0)
+    return ((4 * variance.clamp(min=0) * s + 2 * s.square()) / (len(noise) - 1)).sqrt()
 
 
 def _variance_stderr(mu: Float64[Tensor, "N d"]) -> Float64[Tensor, " d"]:

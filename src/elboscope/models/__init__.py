@@ -5,7 +5,9 @@ from .autoencoder import Autoencoder, conv_autoencoder, mlp_autoencoder
 from .bimodal import Bimodal
 from .enumerable import EnumerableBernoulli
 from .from_modules import from_modules
+from .hierarchical import GaussianLayer, HierarchicalVAE, hierarchical_vae
 from .latent_space import completeness, continuity
+from .linear_chain import LinearChain
 from .linear_gaussian import LinearGaussian
 from .quadrature import grid_log_likelihood
 from .separated import SeparatedPosteriors
@@ -18,6 +20,9 @@ __all__ = [
     "Autoencoder",
     "Bimodal",
     "EnumerableBernoulli",
+    "GaussianLayer",
+    "HierarchicalVAE",
+    "LinearChain",
     "LinearGaussian",
     "LinearGaussianStateSpace",
     "SeparatedPosteriors",
@@ -28,6 +33,7 @@ __all__ = [
     "conv_vae",
     "from_modules",
     "grid_log_likelihood",
+    "hierarchical_vae",
     "mlp_autoencoder",
     "mlp_vae",
     "start_at_mean",

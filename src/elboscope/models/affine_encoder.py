@@ -42,8 +42,8 @@ class AffineDiagonal(nn.Module):
         """S = diag v."""
         return torch.diag(self.log_variance.exp())
 
-    def forward(self, x: Float[Tensor, "B D"]) -> Distribution:
-        """q(z | x), batch shape ``(B,)``, event shape ``(d,)``."""
+    def forward(self, x: Float[Tensor, "*B D"]) -> Distribution:
+        """q(z | x), batch shape ``(*B,)``, event shape ``(d,)``."""
         mean = x @ self.A.T + self.c
         return Independent(Normal(mean, (0.5 * self.log_variance).exp().expand_as(mean)), 1)
 
@@ -82,6 +82,6 @@ class AffineFull(nn.Module):
         """S = LLᵀ."""
         return self.scale_tril @ self.scale_tril.T
 
-    def forward(self, x: Float[Tensor, "B D"]) -> MultivariateNormal:
-        """q(z | x), batch shape ``(B,)``, event shape ``(d,)``."""
+    def forward(self, x: Float[Tensor, "*B D"]) -> MultivariateNormal:
+        """q(z | x), batch shape ``(*B,)``, event shape ``(d,)``."""
         return MultivariateNormal(x @ self.A.T + self.c, scale_tril=self.scale_tril)

@@ -1,0 +1,175 @@
+r"""Two stochastic layers as one distribution over their concatenation.
+
+.. math:: q(a, b) = q(a)\, q(b \mid a), \qquad z = (a, b)
+
+is a density like any other, so that a hierarchical encoder :math:`q(z_1|x)\, q(z_2|z_1)` and a
+hierarchical prior :math:`p(z_2)\, p(z_1|z_2)` fit estimators that know one latent vector. The
+conditional is a *function* of the first part: a module from a to a distribution.
+
+Freezing (sticking the landing, DReG) stops gradients through the parameters of a density but not
+through z. Here z is also the *input* of the second network, so detaching numbers is not enough:
+the second network is called with detached parameters. A chain that is built without gradients
+(``torch.no_grad``) is scored in the same way ever after, as any other distribution would be whose
+parameters were computed there.
+
+Neither mean nor variance of b has a closed form where the conditional is a network; ``mean`` and
+``variance`` are not implemented, which callers take for *unavailable*. ``first.mean`` is exact.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Chained", "detached"]
+
+import copy
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from elboscope.core import ContractError
+
+Shape = torch.Size | list[int] | tuple[int, ...]
+Conditional = Callable[[Tensor], Distribution]
+D = TypeVar("D", bound=Distribution)
+
+
+class Chained(Distribution):
+    r"""The distribution :math:`q(a)\, q(b \mid a)` of the vector (a, b), or (b, a).
+
+    Args:
+        first: q(a), event ``(d_a,)``.
+        second: From a, ``(*batch, d_a)``, to q(b|a), batch ``(*batch,)``, event ``(d_b,)``. As an
+            ``nn.Module`` it can be frozen; a plain function cannot.
+        second_dim: d_b.
+        first_last: Whether z is (b, a): a prior that begins with the top layer, z₂, and whose z is
+            ordered (z₁, z₂) as the encoder's.
+
+    Example:
+        >>> from torch.distributions import Independent, Normal
+        >>> first = Independent(Normal(torch.zeros(3, 2), 1.0), 1)
+        >>> sums = lambda a: Independent(Normal(a.sum(-1, keepdim=True), 0.1), 1)
+        >>> q = Chained(first, sums, second_dim=1)
+        >>> q.batch_shape, q.event_shape, q.rsample((5,)).shape
+        (torch.Size([3]), torch.Size([3]), torch.Size([5, 3, 3]))
+    """
+
+    arg_constraints = {}  # noqa: RUF012  # torch's own convention
+
+    def __init__(
+        self, first: Distribution, second: Conditional, second_dim: int, *, first_last: bool = False
+    ) -> None:
+        self.first, self.second, self.first_last = first, second, first_last
+        self.second_dim = second_dim
+        self.is_frozen = not torch.is_grad_enabled()
+        event = torch.Size((first.event_shape[0] + second_dim,))
+        super().__init__(first.batch_shape, event, validate_args=False)
+
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        """Whether draws are reparameterised; the second layer has to be like the first."""
+        return bool(self.first.has_rsample)
+
+    @property
+    def support(self) -> torch.distributions.constraints.Constraint:
+        """All real vectors."""
+        return torch.distributions.constraints.real_vector
+
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
+        """Draws z without gradients."""
+        with torch.no_grad():
+            a = self.first.sample(torch.Size(sample_shape))
+            return self._joined(a, self.second(a).sample())
+
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        """Draws z, reparameterised through both layers."""
+        a = self.first.rsample(torch.Size(sample_shape))
+        return self._joined(a, self.second(a).rsample())
+
+    def log_prob(self, value: Float[Tensor, "*B d"]) -> Float[Tensor, "*B"]:
+        """Returns log q(a) + log q(b|a) in nats."""
+        a, b = self._parts(value)
+        second = self.second
+        if self.is_frozen and torch.is_grad_enabled() and isinstance(second, nn.Module):
+            second = _frozen(second)
+        log_q: Tensor = self.first.log_prob(a) + second(a).log_prob(b)
+        return log_q
+
+    def rsample_and_log_prob(
+        self, shape: torch.Size, freeze: bool = False
+    ) -> tuple[Float[Tensor, "*B d"], Float[Tensor, "*B"]]:
+        """Draws z and scores it, the second network being evaluated once unless frozen.
+
+        Args:
+            shape: Sample shape.
+            freeze: Stop gradients through the parameters of the density, those of the second
+                network included, but not through z.
+
+        Raises:
+            ContractError: ``freeze`` with a second layer that is no module.
+        """
+        reparameterised = self.has_rsample
+        a = self.first.rsample(shape) if reparameterised else self.first.sample(shape)
+        second = self.second(a)
+        b = second.rsample() if reparameterised else second.sample()
+        z = self._joined(a, b)
+        if freeze:
+            return z, self.frozen().log_prob(z)
+        return z, self.first.log_prob(a) + second.log_prob(b)
+
+    def frozen(self) -> Chained:
+        """Returns the same distribution, whose density passes gradients to z alone.
+
+        Raises:
+            ContractError: The second layer is no module.
+        """
+        if not isinstance(self.second, nn.Module):
+            raise ContractError(
+                "Chained.second",
+                expected="an nn.Module, whose parameters can be frozen",
+                got=type(self.second).__name__,
+                do="Write the second layer as a module, or use an objective that freezes nothing.",
+            )
+        with torch.no_grad():
+            return Chained(
+                detached(self.first), self.second, self.second_dim, first_last=self.first_last
+            )
+
+    def _joined(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.cat([b, a] if self.first_last else [a, b], dim=-1)
+
+    def _parts(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        d = self.first.event_shape[0]
+        if self.first_last:
+            return z[..., self.second_dim :], z[..., : self.second_dim]
+        return z[..., :d], z[..., d:]
+
+    def __repr__(self) -> str:
+        return f"Chained({self.first!r}, {self.second!r})"
+
+
+def detached(q: D) -> D:
+    """Returns a copy of a distribution whose parameters carry no gradient.
+
+    Example:
+        >>> q = torch.distributions.Normal(torch.zeros(1, requires_grad=True), 1.0)
+        >>> detached(q).loc.requires_grad
+        False
+    """
+    if isinstance(q, Chained):
+        return cast(D, q.frozen())
+    twin = copy.copy(q)
+    for name, value in vars(q).items():
+        if isinstance(value, Tensor):
+            setattr(twin, name, value.detach())
+        elif isinstance(value, Distribution):
+            setattr(twin, name, detached(value))
+    return twin
+
+
+def _frozen(module: nn.Module) -> Conditional:
+    """The module as a function that passes gradients to its argument alone."""
+    state = {name: p.detach() for name, p in module.named_parameters()}
+    return lambda a: torch.func.functional_call(module, state, (a,))
