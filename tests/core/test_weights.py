@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Independent, Normal
+from torch.distributions import AffineTransform, Independent, Normal, TransformedDistribution
 
 from elboscope.core import (
     ContractError,
@@ -255,3 +255,59 @@ def test_ess_of_instance_1_is_one_over_one_plus_chi_square():
     share = effective_sample_size(log_w) / 20_000
     z = (share.mean() - 0.80505) / (share.std() / 20**0.5)
     assert z.abs() < 4
+
+
+class Dropping(nn.Module):
+    """An encoder whose every call is another distribution, and counts itself."""
+
+    def __init__(self, wrap=lambda q: q):
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(2))
+        self.calls, self.wrap = 0, wrap
+
+    def prior(self):
+        return Independent(Normal(torch.zeros(2), 1.0), 1)
+
+    def encode(self, x):
+        self.calls += 1
+        mean = nn.functional.dropout(self.mean + 3.0, 0.5).expand(len(x), 2)
+        return self.wrap(Independent(Normal(mean, 1.0), 1))
+
+    def decode(self, z):
+        return Independent(Normal(z, 1.0), 1)
+
+
+def test_a_frozen_density_is_the_one_that_was_drawn_from():
+    """Encoding twice would score the draws of one dropout mask by another."""
+    for freeze in (False, True):
+        model = Dropping()
+        with seeded(0):
+            z, log_q = sample_posterior(model, torch.zeros(1000, 2), 1, freeze=freeze)
+        # a draw's own density: −log q has mean ½ log 2πe per unit, whatever the mean
+        assert abs(-log_q.mean().item() - 2.8379) < 4 / 1000**0.5
+        assert model.calls == 1
+        (gradient,) = torch.autograd.grad(log_q.sum() - z.sum(), model.mean)
+        assert torch.isfinite(gradient).all()
+
+
+def test_a_density_with_parameters_of_its_own_is_frozen_too():
+    shift = nn.Parameter(torch.tensor(0.5))
+
+    def moved(q):
+        return TransformedDistribution(q, [AffineTransform(shift, 2.0, event_dim=1)])
+
+    model = Dropping(moved)
+    with seeded(0):
+        _, log_q = sample_posterior(model.eval(), torch.zeros(5, 2), 1, freeze=True)
+    assert model.calls == 1
+    # z moves with the shift by one; the density's own shift is fixed: what is left is ∂ log q/∂z
+    (gradient,) = torch.autograd.grad(log_q.sum(), shift)
+    with seeded(0):
+        z, _ = sample_posterior(model, torch.zeros(5, 2), 1)
+        z = z.detach().requires_grad_()
+    with seeded(0):
+        q = model.encode(torch.zeros(5, 2))
+    (slope,) = torch.autograd.grad(q.log_prob(z).sum(), z)
+    torch.testing.assert_close(gradient, slope.sum())
+    assert gradient.abs() > 1
+    torch.testing.assert_close(log_q, q.log_prob(z))

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from elboscope.core import effective_sample_size, log_weights, seeded
+from elboscope.core import InputError, effective_sample_size, log_weights, seeded
 from elboscope.models import LinearGaussian
-from elboscope.objectives import elbo, iwae
+from elboscope.objectives import ciwae, elbo, iwae, miwae, piwae
+from elboscope.training import Minibatch, objective_step
 
 ONE_X = torch.tensor([[1.0, -1.0, 0.5]], dtype=torch.float64)
 KNOWN = {2: -3.73402, 5: -3.71412, 8: -3.70834, 10: -3.70622, 50: -3.69869, 64: -3.69817}
@@ -60,3 +61,91 @@ def test_the_gap_falls_like_chi_square_over_two_k():
 def test_float32_models_report_in_their_dtype():
     model = LinearGaussian(torch.ones(3, 2), torch.zeros(3), 0.5)
     assert iwae(model, torch.zeros(4, 3), 3).value.dtype == torch.float32
+
+
+def drawn(objective, *arguments):
+    model, x = LinearGaussian.instance_1(), ONE_X.expand(30, 3)
+    with seeded(5):
+        return model, objective(model, x, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("reduced", "to"),
+    [
+        ((miwae, 1, 6), (iwae, 6)),
+        ((miwae, 6, 1), (elbo, 6)),
+        ((piwae, 1, 6), (iwae, 6)),
+        ((ciwae, 6, 0.0), (iwae, 6)),
+        ((ciwae, 6, 1.0), (elbo, 6)),
+    ],
+)
+def test_exact_reductions(reduced, to):
+    for encoder in (False, True):
+        model, a = drawn(*reduced)
+        other, b = drawn(*to)
+        torch.testing.assert_close(a.value, b.value, rtol=0, atol=1e-12)
+        losses = [
+            o.loss if o.encoder_loss is None or not encoder else o.encoder_loss for o in (a, b)
+        ]
+        names = [n for n, _ in model.named_parameters() if n.startswith("encoder") == encoder]
+        for m, loss in ((model, losses[0]), (other, losses[1])):
+            m.zero_grad()
+            loss.backward()
+        for name in names:
+            g, h = (dict(m.named_parameters())[name].grad for m in (model, other))
+            torch.testing.assert_close(g, h)
+
+
+def test_piwae_of_single_samples_gives_the_encoder_the_elbo():
+    _, a = drawn(piwae, 6, 1)
+    _, b = drawn(elbo, 6)
+    _, c = drawn(iwae, 6)
+    torch.testing.assert_close(a.encoder_loss, b.loss)
+    torch.testing.assert_close(a.loss, c.loss)
+
+
+@pytest.mark.parametrize(("M", "K"), [(2, 8), (8, 2)])
+def test_groups_and_samples_are_not_exchanged(M, K):
+    """The mean of MIWAE(M, K) is L_K whatever M: L_2 and L_8 differ by 0.026 nats."""
+    model = LinearGaussian.instance_1()
+    with seeded(M), torch.no_grad():
+        value = miwae(model, ONE_X.expand(20_000, 3), M, K).value
+    error = (value.var().item() / 20_000 + 3e-5**2) ** 0.5
+    assert abs(value.mean().item() - KNOWN[K]) < 3.5 * error
+    assert abs(value.mean().item() - KNOWN[M]) > 10 * error
+
+
+def test_the_mixture_of_bounds_has_the_mixture_of_their_means():
+    model, elbo_truth = LinearGaussian.instance_1(), -3.7639911095
+    with seeded(0), torch.no_grad():
+        value = ciwae(model, ONE_X.expand(20_000, 3), 8, 0.25).value
+    error = (value.var().item() / 20_000 + 3e-5**2) ** 0.5
+    assert abs(value.mean().item() - (0.25 * elbo_truth + 0.75 * KNOWN[8])) < 3.5 * error
+
+
+def test_one_step_gives_encoder_and_decoder_their_own_gradients():
+    """Not the sum of both losses' gradients to the encoder, as two backward calls would give."""
+    x, _ = LinearGaussian.instance_1().sample(12, seed=0)
+    moved = {}
+    for name, objective in (("piwae", piwae), ("miwae", miwae), ("iwae", None)):
+        model = LinearGaussian.instance_1()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+
+        def bound(model, x, epoch, objective=objective):
+            return iwae(model, x, 6) if objective is None else objective(model, x, 2, 3)
+
+        before = {n: p.detach().clone() for n, p in model.named_parameters()}
+        with seeded(9):
+            objective_step(model, bound, optimizer)(Minibatch(x, 1.0))
+        moved[name] = {n: p.detach() - before[n] for n, p in model.named_parameters()}
+    for name, step in moved["piwae"].items():
+        torch.testing.assert_close(
+            step, moved["miwae" if name.startswith("encoder") else "iwae"][name]
+        )
+    assert not torch.allclose(moved["miwae"]["encoder.c"], moved["iwae"]["encoder.c"])
+
+
+@pytest.mark.parametrize("beta", [-0.1, 1.5, float("nan")])
+def test_a_mixture_outside_the_unit_interval_is_no_bound(beta):
+    with pytest.raises(InputError, match=r"beta: expected a share of the ELBO in \[0, 1\]"):
+        ciwae(LinearGaussian.instance_1(), ONE_X, 4, beta)

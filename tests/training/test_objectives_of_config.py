@@ -10,14 +10,21 @@ from elboscope import objectives
 from elboscope.core import seeded
 from elboscope.models import LinearGaussian
 from elboscope.training import (
+    CIWAE,
     ELBO,
     IWAE,
+    MIWAE,
+    PIWAE,
     AnnealedEntropy,
     BetaELBO,
+    DReG,
     FreeBits,
     KLWeight,
     Objective,
+    ScoreFunction,
+    StickingTheLanding,
     TrainingSettings,
+    WakePhase,
     train,
 )
 
@@ -30,6 +37,13 @@ CASES = [
     (FreeBits(0.3), objectives.free_bits, (0.3,)),
     (AnnealedEntropy(10.0), objectives.annealed_entropy, (0.3,)),
     (IWAE(7), objectives.iwae, (7,)),
+    (MIWAE(2, 5), objectives.miwae, (2, 5)),
+    (PIWAE(2, 5), objectives.piwae, (2, 5)),
+    (CIWAE(7, 0.3), objectives.ciwae, (7, 0.3)),
+    (DReG(7, 0.9), objectives.dreg, (7, 0.9)),
+    (StickingTheLanding(3), objectives.sticking_the_landing, (3,)),
+    (WakePhase(4), objectives.wake_phase, (4,)),
+    (ScoreFunction(4), objectives.score_function, (4,)),
 ]
 
 
@@ -44,6 +58,9 @@ def test_an_objective_is_its_function_at_the_weight_of_the_moment(
         b = function(model, x, *arguments)
     assert torch.equal(a.value, b.value)
     assert torch.equal(a.loss, b.loss)
+    assert (a.encoder_loss is None) == (b.encoder_loss is None)
+    if a.encoder_loss is not None:
+        assert torch.equal(a.encoder_loss, b.encoder_loss)
 
 
 def test_warm_up_settles_when_the_weight_arrives() -> None:

@@ -25,7 +25,10 @@ from .errors import UsageError, did_you_mean
 from .load import import_object, is_reference
 
 MODELS = ("mlp_vae", "conv_vae")
-OBJECTIVES = ("ELBO", "IWAE", "BetaELBO", "KLWeight", "FreeBits", "AnnealedEntropy")
+OBJECTIVES = (
+    *("ELBO", "IWAE", "MIWAE", "PIWAE", "CIWAE", "DReG", "StickingTheLanding", "WakePhase"),
+    *("ScoreFunction", "BetaELBO", "KLWeight", "FreeBits", "AnnealedEntropy"),
+)
 WORDS = {
     int: "a whole number",
     float: "a number",

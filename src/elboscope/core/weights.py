@@ -18,6 +18,7 @@ __all__ = [
     "sample_posterior",
 ]
 
+import copy
 import math
 from typing import Protocol, runtime_checkable
 
@@ -66,8 +67,9 @@ def sample_posterior(
         x: Data.
         num_samples: K.
         freeze: Stop the gradient through the parameters of the density, but not through z
-            (sticking the landing, DReG). Costs a second, detached ``encode`` unless the
-            posterior offers ``rsample_and_log_prob``.
+            (sticking the landing, DReG). A posterior that holds more than tensors and other
+            distributions (a transformed one) is linearised at the draws, which costs a backward
+            pass and keeps first derivatives only; ``rsample_and_log_prob`` does better.
 
     Returns:
         z, and ``log q(z | x)`` in nats. For an auxiliary-variable posterior the second is
@@ -81,11 +83,9 @@ def sample_posterior(
     if isinstance(q, SamplesWithDensity):
         return q.rsample_and_log_prob(shape, freeze=freeze)
     z = q.rsample(shape) if q.has_rsample else q.sample(shape)
-    if freeze:
-        with torch.no_grad():
-            q = _detached(model, x)
+    frozen = _frozen(q) if freeze else q
     try:
-        return z, q.log_prob(z)
+        return z, _linearised(q, z) if frozen is None else frozen.log_prob(z)
     except NotImplementedError as error:
         raise ContractError(
             "encode(x).log_prob",
@@ -95,8 +95,36 @@ def sample_posterior(
         ) from error
 
 
-def _detached(model: LatentVariableModel, x: Tensor) -> Distribution:
-    return model.encode(x)
+# What a distribution may hold beside tensors and distributions without hiding a parameter in it.
+_PLAIN = (torch.Size, bool, int, float, str, type(None))
+
+
+def _frozen(q: Distribution) -> Distribution | None:
+    """The same density with every tensor detached; ``None`` where something else is inside.
+
+    Encoding again would be another density under dropout, and would move batch statistics.
+    """
+    twin = copy.copy(q)
+    for name, value in vars(q).items():
+        if isinstance(value, Tensor):
+            vars(twin)[name] = value.detach()
+        elif isinstance(value, Distribution):
+            inner = _frozen(value)
+            if inner is None:
+                return None
+            vars(twin)[name] = inner
+        elif not isinstance(value, _PLAIN):
+            return None
+    return twin
+
+
+def _linearised(q: Distribution, z: Float[Tensor, "K B *Z"]) -> Float[Tensor, "K B"]:
+    r"""log q at z, with :math:`\nabla_z \log q` as its only derivative, and that to first order."""
+    fixed = z.detach()
+    slope = torch.func.grad(lambda z: q.log_prob(z).sum())(fixed).detach()
+    log_q: Tensor = q.log_prob(fixed).detach()
+    step = slope * (z - fixed)  # zero, but not its gradient
+    return log_q + step.reshape(*log_q.shape, -1).sum(-1)
 
 
 def log_weights(

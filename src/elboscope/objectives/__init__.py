@@ -1,7 +1,8 @@
 """Objectives: functions ``(model, x, …) -> Bound``; ``value`` is reported, ``loss`` minimised."""
 
 from .elbo import annealed_entropy, beta_elbo, elbo, elbo_analytic_kl, free_bits
-from .importance_weighted import iwae
+from .gradient_estimators import dreg, score_function, sticking_the_landing, wake_phase
+from .importance_weighted import ciwae, iwae, miwae, piwae
 from .kl_weight import Reduction, implied_variance, kl_weighted
 from .reconstruction import Reconstructs, reconstruction
 
@@ -10,11 +11,18 @@ __all__ = [
     "Reduction",
     "annealed_entropy",
     "beta_elbo",
+    "ciwae",
+    "dreg",
     "elbo",
     "elbo_analytic_kl",
     "free_bits",
     "implied_variance",
     "iwae",
     "kl_weighted",
+    "miwae",
+    "piwae",
     "reconstruction",
+    "score_function",
+    "sticking_the_landing",
+    "wake_phase",
 ]

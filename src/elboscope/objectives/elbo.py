@@ -36,9 +36,9 @@ from elboscope.core import (
     family,
     given,
     log_joint,
-    log_weights,
-    sample_posterior,
 )
+
+from .pathwise import pathwise_draws, pathwise_weights, require_reparameterised
 
 
 def elbo(
@@ -67,7 +67,7 @@ def elbo(
         >>> bool((bound.value.mean() + bound.loss).abs() < 1e-12)
         True
     """
-    value = log_weights(model, x, num_samples, condition=condition).mean(0)
+    value = pathwise_weights(model, x, num_samples, condition=condition).mean(0)
     return Bound(value.detach(), -value.mean())
 
 
@@ -182,7 +182,7 @@ def annealed_entropy(
         torch.Size([4])
     """
     model = given(model, condition)
-    z, log_q = sample_posterior(model, x, num_samples)
+    z, log_q = pathwise_draws(model, x, num_samples)
     log_p = log_joint(model, x, z)
     return Bound((log_p - log_q).mean(0).detach(), -(log_p - lam * log_q).mean())
 
@@ -230,13 +230,7 @@ def free_bits(
 
 
 def _reconstruction(model: LatentVariableModel, x: Tensor, q: Distribution, K: int) -> Tensor:
-    if not q.has_rsample:
-        raise InputError(
-            "encode(x)",
-            expected="a posterior that is reparameterised (rsample)",
-            got=family(q),
-            do="Use a score-function objective, or another posterior.",
-        )
+    require_reparameterised(q)
     log_p: Tensor = model.decode(q.rsample(torch.Size((K,)))).log_prob(x)
     return log_p.mean(0)
 
@@ -247,7 +241,7 @@ def _analytic(model: LatentVariableModel, x: Tensor, K: int) -> tuple[Tensor, Te
 
 
 def _sampled(model: LatentVariableModel, x: Tensor, K: int) -> tuple[Tensor, Tensor]:
-    z, log_q = sample_posterior(model, x, K)
+    z, log_q = pathwise_draws(model, x, K)
     return model.decode(z).log_prob(x).mean(0), (log_q - model.prior().log_prob(z)).mean(0)
 
 

@@ -1,11 +1,21 @@
 """Training: one loop, steps, schedules, and run folders that survive being killed."""
 
 from .held_out import HeldOut, held_out_bound
+from .importance_objectives import (
+    CIWAE,
+    IWAE,
+    MIWAE,
+    PIWAE,
+    DReG,
+    ScoreFunction,
+    StickingTheLanding,
+    WakePhase,
+)
 from .interruption import TrainingInterrupted
 from .launcher import Launcher, SingleDevice
 from .metrics import COLUMNS, Row, read_rows
 from .minibatches import Minibatch, minibatches
-from .objective import ELBO, IWAE, AnnealedEntropy, BetaELBO, FreeBits, KLWeight, Objective
+from .objective import ELBO, AnnealedEntropy, BetaELBO, FreeBits, KLWeight, Objective
 from .run import TrainingResult, train
 from .run_folder import RunFolder, SavedRun, load_run, open_run
 from .schedules import burda_rate, constant, cyclical, entropy_annealing, linear_warm_up
@@ -13,11 +23,15 @@ from .settings import TrainingSettings
 from .steps import Step, adam, fit, objective_step
 
 __all__ = [
+    "CIWAE",
     "COLUMNS",
     "ELBO",
     "IWAE",
+    "MIWAE",
+    "PIWAE",
     "AnnealedEntropy",
     "BetaELBO",
+    "DReG",
     "FreeBits",
     "HeldOut",
     "KLWeight",
@@ -27,11 +41,14 @@ __all__ = [
     "Row",
     "RunFolder",
     "SavedRun",
+    "ScoreFunction",
     "SingleDevice",
     "Step",
+    "StickingTheLanding",
     "TrainingInterrupted",
     "TrainingResult",
     "TrainingSettings",
+    "WakePhase",
     "adam",
     "burda_rate",
     "constant",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 __all__ = [
     "ELBO",
-    "IWAE",
     "AnnealedEntropy",
     "BetaELBO",
     "FreeBits",
@@ -38,13 +37,13 @@ class Objective(ABC):
     def __call__(self, model: LatentVariableModel, x: Float[Tensor, "B *X"], epoch: float) -> Bound:
         """Returns the bound per datapoint and the loss to follow."""
 
-    @abstractmethod
     def weight(self, epoch: float) -> float:
         """Returns the weight in force (β, λ, the KL's weight): 1 for a plain bound."""
+        return 1.0
 
-    @abstractmethod
     def settled(self, epoch: float) -> bool:
         """Whether warm-up is over, so that weights may be selected by their held-out bound."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -66,14 +65,6 @@ class ELBO(Objective):
         """Returns the ELBO."""
         bound = objectives.elbo_analytic_kl if self.analytic_kl else objectives.elbo
         return bound(model, x)
-
-    def weight(self, epoch: float) -> float:
-        """Returns 1."""
-        return 1.0
-
-    def settled(self, epoch: float) -> bool:
-        """Returns True: there is no warm-up."""
-        return True
 
 
 @dataclass(frozen=True)
@@ -153,10 +144,6 @@ class KLWeight(Objective):
         """Returns the KL's weight."""
         return self.kl_weight
 
-    def settled(self, epoch: float) -> bool:
-        """Returns True."""
-        return True
-
     def implied_variance(self, num_values: int) -> float:
         """Returns σ² of the Gaussian decoder for which the loss is an ELBO.
 
@@ -190,14 +177,6 @@ class FreeBits(Objective):
         """Returns the ELBO with its unclamped KL, and the clamped loss."""
         return objectives.free_bits(model, x, self.nats)
 
-    def weight(self, epoch: float) -> float:
-        """Returns 1."""
-        return 1.0
-
-    def settled(self, epoch: float) -> bool:
-        """Returns True."""
-        return True
-
 
 @dataclass(frozen=True)
 class AnnealedEntropy(Objective):
@@ -230,42 +209,6 @@ class AnnealedEntropy(Objective):
     def settled(self, epoch: float) -> bool:
         """Whether λ = 1."""
         return self.weight(epoch) >= 1.0
-
-
-@dataclass(frozen=True)
-class IWAE(Objective):
-    """The importance-weighted bound.
-
-    Args:
-        num_samples: K.
-
-    References:
-        | Importance Weighted Autoencoders (Burda et al., 2016), arXiv 1509.00519
-
-    Example:
-        >>> IWAE(50).weight(0.0)
-        1.0
-    """
-
-    num_samples: int = 5
-
-    def __post_init__(self) -> None:
-        if self.num_samples < 1:
-            raise InputError(
-                "num_samples", expected="a whole number ≥ 1", got=repr(self.num_samples)
-            )
-
-    def __call__(self, model: LatentVariableModel, x: Float[Tensor, "B *X"], epoch: float) -> Bound:
-        """Returns the bound of K samples."""
-        return objectives.iwae(model, x, self.num_samples)
-
-    def weight(self, epoch: float) -> float:
-        """Returns 1."""
-        return 1.0
-
-    def settled(self, epoch: float) -> bool:
-        """Returns True."""
-        return True
 
 
 def _require_nonnegative(**values: float) -> None:

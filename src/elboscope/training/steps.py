@@ -92,6 +92,7 @@ def objective_step(
     """
     groups = optimizer.param_groups
     parameters = [p for group in groups for p in group["params"]]
+    apart: list[tuple[list[nn.Parameter], list[nn.Parameter]]] = []
 
     def step(batch: Minibatch) -> Bound:
         if learning_rate is not None:
@@ -104,7 +105,11 @@ def objective_step(
         if bound.encoder_loss is None:
             backward(bound.loss)
         else:
-            _backward_apart(local, batch.x, bound.loss, bound.encoder_loss, backward)
+            if not apart:  # traced once: the graph of later steps has the same leaves
+                apart.append(_encoder_and_rest(local, batch.x))
+            encoder, decoder = apart[0]
+            backward(bound.loss, inputs=decoder, retain_graph=True)
+            backward(bound.encoder_loss, inputs=encoder)
         if max_grad_norm is not None:
             nn.utils.clip_grad_norm_(parameters, max_grad_norm)
         optimizer.step()
@@ -113,15 +118,8 @@ def objective_step(
     return step
 
 
-def _backward_apart(
-    model: LatentVariableModel,
-    x: Tensor,
-    loss: Tensor,
-    encoder_loss: Tensor,
-    backward: Callable[..., None],
-) -> None:
-    """Gives the encoder the gradient of its own loss, and the rest that of the other."""
+def _encoder_and_rest(
+    model: LatentVariableModel, x: Tensor
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     with evaluating(model):  # tracing must not count in a batch normalisation's statistics
-        encoder, decoder = split_parameters(model, x[:1])
-    backward(loss, inputs=decoder, retain_graph=True)
-    backward(encoder_loss, inputs=encoder)
+        return split_parameters(model, x[:1])
