@@ -88,7 +88,7 @@ def test_no_density_and_wrong_mixtures_are_named() -> None:
         widened_importance_sampling(Implicit(model.W, model.b, 0.5), X, 10)
     with pytest.raises(InputError, match="scale: expected at least 1, how many times wider; got"):
         widened_importance_sampling(model, X, 10, scale=0.5)
-    with pytest.raises(InputError, match="share: expected a number between 0 and 1; got 1.0"):
+    with pytest.raises(InputError, match=r"share: expected a number between 0 and 1; got 1\.0"):
         widened_importance_sampling(model, X, 10, share=1.0)
     with pytest.raises(InputError, match="num_samples: expected at least 1; got 0"):
         widened_importance_sampling(model, X, 0)

@@ -3,6 +3,7 @@
 from .aggregate_posterior import log_aggregate_posterior, log_marginal_posteriors
 from .annealed import annealed_importance_sampling, reverse_annealed_importance_sampling
 from .bidirectional import Sandwich, bidirectional_monte_carlo
+from .bounds_by_samples import importance_weighted_bounds, sample_ladder
 from .decoder_use import implied_variance, zeroing_effect
 from .held_out_kl import held_out_marginal_kl
 from .importance import importance_sampling, prior_sampling
@@ -18,6 +19,7 @@ from .posteriors import (
 )
 from .surgery import ElboSurgery, elbo_surgery
 from .units import active_units, posterior_variance, unit_kl
+from .widened import widened_importance_sampling
 
 __all__ = [
     "DiagonalPosteriors",
@@ -35,6 +37,7 @@ __all__ = [
     "held_out_marginal_kl",
     "implied_variance",
     "importance_sampling",
+    "importance_weighted_bounds",
     "log_aggregate_posterior",
     "log_marginal_posteriors",
     "marginal_kl",
@@ -43,6 +46,8 @@ __all__ = [
     "prior_sampling",
     "reconstruction",
     "reverse_annealed_importance_sampling",
+    "sample_ladder",
     "unit_kl",
+    "widened_importance_sampling",
     "zeroing_effect",
 ]
