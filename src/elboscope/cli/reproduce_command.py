@@ -16,7 +16,7 @@ from rich.text import Text
 
 from elboscope.reproductions import module_name
 from elboscope.reproductions.options import Options
-from elboscope.reproductions.result import HEADER, Reproduction, shown
+from elboscope.reproductions.result import HEADER, Reproduction, meaning_of_errors, shown
 from elboscope.reproductions.sitting import Unfinished
 
 from .parser import Arguments
@@ -67,14 +67,18 @@ def _path(text: str | None) -> Path | None:
 def printed(outcome: Reproduction) -> RenderableType:
     """Returns the numbers, the verdicts and the notes; nothing in them is taken for markup."""
     title = Text(f"{outcome.title} (scale {outcome.scale})", style="bold")
-    notes = [Text(f"· {note}", style="dim") for note in outcome.notes]
-    return Group(title, Text(), _numbers(outcome), Text(), _claims(outcome), Text(), *notes)
+    sources = dict.fromkeys(r.published.source for r in outcome.rows if r.published is not None)
+    said = [f"paper: {'; '.join(sources)}"] if sources else []
+    notes = [Text(f"· {note}", style="dim") for note in (*said, *outcome.notes)]
+    errors = Text(meaning_of_errors(outcome.rows), style="dim")
+    return Group(title, Text(), _numbers(outcome), errors, Text(), _claims(outcome), Text(), *notes)
 
 
 def _numbers(outcome: Reproduction) -> Table:
-    table = _table(*HEADER)
+    """The source, one for most tables, is said below: a line has no room for it."""
+    table = _table(*HEADER[:-1])
     for row in outcome.rows:
-        table.add_row(*map(Text, shown(row)))
+        table.add_row(*map(Text, shown(row)[:-1]))
     return table
 
 

@@ -6,7 +6,7 @@ file is replaced in one rename, the record last: where it exists, the others are
 
 from __future__ import annotations
 
-__all__ = ["FORMAT", "Reproduction", "Row", "Scale", "shown"]
+__all__ = ["FORMAT", "Reproduction", "Row", "Scale", "meaning_of_errors", "shown"]
 
 import json
 import math
@@ -104,6 +104,7 @@ class Reproduction:
         """Returns the tables as Markdown."""
         lines = [f"# {self.title}", "", f"Scale `{self.scale}`.", ""]
         lines += _table(HEADER, [shown(row) for row in self.rows])
+        lines += [meaning_of_errors(self.rows), ""]
         verdicts = [(c.text, f"**{c.verdict}**", c.evidence, c.source) for c in self.claims]
         lines += _table(("published claim", "here", "evidence", "source"), verdicts)
         lines += [f"![{name}]({name}.svg)\n" for name in sorted(self.figures)]
@@ -135,19 +136,33 @@ def shown(row: Row) -> tuple[str, ...]:
     """Returns the cells of a row, below ``HEADER``.
 
     Example:
-        >>> shown(Row("VAE", "NLL", 86.71, 0.2, "sd over 4 seeds", 3280, 5000, 10000))[2:6]
-        ('86.71 ± 0.20 (sd over 4 seeds)', '3280', '5000', '10000')
+        >>> shown(Row("VAE", "NLL", 86.71, 0.2, "sd over 4 runs", 3280, 5000, 10000))[2:6]
+        ('86.71 ± 0.20', '3280', '5000', '10000')
     """
-    published = row.published
-    beside = ("–", "–", "–")
+    published, beside = row.published, ("–", "–", "–")
     if published is not None:
-        kind = f" ({published.error_kind})" if published.error_kind else ""
-        beside = (f"{published}{kind}", _count(published.epochs), published.source)
+        beside = (str(published), _count(published.epochs), published.source)
     ours = f"{row.value:.2f} ± {row.error:.2f}" if math.isfinite(row.error) else f"{row.value:.2f}"
-    kind = f" ({row.error_kind})" if row.error_kind else ""
-    unit = "" if row.unit == "nats" else f" [{row.unit}]"
+    unit = "" if row.unit in ("nats", "units") else f" [{row.unit}]"
     counts = (_count(row.epochs), _count(row.num_samples), _count(row.num_data))
-    return (row.label, row.quantity + unit, ours + kind, *counts, *beside)
+    return (row.label, row.quantity + unit, ours, *counts, *beside)
+
+
+def meaning_of_errors(rows: Sequence[Row]) -> str:
+    """Returns what stands behind each ±, ours and the papers'.
+
+    Example:
+        >>> meaning_of_errors([Row("VAE", "NLL", 86.71, 0.2, "sd over 4 runs")])
+        '± of ours: sd over 4 runs (NLL).'
+    """
+    ours: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row.error_kind:
+            ours.setdefault(row.error_kind, {})[row.quantity] = None
+    parts = [f"{kind} ({', '.join(quantities)})" for kind, quantities in ours.items()]
+    text = f"± of ours: {'; '.join(parts)}." if parts else ""
+    theirs = {r.published.error_kind for r in rows if r.published and r.published.error_kind}
+    return f"{text} ± of the paper: {'; '.join(sorted(theirs))}." if theirs else text
 
 
 def _count(value: float | None) -> str:
