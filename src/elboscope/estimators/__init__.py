@@ -4,9 +4,13 @@ from .aggregate_posterior import log_aggregate_posterior, log_marginal_posterior
 from .annealed import annealed_importance_sampling, reverse_annealed_importance_sampling
 from .bidirectional import Sandwich, bidirectional_monte_carlo
 from .bounds_by_samples import importance_weighted_bounds, sample_ladder
+from .certificate import Certificate
 from .decoder_use import implied_variance, zeroing_effect
+from .gradient_result import BlockSNR, GradientSNR
+from .gradient_snr import at_budget, gradient_snr, snr_over_checkpoints
 from .held_out_kl import held_out_marginal_kl
 from .importance import importance_sampling, prior_sampling
+from .log_likelihood import LogLikelihood, log_likelihood
 from .lower_bound import evidence_lower_bound, reconstruction
 from .marginal_kl import marginal_kl
 from .mutual_information import mutual_information
@@ -22,23 +26,30 @@ from .units import active_units, posterior_variance, unit_kl
 from .widened import widened_importance_sampling
 
 __all__ = [
+    "BlockSNR",
+    "Certificate",
     "DiagonalPosteriors",
     "ElboSurgery",
     "FullPosteriors",
+    "GradientSNR",
+    "LogLikelihood",
     "OtherPosteriors",
     "Posteriors",
     "Sandwich",
     "active_units",
     "annealed_importance_sampling",
+    "at_budget",
     "bidirectional_monte_carlo",
     "elbo_surgery",
     "encode_posteriors",
     "evidence_lower_bound",
+    "gradient_snr",
     "held_out_marginal_kl",
     "implied_variance",
     "importance_sampling",
     "importance_weighted_bounds",
     "log_aggregate_posterior",
+    "log_likelihood",
     "log_marginal_posteriors",
     "marginal_kl",
     "mutual_information",
@@ -47,6 +58,7 @@ __all__ = [
     "reconstruction",
     "reverse_annealed_importance_sampling",
     "sample_ladder",
+    "snr_over_checkpoints",
     "unit_kl",
     "widened_importance_sampling",
     "zeroing_effect",

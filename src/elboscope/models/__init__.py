@@ -5,6 +5,7 @@ from .autoencoder import Autoencoder, conv_autoencoder, mlp_autoencoder
 from .bimodal import Bimodal
 from .enumerable import EnumerableBernoulli
 from .from_modules import from_modules
+from .gaussian_toy import GaussianToy
 from .hierarchical import GaussianLayer, HierarchicalVAE, hierarchical_vae
 from .latent_space import completeness, continuity
 from .linear_chain import LinearChain
@@ -23,6 +24,7 @@ __all__ = [
     "GaussianLayer",
     "HierarchicalVAE",
     "LinearChain",
+    "GaussianToy",
     "LinearGaussian",
     "LinearGaussianStateSpace",
     "SeparatedPosteriors",
