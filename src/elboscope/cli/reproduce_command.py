@@ -56,7 +56,7 @@ def _options(arguments: Arguments) -> Options:
         data_dir=_path(arguments.data_dir),
         omniglot=_path(arguments.omniglot),
         resume=arguments.resume,
-        slice_seconds=arguments.slice_seconds or default,
+        slice_seconds=float(arguments.slice_seconds) if arguments.slice_seconds else default,
     )
 
 

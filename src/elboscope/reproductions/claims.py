@@ -73,7 +73,9 @@ class Difference(NamedTuple):
         return f"{self.value:+.3f} ± {self.error:.3f} {self.unit} ({seeds}{data})"
 
 
-def difference(a: Float[Tensor, "S n"], b: Float[Tensor, "S n"], unit: str = "nats") -> Difference:
+def difference(
+    a: Float[Tensor, "S n"], b: Float[Tensor, "S_b n_b"], unit: str = "nats"
+) -> Difference:
     r"""Returns the mean of a − b over seeds and test images, compared in pairs.
 
     .. math:: \mathrm{se}^2 = \frac{\mathrm{sd}_n^2(\bar\Delta_n)}{n}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 __all__ = ["Images", "load_images", "load_omniglot"]
 
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +30,7 @@ from .result import Scale
 BINARISATION = Binarisation("dynamic", seed=0)
 SMOKE_TRAIN, SMOKE_TEST = 200, 50
 CPU_TEST = 1000
+HEADER = b"MATLAB 5.0"
 
 
 class Images(NamedTuple):
@@ -106,12 +108,16 @@ def _read_mat(path: Path) -> Mapping[str, object]:
     from scipy.io.matlab import MatReadError
 
     try:
-        content: Mapping[str, object] = loadmat(path, variable_names=("data", "testdata"))
-    except (OSError, ValueError, MatReadError, NotImplementedError) as error:
+        with path.open("rb") as file:
+            if file.read(len(HEADER)) != HEADER:
+                raise MatReadError("another kind of file")
+            file.seek(0)
+            content: Mapping[str, object] = loadmat(file, variable_names=("data", "testdata"))
+    except (OSError, ValueError, TypeError, IndexError, MatReadError, zlib.error) as error:
         raise InputError(
             str(path),
-            expected="the chardata.mat of Burda et al., a MATLAB file",
-            got=" ".join(str(error).split()) or type(error).__name__,
+            expected="the chardata.mat of Burda et al., a MATLAB 5 file",
+            got=getattr(error, "strerror", None) or " ".join(str(error).split()) or "damage",
             do="Name the file with --omniglot FILE, or leave OMNIGLOT out.",
         ) from error
     return content

@@ -46,7 +46,7 @@ def provenance(
     seed: int,
     device: torch.device,
     wall_seconds: float,
-    epochs: float | None,
+    epochs: int | None,
     data: Mapping[str, object],
     settings: Mapping[str, object],
 ) -> dict[str, object]:

@@ -51,7 +51,7 @@ class Row:
     value: float
     error: float
     error_kind: str = ""
-    epochs: float | None = None
+    epochs: int | None = None
     num_samples: int | None = None
     num_data: int | None = None
     published: Published | None = None
@@ -165,8 +165,8 @@ def meaning_of_errors(rows: Sequence[Row]) -> str:
     return f"{text} ± of the paper: {'; '.join(sorted(theirs))}." if theirs else text
 
 
-def _count(value: float | None) -> str:
-    return "–" if value is None else f"{value:g}" if value < 1e6 else f"{value:.0f}"
+def _count(value: int | None) -> str:
+    return "–" if value is None else str(value)
 
 
 def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:

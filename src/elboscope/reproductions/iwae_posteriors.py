@@ -1,0 +1,249 @@
+r"""Posteriors of a VAE and of an IWAE with two latents: what does a wider q buy?
+
+The VAE's bound punishes every sample of q that the posterior would not make; the IWAE's forgives
+them as long as some sample is good. So the IWAE's q may be wider than its posterior, and its
+posterior need not look like a Gaussian. With two latents the posterior is known on a grid
+(:mod:`.grid_posterior`), and the sentences become differences of entropies, in nats:
+
+- H[q] of the IWAE − H[q] of the VAE (both under the same prior),
+- H[q] − H[p(z|x)] of either,
+- H[Gaussian with the posterior's moments] − H[p(z|x)], how far from a Gaussian it is.
+"""
+
+from __future__ import annotations
+
+__all__ = ["reproduce"]
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from elboscope.core import LatentVariableModel, evaluating
+from elboscope.objectives import elbo, iwae
+from elboscope.plots.posterior_contours import PosteriorPanel, plot_posterior_contours
+
+from .claims import Claim, difference, judged, without_verdict
+from .grid_posterior import GridPosterior, grid_posterior
+from .images import load_images
+from .networks import burda_vae
+from .options import Options, Progress
+from .provenance import provenance, training_device
+from .result import Reproduction, Row, Scale
+from .sitting import sitting
+from .training import Objective, Schedule, train_members
+
+NAME = "iwae-posteriors"
+SOURCE = "Burda et al. 2016, in words, arXiv 1509.00519"
+LIMIT = 5.0
+SHOWN = 6
+BLOCK = 50
+
+
+class Plan(NamedTuple):
+    """What a scale means: training, seeds, images, nodes along a side of the grid."""
+
+    schedule: Schedule
+    num_seeds: int
+    num_images: int
+    points: int
+    hidden: tuple[int, ...] = (200, 200)
+
+
+PLANS: Mapping[Scale, Plan] = {
+    "smoke": Plan(Schedule(2), 1, 10, 80, (16,)),
+    "cpu": Plan(Schedule(4), 2, 200, 400),
+    "paper": Plan(Schedule(3280), 4, 1000, 400),
+}
+OBJECTIVES: Mapping[str, Objective] = {
+    "VAE k=50": lambda model, x: elbo(model, x, 50),
+    "IWAE k=50": lambda model, x: iwae(model, x, 50),
+}
+
+
+class Widths(NamedTuple):
+    """Entropies of each seed and image, in nats."""
+
+    q: Float64[Tensor, "S n"]
+    posterior: Float64[Tensor, "S n"]
+    gaussian: Float64[Tensor, "S n"]
+    log_px: Float64[Tensor, "S n"]
+
+
+def reproduce(
+    scale: Scale,
+    *,
+    out: Path,
+    seed: int = 0,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> Reproduction:
+    """Trains a VAE and an IWAE with two latents, and compares q with the true posterior.
+
+    Args:
+        scale: smoke: digits; cpu: MNIST, 4 epochs, 2 seeds, 200 test images; paper: 3280 epochs.
+        out: Folder of the state; the result is saved there by ``Reproduction.save``.
+        seed: The first of the seeds.
+        options: Where MNIST is; slices and resuming.
+        progress: Told what is being done.
+
+    Raises:
+        InputError: MNIST is not to be had, or the folder is in use.
+        Unfinished: The slice of time is over.
+    """
+    options = options or Options()
+    plan, device = PLANS[scale], training_device(scale)
+    images = load_images(scale, options)
+    x = images.test[: plan.num_images]
+    seeds = range(seed, seed + plan.num_seeds)
+    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": images.checksum}
+    build = partial(burda_vae, latent_dim=2, hidden=plan.hidden)
+    with sitting(out, asked, options, progress) as now:
+        models = {
+            name: train_members(name, build, objective, images, plan.schedule, seeds, now, device)
+            for name, objective in OBJECTIVES.items()
+        }
+        found = {name: _widths(members, x.to(device), plan) for name, members in models.items()}
+        record = provenance(
+            seed=seed,
+            device=device,
+            wall_seconds=now.seconds,
+            epochs=plan.schedule.epochs,
+            data=images.record(),
+            settings=plan.schedule.record() | {"latents": 2, "seeds": list(seeds)},
+        )
+    claims = _claims(found)
+    first = {name: members[0] for name, members in models.items()}
+    return Reproduction(
+        NAME,
+        "Importance Weighted Autoencoders: posteriors of two latents",
+        scale,
+        rows=tuple(row for name in found for row in _rows(name, found[name], plan)),
+        claims=without_verdict(claims) if scale == "smoke" else claims,
+        notes=_notes(plan),
+        provenance=record,
+        figures={"posteriors": plot_posterior_contours(_panels(first, x[:SHOWN].to(device), plan))},
+    )
+
+
+@torch.no_grad()
+def _widths(models: Sequence[LatentVariableModel], x: Tensor, plan: Plan) -> Widths:
+    members = [
+        torch.cat([_of_images(model, rows, plan) for rows in x.split(BLOCK)], dim=1)
+        for model in models
+    ]
+    return Widths(*torch.stack(members, dim=1).cpu())
+
+
+def _of_images(model: LatentVariableModel, x: Tensor, plan: Plan) -> Float64[Tensor, "4 B"]:
+    truth = grid_posterior(model, x, limit=LIMIT, points=plan.points)
+    _, sigma = _moments(model, x)
+    q = sigma.log().sum(1) + math.log(2 * math.pi * math.e)
+    return torch.stack([q, truth.entropy(), truth.gaussian_entropy(), truth.log_px])
+
+
+def _moments(model: LatentVariableModel, x: Tensor) -> tuple[Tensor, Tensor]:
+    with evaluating(model):
+        q = model.encode(x)
+    return q.mean.double(), q.stddev.double()
+
+
+def _rows(name: str, found: Widths, plan: Plan) -> list[Row]:
+    values = {
+        "H[q]": found.q,
+        "H[p(z|x)]": found.posterior,
+        "H[q] − H[p(z|x)]": found.q - found.posterior,
+        "H[Gaussian] − H[p(z|x)]": found.gaussian - found.posterior,
+        "log p(x), by the grid": found.log_px,
+    }
+    return [_row(name, quantity, v, plan) for quantity, v in values.items()]
+
+
+def _row(name: str, quantity: str, values: Float[Tensor, "S n"], plan: Plan) -> Row:
+    S, n = values.shape
+    found = difference(values, torch.zeros_like(values))
+    kind = "se over images" + (" and seeds" if S > 1 else "")
+    runs = tuple(values.mean(1).tolist())
+    return Row(
+        name, quantity, found.value, found.error, kind, plan.schedule.epochs,
+        num_data=n, per_seed=runs,
+    )  # fmt: skip
+
+
+def _claims(found: Mapping[str, Widths]) -> tuple[Claim, ...]:
+    vae, iwae_ = found["VAE k=50"], found["IWAE k=50"]
+    return (
+        judged(
+            "q of the IWAE is wider than q of the VAE: H[q]",
+            SOURCE,
+            difference(iwae_.q, vae.q),
+        ),
+        judged(
+            "q of the IWAE is wider than its true posterior: H[q] − H[p(z|x)] > 0",
+            SOURCE,
+            difference(iwae_.q, iwae_.posterior),
+        ),
+        judged(
+            "q of the IWAE exceeds its posterior by more than that of the VAE does",
+            SOURCE,
+            difference(iwae_.q - iwae_.posterior, vae.q - vae.posterior),
+        ),
+        judged(
+            "the IWAE's posterior is farther from a Gaussian: H[Gaussian] − H[p(z|x)]",
+            SOURCE,
+            difference(iwae_.gaussian - iwae_.posterior, vae.gaussian - vae.posterior),
+        ),
+    )
+
+
+def _panels(
+    models: Mapping[str, LatentVariableModel], x: Tensor, plan: Plan
+) -> list[list[PosteriorPanel]]:
+    return [
+        [
+            _panel(truth, row, plan.points, (mean, sigma), name)
+            for row, (mean, sigma) in enumerate(zip(*_moments(model, x), strict=True))
+        ]
+        for name, model in models.items()
+        for truth in (grid_posterior(model, x, limit=LIMIT, points=plan.points),)
+    ]
+
+
+def _panel(
+    truth: GridPosterior, row: int, points: int, q: tuple[Tensor, Tensor], label: str
+) -> PosteriorPanel:
+    """Cuts out the square that holds three standard deviations of both."""
+    mean, sigma = (v.cpu() for v in q)
+    density = truth.log_density[row].exp().reshape(points, points).cpu()
+    axis = truth.nodes[:points, 1].cpu()
+    mass = truth.mass()[row]
+    centre = (mass @ truth.nodes).cpu()
+    spread = (mass @ truth.nodes.square()).cpu().sub(centre.square()).clamp(min=0).sqrt()
+    half = max((3 * spread).max().item(), (3 * sigma + (mean - centre).abs()).max().item(), 0.1)
+    inside = [((axis - c).abs() <= half).nonzero().flatten() for c in centre]
+    cut = density[inside[0]][:, inside[1]]
+    return PosteriorPanel(
+        cut.numpy(),
+        axis[inside[0]].numpy(),
+        axis[inside[1]].numpy(),
+        (mean[0].item(), mean[1].item()),
+        (sigma[0].item(), sigma[1].item()),
+        label,
+    )
+
+
+def _notes(plan: Plan) -> tuple[str, ...]:
+    spacing = 2 * LIMIT / (plan.points - 1)
+    notes = [
+        f"True posterior on a grid of {plan.points}² nodes over [−{LIMIT:g}, {LIMIT:g}]² "
+        f"(spacing {spacing:.3f}): exact where the posterior is wider than that.",
+        "The paper says this in words and pictures; no number of it is published.",
+    ]
+    if plan.schedule.epochs < 3280:
+        notes.append(f"{plan.schedule.epochs} of the 3280 published epochs.")
+    return tuple(notes)
