@@ -13,6 +13,7 @@ from .linear_gaussian import LinearGaussian
 from .quadrature import grid_log_likelihood
 from .separated import SeparatedPosteriors
 from .single_bit import SingleBit
+from .stacked import StackedVAE, member, stack
 from .state_space import LinearGaussianStateSpace
 from .vae import VAE
 
@@ -22,13 +23,14 @@ __all__ = [
     "Bimodal",
     "EnumerableBernoulli",
     "GaussianLayer",
+    "GaussianToy",
     "HierarchicalVAE",
     "LinearChain",
-    "GaussianToy",
     "LinearGaussian",
     "LinearGaussianStateSpace",
     "SeparatedPosteriors",
     "SingleBit",
+    "StackedVAE",
     "completeness",
     "continuity",
     "conv_autoencoder",
@@ -36,7 +38,9 @@ __all__ = [
     "from_modules",
     "grid_log_likelihood",
     "hierarchical_vae",
+    "member",
     "mlp_autoencoder",
     "mlp_vae",
+    "stack",
     "start_at_mean",
 ]

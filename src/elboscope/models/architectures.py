@@ -11,6 +11,7 @@ from __future__ import annotations
 __all__ = ["conv_vae", "mlp_vae", "start_at_mean"]
 
 import math
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -21,9 +22,11 @@ from elboscope.distributions import Scale
 from elboscope.nn import Activation, conv_decoder, conv_encoder, mlp
 
 from .from_modules import LikelihoodName, make_likelihood
+from .hierarchical import HierarchicalVAE
 from .vae import VAE
 
 MEAN_RANGE = (0.001, 0.999)
+M = TypeVar("M", bound=VAE | HierarchicalVAE)
 
 
 def mlp_vae(
@@ -104,7 +107,7 @@ def conv_vae(
 
 
 @torch.no_grad()
-def start_at_mean(model: VAE, x: Float[Tensor, "N *X"]) -> VAE:
+def start_at_mean(model: M, x: Float[Tensor, "N *X"]) -> M:
     r"""Sets the bias of the decoder's last layer to the mean of the data, in place.
 
     For the Bernoullis on logits it is :math:`\mathrm{logit}(\bar x)` with :math:`\bar x`

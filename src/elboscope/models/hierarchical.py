@@ -87,7 +87,8 @@ class HierarchicalVAE(nn.Module):
         self.encoder_1, self.encoder_2 = GaussianLayer(encoder_1), GaussianLayer(encoder_2)
         self.prior_1, self.decoder = GaussianLayer(prior_1), decoder
         self.likelihood = likelihood
-        self.latent_dims, self.data_shape = tuple(latent_dims), tuple(data_shape)
+        self.latent_dims = (latent_dims[0], latent_dims[1])
+        self.data_shape = tuple(data_shape)
 
     @property
     def latent_shape(self) -> tuple[int, ...]:

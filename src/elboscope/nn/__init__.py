@@ -2,5 +2,16 @@
 
 from .conv import conv_decoder, conv_encoder
 from .mlp import Activation, activation, mlp
+from .stacked import StackedLinear, StackedMLP, num_members, stacked_mlp
 
-__all__ = ["Activation", "activation", "conv_decoder", "conv_encoder", "mlp"]
+__all__ = [
+    "Activation",
+    "StackedLinear",
+    "StackedMLP",
+    "activation",
+    "conv_decoder",
+    "conv_encoder",
+    "mlp",
+    "num_members",
+    "stacked_mlp",
+]

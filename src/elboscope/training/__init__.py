@@ -20,6 +20,7 @@ from .run import TrainingResult, train
 from .run_folder import RunFolder, SavedRun, load_run, open_run
 from .schedules import burda_rate, constant, cyclical, entropy_annealing, linear_warm_up
 from .settings import TrainingSettings
+from .slices import Slice, train_in_slices
 from .steps import Step, adam, fit, objective_step
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "SavedRun",
     "ScoreFunction",
     "SingleDevice",
+    "Slice",
     "Step",
     "StickingTheLanding",
     "TrainingInterrupted",
@@ -63,4 +65,5 @@ __all__ = [
     "open_run",
     "read_rows",
     "train",
+    "train_in_slices",
 ]

@@ -1,0 +1,300 @@
+r"""Long training in short sittings: the lean loop of the reproductions.
+
+Published runs take thousands of epochs of small networks. This loop does nothing else: the data
+stay on the device, each step is replayed there (:mod:`elboscope.training.graphed`), the bound is
+read once an epoch, a sitting ends after some minutes, and the next one continues it from a
+checkpoint of a few megabytes; on a CPU bit for bit. A stack of S models
+(:func:`elboscope.models.stack`) trains as one, each member on its own shuffling and noise.
+
+There is no validation and no early stopping here: see :func:`elboscope.training.train`.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Slice", "train_in_slices"]
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+
+import torch
+from jaxtyping import Float64, Shaped
+from torch import Tensor, nn
+
+from elboscope.core import Bound, InputError, LatentVariableModel, data_id, seeded
+from elboscope.data import Binarisation
+from elboscope.nn import num_members
+
+from .atomic import only_process, replace_file
+from .checkpoint import TrainingState, load_checkpoint, save_checkpoint, trainable_module
+from .graphed import GraphedStep, captured
+from .interruption import Interruption, TrainingInterrupted, interruptible
+from .schedules import burda_rate
+
+CHECKPOINT, BOUNDS = "checkpoint.safetensors", "bounds.json"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Where a run stands after a sitting.
+
+    Attributes:
+        status: "finished", "to be continued", or "diverged …" and what did.
+        epoch: Passes over the data done, all sittings together.
+        step: Steps done.
+        seconds: Time spent, all sittings together.
+        bounds: The mean bound of each finished epoch and member, in nats, ``(E, S)``; the
+            parameters moved while it was taken.
+    """
+
+    status: str
+    epoch: float
+    step: int
+    seconds: float
+    bounds: Float64[Tensor, "E S"]
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing remains to be done."""
+        return self.status == "finished"
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a bound or a weight became NaN or infinite."""
+        return self.status.startswith("diverged")
+
+
+def train_in_slices(
+    model: LatentVariableModel,
+    objective: Callable[[LatentVariableModel, Tensor, float], Bound],
+    x: Shaped[Tensor, "N *X"],
+    folder: str | PathLike[str],
+    *,
+    epochs: int,
+    batch_size: int = 20,
+    seed: int = 0,
+    learning_rate: float = 1e-3,
+    schedule: Callable[[float], float] = burda_rate,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-4,
+    binarisation: Binarisation | None = None,
+    slice_seconds: float = 480.0,
+    checkpoint_seconds: float = 60.0,
+    progress: Callable[[int, list[float]], None] | None = None,
+) -> Slice:
+    r"""Trains for one sitting, continuing the run in the folder if there is one.
+
+    Call it until the answer is ``finished``. By default the settings are those of Burda et al.:
+    Adam with ε = 1e-4, minibatches of 20, a rate of 1e-3·10^{−i/7} for 3^i epochs. An epoch takes
+    ⌊N/B⌋ steps; the few datapoints left over are others in each epoch.
+
+    Args:
+        model: A model whose networks are ``nn.Module``s, or a stack of S; trained in place.
+        objective: ``(model, x, epoch) -> Bound``, such as :class:`~elboscope.training.IWAE`; it
+            must not change with the epoch.
+        x: Training data, on the device of the model. Bytes are grey values 0 … 255, made
+            [0, 1]; floating values are taken as they are.
+        folder: Where the run is kept.
+        epochs: Passes over the data, all sittings together.
+        batch_size: B, of each member.
+        seed: Of the shuffling and of all noise; member s is shuffled with seed + s.
+        learning_rate: Adam's rate.
+        schedule: Its factor at a time in epochs, asked once an epoch.
+        betas: Adam's decay rates.
+        eps: Adam's ε, against the gradient of one member's mean bound.
+        binarisation: By default dynamic: x ~ Bernoulli(grey), afresh in each minibatch.
+        slice_seconds: A sitting's length. At least one step is taken.
+        checkpoint_seconds: Time between two savings at an epoch's end; the end always saves.
+        progress: Called after each epoch with its number and each member's mean bound.
+
+    Returns:
+        Where the run stands. After a divergence the weights of the last checkpoint are put back.
+
+    Raises:
+        InputError: Fewer datapoints than a minibatch; another model, data or setting than the
+            run in the folder was begun with; an objective with a warm-up.
+        TrainingInterrupted: Ctrl-C or SIGTERM came; the state was saved first.
+
+    References:
+        | Importance Weighted Autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519
+
+    Example:
+        >>> import tempfile, torch, elboscope as es
+        >>> model = es.models.mlp_vae((6,), 2, (8,))
+        >>> x = torch.full((40, 6), 51, dtype=torch.uint8)
+        >>> run = train_in_slices(model, es.training.IWAE(5), x, tempfile.mkdtemp(), epochs=3)
+        >>> run.status, run.step, run.bounds.shape
+        ('finished', 6, torch.Size([3, 1]))
+    """
+    began = time.monotonic()
+    path, binarisation = Path(folder), binarisation or Binarisation("dynamic")
+    _check(x, objective, epochs, batch_size)
+    module = trainable_module(model)
+    members = num_members(module)
+    optimizer = torch.optim.Adam(
+        [p for p in module.parameters() if p.requires_grad],
+        lr=torch.full((), learning_rate, device=x.device),
+        betas=betas,
+        eps=eps,
+        fused=True,
+        capturable=x.device.type == "cuda",
+    )
+    identity = {
+        "objective": repr(objective),
+        "members": members,
+        "batch size": batch_size,
+        "seed": seed,
+        "learning rate": learning_rate,
+        "schedule": getattr(schedule, "__name__", repr(schedule)),
+        "betas": list(betas),
+        "eps": eps,
+        "binarisation": str(binarisation),
+        "data": data_id(x),
+    }
+    path.mkdir(parents=True, exist_ok=True)
+    with only_process(path), seeded(seed), interruptible() as stop:
+        module.train()
+        step = GraphedStep(model, objective, optimizer, x, batch_size, members, binarisation)
+        run = _Run(path, step, module, identity, seed, epochs,
+                   lambda epoch: learning_rate * schedule(epoch), began,
+                   slice_seconds, checkpoint_seconds, progress)  # fmt: skip
+        _restore(run)
+        status = "finished" if run.complete else _train(run, stop)
+        module.eval()
+    if status == "interrupted":
+        raise TrainingInterrupted(stop.reason, run.state.step, run.epoch, path)
+    bounds = torch.tensor(run.rows, dtype=torch.float64).reshape(-1, members)
+    return Slice(status, run.epoch, run.state.step, run.state.seconds, bounds)
+
+
+def _check(x: Tensor, objective: object, epochs: int, batch_size: int) -> None:
+    if not 1 <= batch_size <= len(x):
+        raise InputError("batch_size", expected=f"1 to {len(x)}, the data", got=str(batch_size))
+    if epochs < 1:
+        raise InputError("epochs", expected="at least 1", got=str(epochs))
+    settled = getattr(objective, "settled", None)
+    if settled is not None and not settled(0.0):
+        raise InputError(
+            "objective",
+            expected="one that is the same in every epoch",
+            got=repr(objective),
+            do="Use train for a warm-up: here a step is recorded once and repeated.",
+        )
+
+
+@dataclass
+class _Run:
+    """A run in progress: its step, its past, and when to save and to stop."""
+
+    path: Path
+    step: GraphedStep
+    module: nn.Module
+    identity: Mapping[str, object]
+    seed: int
+    epochs: int
+    rate: Callable[[float], float]
+    began: float
+    slice_seconds: float
+    checkpoint_seconds: float
+    progress: Callable[[int, list[float]], None] | None
+    state: TrainingState = field(default_factory=TrainingState)
+    rows: list[list[float]] = field(default_factory=list)
+    earlier: float = 0.0
+    saved_at: float = 0.0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.step.order)
+
+    @property
+    def epoch(self) -> float:
+        return self.state.step / self.steps_per_epoch
+
+    @property
+    def complete(self) -> bool:
+        return self.state.step >= self.epochs * self.steps_per_epoch
+
+
+def _restore(run: _Run) -> None:
+    """Puts everything back where the last saving left it, if there was one."""
+    path = run.path / CHECKPOINT
+    if not path.exists():
+        return
+    run.state = load_checkpoint(path, run.module, run.step.optimizer, run.identity)
+    run.step.sums.copy_(run.state.values[0])
+    rows = json.loads((run.path / BOUNDS).read_text(encoding="utf-8"))
+    run.rows = rows[: run.state.num_rows]
+    run.earlier = run.state.seconds
+
+
+def _train(run: _Run, stop: Interruption) -> str:
+    """Takes steps until the run or the sitting is over; returns which."""
+    if not run.state.step:
+        _save(run)
+    run.saved_at = time.monotonic()
+    _begin_epoch(run)
+    advance = captured(run.step)
+    while True:
+        advance()
+        run.state.step += 1
+        ended, now = run.state.step % run.steps_per_epoch == 0, time.monotonic()
+        if ended and (bad := _end_epoch(run)):
+            return _diverged(run, f"no finite bound for member {bad}")
+        late = now - run.began >= run.slice_seconds
+        due = ended and now - run.saved_at >= run.checkpoint_seconds
+        if (run.complete or late or due or stop.reason) and not _save(run):
+            return _diverged(run, "a weight is not finite")
+        if run.complete:
+            return "finished"
+        if late or stop.reason:
+            return "interrupted" if stop.reason else "to be continued"
+        if ended:
+            _begin_epoch(run)
+
+
+def _begin_epoch(run: _Run) -> None:
+    epoch, position = divmod(run.state.step, run.steps_per_epoch)
+    run.step.shuffle(run.seed, epoch)
+    run.step.position.fill_(position)
+    for group in run.step.optimizer.param_groups:
+        group["lr"].fill_(run.rate(float(epoch)))
+
+
+def _end_epoch(run: _Run) -> str:
+    """Reads the epoch's bounds, the one time that the device is waited for; names bad members."""
+    bounds = (run.step.sums / run.steps_per_epoch).tolist()
+    bad = [str(s) for s, bound in enumerate(bounds) if not math.isfinite(bound)]
+    if bad:
+        return ", ".join(bad)
+    run.step.sums.zero_()
+    run.rows.append(bounds)
+    if run.progress is not None:
+        run.progress(len(run.rows), bounds)
+    return ""
+
+
+def _save(run: _Run) -> bool:
+    """Writes bounds and checkpoint, unless something is no longer a number."""
+    tensors = [*run.step.parameters, run.step.sums]
+    if not bool(torch.stack([t.isfinite().all() for t in tensors]).all()):
+        return False
+    state = run.state
+    state.seconds = run.earlier + time.monotonic() - run.began
+    state.num_rows = len(run.rows)
+    state.values, state.losses = [run.step.sums.clone()], [torch.zeros(())]
+    text = json.dumps(run.rows)
+    replace_file(run.path / BOUNDS, lambda aside: aside.write_text(text, encoding="utf-8"))
+    save_checkpoint(run.path / CHECKPOINT, run.module, run.step.optimizer, state, run.identity)
+    run.saved_at = time.monotonic()
+    return True
+
+
+def _diverged(run: _Run, what: str) -> str:
+    """Puts the last saved state back; returns the status."""
+    status = f"diverged before epoch {run.epoch:.2f}: {what}"
+    _restore(run)
+    return status
