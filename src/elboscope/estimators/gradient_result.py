@@ -85,6 +85,11 @@ class BlockSNR:
         return self.moments.std
 
     @property
+    def floor(self) -> float:
+        """What a coordinate without signal reads with as many draws."""
+        return floor(self.moments.num_draws)
+
+    @property
     def is_noise(self) -> bool:
         """Whether the draws show no signal: the corrected ratio's interval begins at 0."""
         return not self.corrected_interval[0] > 0
@@ -108,7 +113,7 @@ class BlockSNR:
             "dsnr": self.dsnr,
             "dsnr_low": self.direction.interval[0],
             "dsnr_high": self.direction.interval[1],
-            "floor": floor(self.moments.num_draws),
+            "floor": self.floor,
         }
 
 
