@@ -151,3 +151,12 @@ def test_annealing_path_has_gradients_for_z():
         step[j] = h
         slope = (p.log_prob(z + step) - p.log_prob(z - step)).detach() / (2 * h)
         torch.testing.assert_close(grad[..., j], slope, atol=5e-3, rtol=5e-3)
+
+
+def test_annealed_importance_sampling_finds_log_p():
+    model = off_by(1.5)
+    x, _ = model.sample(20, seed=7)
+    estimate = es.annealed_importance_sampling(model, x, num_temperatures=60, num_chains=16, seed=0)
+    error = estimate.values - model.log_likelihood(x)
+    assert abs(error.mean()) < 4 * estimate.mc_error_of_mean
+    assert error.abs().max() < 0.5

@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import types
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -244,6 +246,19 @@ def test_another_setting_data_or_objective_is_refused(tmp_path):
     ):
         with pytest.raises(InputError, match=words):
             run(model(), tmp_path, **changes)
+
+
+def test_functions_are_told_apart_by_name_and_arguments_not_by_address(tmp_path):
+    def bound(net, x, epoch, *, num_samples):
+        return iwae(net, x, num_samples)
+
+    first = partial(bound, num_samples=4)
+    run(model(), tmp_path, first, slice_seconds=0.0)
+    copied = types.FunctionType(bound.__code__, bound.__globals__, closure=bound.__closure__)
+    copied.__qualname__ = bound.__qualname__
+    assert run(model(), tmp_path, partial(copied, num_samples=4), slice_seconds=0.0).step == 2
+    with pytest.raises(InputError, match=r"objective: expected .*'num_samples': 4"):
+        run(model(), tmp_path, partial(copied, num_samples=5))
 
 
 def test_bad_arguments_are_named(tmp_path):

@@ -18,6 +18,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -144,12 +145,12 @@ def train_in_slices(
         capturable=x.device.type == "cuda",
     )
     identity = {
-        "objective": repr(objective),
+        "objective": _name(objective),
         "members": members,
         "batch size": batch_size,
         "seed": seed,
         "learning rate": learning_rate,
-        "schedule": getattr(schedule, "__name__", repr(schedule)),
+        "schedule": _name(schedule),
         "betas": list(betas),
         "eps": eps,
         "binarisation": str(binarisation),
@@ -169,6 +170,13 @@ def train_in_slices(
         raise TrainingInterrupted(stop.reason, run.state.step, run.epoch, path)
     bounds = torch.tensor(run.rows, dtype=torch.float64).reshape(-1, members)
     return Slice(status, run.epoch, run.state.step, run.state.seconds, bounds)
+
+
+def _name(function: object) -> str:
+    """A text that is the same in every process, which the repr of a function is not."""
+    if isinstance(function, partial):
+        return f"{_name(function.func)} {function.args} {function.keywords}"
+    return str(getattr(function, "__qualname__", repr(function)))
 
 
 def _check(x: Tensor, objective: object, epochs: int, batch_size: int) -> None:
