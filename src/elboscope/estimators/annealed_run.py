@@ -118,17 +118,18 @@ def planned(
 
 def frozen(
     model: GenerativeModel, inputs: Inputs, plan: Annealing, steps: Tensor | None, seed: int
-) -> Float64[Tensor, " T-1"]:
+) -> Float64[Tensor, " _"]:
     """Returns the step sizes that were given, or those of a pilot."""
     if steps is None:
         return tuned(model, inputs, plan, seed).at(plan.betas)
     steps = steps.detach().double().cpu()
     count = len(plan.betas) - 2
-    if steps.shape != (count,) or not bool((steps.isfinite() & (steps > 0)).all()):
+    wrong = steps[~(steps.isfinite() & (steps > 0))]
+    if steps.shape != (count,) or len(wrong):
         raise InputError(
             "step_sizes",
             expected=f"{count} positive numbers, one for each transition (T − 1)",
-            got=f"shape {tuple(steps.shape)}" if steps.shape != (count,) else "others",
+            got=f"{wrong[0].item():g}" if len(wrong) else f"shape {tuple(steps.shape)}",
         )
     return steps
 
@@ -147,7 +148,7 @@ def annealed(
     inputs: Inputs,
     z: Tensor | None,
     plan: Annealing,
-    steps: Float64[Tensor, " T-1"],
+    steps: Float64[Tensor, " S_minus_2"],
     progress: Progress | None,
 ) -> Run:
     """Anneals block after block: forward, or in reverse from z where that is given."""
@@ -204,13 +205,13 @@ def hmc_transition(
     return transition
 
 
-def forward_run(state: State, betas: Float64[Tensor, " T+1"], transition: Transition) -> Run:
+def forward_run(state: State, betas: Float64[Tensor, " S"], transition: Transition) -> Run:
     """Anneals from exact draws of the base to p(x, z); E[w] = p(x)."""
     T = len(betas) - 1
     return _run(state, betas.diff().tolist(), range(1, T), transition)
 
 
-def reverse_run(state: State, betas: Float64[Tensor, " T+1"], transition: Transition) -> Run:
+def reverse_run(state: State, betas: Float64[Tensor, " S"], transition: Transition) -> Run:
     """Anneals from exact draws of p(z|x) back to the base; E[u] = 1/p(x)."""
     T = len(betas) - 1
     return _run(state, (-betas.diff()).flip(0).tolist(), range(T - 1, 0, -1), transition)

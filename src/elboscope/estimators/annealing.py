@@ -24,7 +24,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.distributions import Distribution
 
-from elboscope.core import ContractError, GenerativeModel, InputError, LatentVariableModel, family
+from elboscope.core import ContractError, GenerativeModel, InputError, LatentVariableModel, family, seeded
 
 from .hmc import LogDensities
 
@@ -96,7 +96,8 @@ def _posterior_with_density(model: GenerativeModel, x: Tensor) -> Distribution:
         )
     q = model.encode(x)
     try:
-        q.log_prob(q.sample(torch.Size((1,))))
+        with seeded(0):
+            q.log_prob(q.sample(torch.Size((1,))))
     except NotImplementedError as error:
         raise ContractError(
             "encode(x).log_prob",
@@ -108,7 +109,8 @@ def _posterior_with_density(model: GenerativeModel, x: Tensor) -> Distribution:
 
 
 def _require_continuous(prior: Distribution) -> None:
-    z = prior.sample()
+    with seeded(0):  # the caller's stream is left for the chains
+        z = prior.sample()
     if z.is_floating_point() and not _is_discrete(prior):
         return
     raise ContractError(
@@ -126,7 +128,7 @@ def _is_discrete(prior: Distribution) -> bool:
         return False
 
 
-def betas_of(schedule: Schedule, num_temperatures: int) -> Float64[Tensor, "T+1"]:
+def betas_of(schedule: str | Tensor, num_temperatures: int) -> Float64[Tensor, " S"]:
     r"""Returns :math:`\beta_0 = 0, \dots, \beta_T = 1`.
 
     .. math:: \text{linear: } \beta_t = t/T; \quad
@@ -176,7 +178,7 @@ def _checked(betas: Tensor) -> Tensor:
     return betas
 
 
-def resampled(betas: Float64[Tensor, "T+1"], num_temperatures: int) -> Float64[Tensor, "S+1"]:
+def resampled(betas: Float64[Tensor, " S"], num_temperatures: int) -> Float64[Tensor, " R"]:
     """Returns the same schedule with another number of increments, interpolated.
 
     Example:
@@ -189,7 +191,7 @@ def resampled(betas: Float64[Tensor, "T+1"], num_temperatures: int) -> Float64[T
     return betas[low].lerp(betas[low + 1], place - low)
 
 
-def doubled(schedule: Schedule, num_temperatures: int) -> Float64[Tensor, "2T+1"]:
+def doubled(schedule: Schedule, num_temperatures: int) -> Float64[Tensor, " R"]:
     """Returns the schedule with 2T increments; a tensor's increments are halved."""
     if isinstance(schedule, Tensor):
         betas = betas_of(schedule, num_temperatures)

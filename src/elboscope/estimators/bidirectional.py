@@ -23,6 +23,7 @@ from elboscope.core import (
     ContractError,
     Estimate,
     GenerativeModel,
+    InputError,
     Side,
     evaluating,
     family,
@@ -151,6 +152,7 @@ def bidirectional_monte_carlo(
         ('width of the sandwich', 'lower', 'upper')
     """
     require_positive("num_data", num_data)
+    _require_one_each(condition, num_data)
     plan = planned(num_temperatures, num_chains, num_leapfrog, schedule, path, batch_size)
     longer = replace(plan, betas=doubled(schedule, num_temperatures))
     with evaluating(model), seeded(seed) as used:
@@ -177,6 +179,15 @@ def simulated(
             got=f"{family(p)}, which cannot",
             do="Use annealed_importance_sampling, which gives the lower bound alone.",
         ) from error
+
+
+def _require_one_each(condition: Tensor | None, num_data: int) -> None:
+    if condition is not None and len(condition) != num_data:
+        raise InputError(
+            "condition",
+            expected=f"one row for each of the {num_data} datapoints to simulate",
+            got=f"{len(condition)} rows",
+        )
 
 
 def _runs(

@@ -10,6 +10,10 @@ an error O(ε²) in H, and the end is accepted with probability
 A state keeps both log-densities and both gradients at its place apart from each other. A change of
 β therefore costs nothing, and a transition of L steps evaluates the model exactly L times.
 
+Each chain shrinks ε by a factor that it draws anew, log-uniform in [0.1, 1], whatever its state: a
+trajectory that closes upon itself (a Gaussian's may) is not repeated, and a chain in a narrow place
+is not stuck there with a step that suits the others.
+
 Where a density is not a finite number it is taken to be zero, and its gradient too: a deterministic
 function of z, so that leapfrog stays reversible. Such an end is never accepted; it is counted as
 divergent.
@@ -28,6 +32,7 @@ __all__ = [
     "leapfrog",
 ]
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -37,6 +42,9 @@ from torch import Tensor
 
 LogDensities = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From z ``(C, B, *Z)`` to log base and log ratio, ``(C, B)`` each, in nats."""
+
+# The smallest factor of ε, see :class:`Noise`.
+SHRINKAGE = 0.1
 
 
 class State(NamedTuple):
@@ -70,10 +78,12 @@ class Noise(NamedTuple):
 
     Attributes:
         momentum: Standard normal.
+        shrinkage: Factor of ε, log-uniform in [0.1, 1].
         log_uniform: Logarithm of a uniform number, compared with H_0 − H_L.
     """
 
     momentum: Float[Tensor, "C B *Z"]
+    shrinkage: Float[Tensor, "C B"]
     log_uniform: Float[Tensor, "C B"]
 
 
@@ -119,7 +129,8 @@ def _finite(log_p: Tensor) -> Tensor:
 
 def draw_noise(z: Float[Tensor, "C B *Z"]) -> Noise:
     """Draws what a transition from z needs."""
-    return Noise(torch.randn_like(z), torch.rand(z.shape[:2], dtype=z.dtype, device=z.device).log())
+    u, v = torch.rand((2, *z.shape[:2]), dtype=z.dtype, device=z.device)
+    return Noise(torch.randn_like(z), (u * math.log(SHRINKAGE)).exp(), v.log())
 
 
 def leapfrog(
@@ -127,7 +138,7 @@ def leapfrog(
     momentum: Float[Tensor, "C B *Z"],
     log_densities: LogDensities,
     beta: float,
-    step_size: float,
+    step_size: Float[Tensor, "C B"],
     num_leapfrog: int,
 ) -> tuple[State, Float[Tensor, "C B *Z"]]:
     r"""Follows the dynamics for L steps: half a kick, drifts with kicks between, half a kick.
@@ -141,18 +152,18 @@ def leapfrog(
         momentum: p there.
         log_densities: The densities of the path.
         beta: β.
-        step_size: ε.
+        step_size: ε of each chain.
         num_leapfrog: L, the number of evaluations.
 
     Returns:
         State and momentum at the end.
     """
-    momentum = momentum.add(state.gradient(beta), alpha=step_size / 2)
+    drift = _per_chain(step_size, momentum)
+    momentum = torch.addcmul(momentum, state.gradient(beta), drift / 2)
     for left in reversed(range(num_leapfrog)):
-        z = state.z.add(momentum, alpha=step_size).nan_to_num()
+        z = torch.addcmul(state.z, momentum, drift).nan_to_num_()
         state = evaluated(log_densities, z)
-        kick = step_size if left else step_size / 2
-        momentum = momentum.add(state.gradient(beta), alpha=kick)
+        momentum = torch.addcmul(momentum, state.gradient(beta), drift if left else drift / 2)
     return state, momentum
 
 
@@ -174,7 +185,7 @@ def hmc_step(
         noise: Of this transition, from :func:`draw_noise`.
         log_densities: The densities of the path.
         beta: β > 0.
-        step_size: ε.
+        step_size: ε, the largest step; each chain takes ``noise.shrinkage`` times it.
         num_leapfrog: L.
 
     Returns:
@@ -195,9 +206,8 @@ def hmc_step(
         0.5
     """
     before = _energy(state, noise.momentum, beta)
-    proposal, momentum = leapfrog(
-        state, noise.momentum, log_densities, beta, step_size, num_leapfrog
-    )
+    steps = step_size * noise.shrinkage
+    proposal, momentum = leapfrog(state, noise.momentum, log_densities, beta, steps, num_leapfrog)
     after = _energy(proposal, momentum, beta)
     divergent = ~after.isfinite()
     log_acceptance = torch.where(divergent, -torch.inf, (before - after).clamp(max=0))
@@ -211,4 +221,9 @@ def _energy(state: State, momentum: Tensor, beta: float) -> Tensor:
 
 
 def _where(accepted: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    return torch.where(accepted.reshape(*accepted.shape, *(1,) * (new.ndim - 2)), new, old)
+    return torch.where(_per_chain(accepted, new), new, old)
+
+
+def _per_chain(values: Tensor, like: Tensor) -> Tensor:
+    """Appends axes of length 1 to ``(C, B)``, as many as there are latent axes."""
+    return values.reshape(*values.shape, *(1,) * (like.ndim - 2))

@@ -42,7 +42,7 @@ class StepSizes(NamedTuple):
     betas: Float64[Tensor, " P"]
     log_steps: Float64[Tensor, " P"]
 
-    def at(self, betas: Float64[Tensor, "T+1"]) -> Float64[Tensor, "T-1"]:
+    def at(self, betas: Float64[Tensor, " S"]) -> Float64[Tensor, "S-2"]:
         """Returns ε at the inner temperatures of a schedule, log ε being linear in β."""
         inner = betas[1:-1].contiguous()
         right = torch.searchsorted(self.betas, inner).clamp(1, len(self.betas) - 1)
@@ -52,7 +52,7 @@ class StepSizes(NamedTuple):
 
 
 def pilot(
-    path: Path, betas: Float64[Tensor, "T+1"], num_chains: int, num_leapfrog: int
+    path: Path, betas: Float64[Tensor, " S"], num_chains: int, num_leapfrog: int
 ) -> StepSizes:
     """Tunes ε at the temperatures between 0 and 1.
 
