@@ -1,10 +1,14 @@
-"""``python -m benchmarks [training | aggregate]``: run, print, write ``results/*.json``."""
+"""``python -m benchmarks [training | aggregate | importance | …]``: run, print, write ``results/*.json``."""
 
 import sys
 
-from . import aggregate_posterior, training_throughput
+from . import aggregate_posterior, importance, training_throughput
 
-BENCHMARKS = {"training": training_throughput.main, "aggregate": aggregate_posterior.main}
+BENCHMARKS = {
+    "training": training_throughput.main,
+    "aggregate": aggregate_posterior.main,
+    "importance": importance.main,
+}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or BENCHMARKS:
