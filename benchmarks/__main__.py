@@ -1,4 +1,4 @@
-"""``python -m benchmarks [training | aggregate | importance | …]``: run, print, write ``results/*.json``."""
+"""``python -m benchmarks [NAME …]``: run, print, write ``results/*.json``."""
 
 import sys
 
