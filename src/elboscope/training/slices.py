@@ -13,30 +13,27 @@ from __future__ import annotations
 
 __all__ = ["Slice", "train_in_slices"]
 
-import json
-import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from pathlib import Path
 
 import torch
 from jaxtyping import Float64, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
 from elboscope.core import Bound, InputError, LatentVariableModel, data_id, seeded
 from elboscope.data import Binarisation
 from elboscope.nn import num_members
 
-from .atomic import only_process, replace_file
-from .checkpoint import TrainingState, load_checkpoint, save_checkpoint, trainable_module
-from .graphed import GraphedStep, captured
-from .interruption import Interruption, TrainingInterrupted, interruptible
+from .atomic import only_process
+from .checkpoint import trainable_module
+from .graphed import GraphedStep
+from .interruption import TrainingInterrupted, interruptible
 from .schedules import burda_rate
-
-CHECKPOINT, BOUNDS = "checkpoint.safetensors", "bounds.json"
+from .slice_loop import SlicedRun, restore, take_steps
 
 
 @dataclass(frozen=True)
@@ -160,11 +157,11 @@ def train_in_slices(
     with only_process(path), seeded(seed), interruptible() as stop:
         module.train()
         step = GraphedStep(model, objective, optimizer, x, batch_size, members, binarisation)
-        run = _Run(path, step, module, identity, seed, epochs,
+        run = SlicedRun(path, step, module, identity, seed, epochs,
                    lambda epoch: learning_rate * schedule(epoch), began,
                    slice_seconds, checkpoint_seconds, progress)  # fmt: skip
-        _restore(run)
-        status = "finished" if run.complete else _train(run, stop)
+        restore(run)
+        status = "finished" if run.complete else take_steps(run, stop)
         module.eval()
     if status == "interrupted":
         raise TrainingInterrupted(stop.reason, run.state.step, run.epoch, path)
@@ -192,117 +189,3 @@ def _check(x: Tensor, objective: object, epochs: int, batch_size: int) -> None:
             got=repr(objective),
             do="Use train for a warm-up: here a step is recorded once and repeated.",
         )
-
-
-@dataclass
-class _Run:
-    """A run in progress: its step, its past, and when to save and to stop."""
-
-    path: Path
-    step: GraphedStep
-    module: nn.Module
-    identity: Mapping[str, object]
-    seed: int
-    epochs: int
-    rate: Callable[[float], float]
-    began: float
-    slice_seconds: float
-    checkpoint_seconds: float
-    progress: Callable[[int, list[float]], None] | None
-    state: TrainingState = field(default_factory=TrainingState)
-    rows: list[list[float]] = field(default_factory=list)
-    earlier: float = 0.0
-    saved_at: float = 0.0
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return len(self.step.order)
-
-    @property
-    def epoch(self) -> float:
-        return self.state.step / self.steps_per_epoch
-
-    @property
-    def complete(self) -> bool:
-        return self.state.step >= self.epochs * self.steps_per_epoch
-
-
-def _restore(run: _Run) -> None:
-    """Puts everything back where the last saving left it, if there was one."""
-    path = run.path / CHECKPOINT
-    if not path.exists():
-        return
-    run.state = load_checkpoint(path, run.module, run.step.optimizer, run.identity)
-    run.step.sums.copy_(run.state.values[0])
-    rows = json.loads((run.path / BOUNDS).read_text(encoding="utf-8"))
-    run.rows = rows[: run.state.num_rows]
-    run.earlier = run.state.seconds
-
-
-def _train(run: _Run, stop: Interruption) -> str:
-    """Takes steps until the run or the sitting is over; returns which."""
-    if not run.state.step:
-        _save(run)
-    run.saved_at = time.monotonic()
-    _begin_epoch(run)
-    advance = captured(run.step)
-    while True:
-        advance()
-        run.state.step += 1
-        ended, now = run.state.step % run.steps_per_epoch == 0, time.monotonic()
-        if ended and (bad := _end_epoch(run)):
-            return _diverged(run, f"no finite bound for member {bad}")
-        late = now - run.began >= run.slice_seconds
-        due = ended and now - run.saved_at >= run.checkpoint_seconds
-        if (run.complete or late or due or stop.reason) and not _save(run):
-            return _diverged(run, "a weight is not finite")
-        if run.complete:
-            return "finished"
-        if late or stop.reason:
-            return "interrupted" if stop.reason else "to be continued"
-        if ended:
-            _begin_epoch(run)
-
-
-def _begin_epoch(run: _Run) -> None:
-    epoch, position = divmod(run.state.step, run.steps_per_epoch)
-    run.step.shuffle(run.seed, epoch)
-    run.step.position.fill_(position)
-    for group in run.step.optimizer.param_groups:
-        group["lr"].fill_(run.rate(float(epoch)))
-
-
-def _end_epoch(run: _Run) -> str:
-    """Reads the epoch's bounds, the one time that the device is waited for; names bad members."""
-    bounds = (run.step.sums / run.steps_per_epoch).tolist()
-    bad = [str(s) for s, bound in enumerate(bounds) if not math.isfinite(bound)]
-    if bad:
-        return ", ".join(bad)
-    run.step.sums.zero_()
-    run.rows.append(bounds)
-    if run.progress is not None:
-        run.progress(len(run.rows), bounds)
-    return ""
-
-
-def _save(run: _Run) -> bool:
-    """Writes bounds and checkpoint, unless something is no longer a number."""
-    tensors = [*run.step.parameters, run.step.sums]
-    if not bool(torch.stack([t.isfinite().all() for t in tensors]).all()):
-        return False
-    state = run.state
-    state.seconds = run.earlier + time.monotonic() - run.began
-    state.num_rows = len(run.rows)
-    state.values, state.losses = [run.step.sums.clone()], [torch.zeros(())]
-    text = json.dumps(run.rows)
-    replace_file(run.path / BOUNDS, lambda aside: aside.write_text(text, encoding="utf-8"))
-    save_checkpoint(run.path / CHECKPOINT, run.module, run.step.optimizer, state, run.identity)
-    run.saved_at = time.monotonic()
-    return True
-
-
-def _diverged(run: _Run, what: str) -> str:
-    """Puts the last saved state back; returns the status."""
-    status = f"diverged before epoch {run.epoch:.2f}: {what}"
-    _restore(run)
-    return status
