@@ -22,9 +22,11 @@ def test_time_adds_up_over_sittings(tmp_path):
 
 
 def test_a_slice_ends_at_its_time_and_says_how_to_go_on(tmp_path):
-    with sitting(tmp_path / "run", ASKED, Options(slice_seconds=1e-6), None) as now:
-        with pytest.raises(Unfinished, match="before the evaluation.*same command and --resume"):
-            now.require_time("the evaluation")
+    with (
+        pytest.raises(Unfinished, match=r"at the evaluation.*same command and --resume"),
+        sitting(tmp_path / "run", ASKED, Options(slice_seconds=1e-6), None) as now,
+    ):
+        now.require_time("the evaluation")
     with sitting(tmp_path / "other", ASKED, Options(slice_seconds=60.0), None) as now:
         now.require_time("the evaluation")
 

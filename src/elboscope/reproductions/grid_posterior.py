@@ -58,7 +58,8 @@ class GridPosterior(NamedTuple):
         mean = mass @ self.nodes
         second = torch.einsum("bp,pi,pj->bij", mass, self.nodes, self.nodes)
         covariance = second - mean.unsqueeze(2) * mean.unsqueeze(1)
-        return 0.5 * torch.linalg.slogdet(2 * math.pi * math.e * covariance).logabsdet
+        log_det: Tensor = torch.linalg.slogdet(2 * math.pi * math.e * covariance).logabsdet
+        return 0.5 * log_det
 
 
 def grid_posterior(

@@ -111,8 +111,7 @@ def _read_mat(path: Path) -> Mapping[str, object]:
         with path.open("rb") as file:
             if file.read(len(HEADER)) != HEADER:
                 raise MatReadError("another kind of file")
-            file.seek(0)
-            content: Mapping[str, object] = loadmat(file, variable_names=("data", "testdata"))
+        content: Mapping[str, object] = loadmat(str(path), variable_names=("data", "testdata"))
     except (OSError, ValueError, TypeError, IndexError, MatReadError, zlib.error) as error:
         raise InputError(
             str(path),

@@ -25,8 +25,9 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from elboscope.core import LatentVariableModel, evaluating
-from elboscope.objectives import elbo, iwae
 from elboscope.plots.posterior_contours import PosteriorPanel, plot_posterior_contours
+from elboscope.training import IWAE, MIWAE
+from elboscope.training.objective import Objective
 
 from .claims import Claim, difference, judged, without_verdict
 from .grid_posterior import GridPosterior, grid_posterior
@@ -36,7 +37,7 @@ from .options import Options, Progress
 from .provenance import provenance, training_device
 from .result import Reproduction, Row, Scale
 from .sitting import sitting
-from .training import Objective, Schedule, train_members
+from .training import PUBLISHED_EPOCHS, Schedule, train_members
 
 NAME = "iwae-posteriors"
 SOURCE = "Burda et al. 2016, in words, arXiv 1509.00519"
@@ -58,12 +59,9 @@ class Plan(NamedTuple):
 PLANS: Mapping[Scale, Plan] = {
     "smoke": Plan(Schedule(2), 1, 10, 80, (16,)),
     "cpu": Plan(Schedule(4), 2, 200, 400),
-    "paper": Plan(Schedule(3280), 4, 1000, 400),
+    "paper": Plan(Schedule(PUBLISHED_EPOCHS), 4, 1000, 400),
 }
-OBJECTIVES: Mapping[str, Objective] = {
-    "VAE k=50": lambda model, x: elbo(model, x, 50),
-    "IWAE k=50": lambda model, x: iwae(model, x, 50),
-}
+OBJECTIVES: Mapping[str, Objective] = {"VAE k=50": MIWAE(50, 1), "IWAE k=50": IWAE(50)}
 
 
 class Widths(NamedTuple):
@@ -244,6 +242,4 @@ def _notes(plan: Plan) -> tuple[str, ...]:
         f"(spacing {spacing:.3f}): exact where the posterior is wider than that.",
         "The paper says this in words and pictures; no number of it is published.",
     ]
-    if plan.schedule.epochs < 3280:
-        notes.append(f"{plan.schedule.epochs} of the 3280 published epochs.")
-    return tuple(notes)
+    return (*notes, *plan.schedule.remarks())

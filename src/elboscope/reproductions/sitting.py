@@ -49,15 +49,22 @@ class Sitting:
         """Time spent, all sittings together."""
         return self.before + time.monotonic() - self.began
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the slice's time is used up."""
-        return time.monotonic() >= self.deadline
-
     def say(self, stage: str, done: int, total: int) -> None:
         """Tells the progress, if anybody listens."""
         if self.progress is not None:
             self.progress(stage, done, total)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the slice is over."""
+        return self.deadline - time.monotonic()
+
+    def unfinished(self, before: str) -> Unfinished:
+        """Returns the exception that says where the slice ended, and how to go on."""
+        return Unfinished(
+            f"The slice of time ended at {before}, after {self.seconds:.0f} s in all; the "
+            f"state is in {self.folder}. Continue with the same command and --resume."
+        )
 
     def require_time(self, what: str) -> None:
         """Ends the sitting here if its time is over.
@@ -65,11 +72,8 @@ class Sitting:
         Raises:
             Unfinished: It is.
         """
-        if self.is_over:
-            raise Unfinished(
-                f"The slice of time ended before {what}, after {self.seconds:.0f} s in all; the "
-                f"state is in {self.folder}. Continue with the same command and --resume."
-            )
+        if self.left <= 0:
+            raise self.unfinished(what)
 
     def keep(self, name: str, content: str | bytes) -> Path:
         """Writes a file of the state, whole or not at all."""
@@ -95,8 +99,8 @@ def sitting(
     Example:
         >>> import tempfile
         >>> with sitting(Path(tempfile.mkdtemp()), {"seed": 0}, Options(), None) as now:
-        ...     now.is_over, now.folder.name
-        (False, 'state')
+        ...     now.left, now.folder.name
+        (inf, 'state')
     """
     state = out / "state"
     _require_usable(out, state / "asked.json", asked, resume=options.resume)

@@ -1,37 +1,37 @@
-r"""Training of the models of one table entry: the same objective and schedule, one seed each.
+r"""Training of the models of one table entry: one objective and schedule, a stack of seeds.
 
 The schedule is that of Burda et al. or its first epochs: Adam with ε = 10⁻⁴, minibatches of 20,
-3^i epochs at the rate :math:`10^{-3} \cdot 10^{-i/7}`, i = 0 … 7: 3280 epochs.
+3^i epochs at the rate :math:`10^{-3} \cdot 10^{-i/7}`, i = 0 … 7: 3280 epochs. The seeds are
+trained at once, as one stack (:func:`elboscope.models.stacked.stack`), in slices of time
+(:func:`elboscope.training.slices.train_in_slices`); every scale takes this one path.
 """
 
 from __future__ import annotations
 
-__all__ = ["Build", "Objective", "Schedule", "train_members"]
+__all__ = ["PUBLISHED_EPOCHS", "Build", "Schedule", "derived_seed", "file_name", "train_members"]
 
 import hashlib
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from elboscope.core import Bound, LatentVariableModel, seeded
-from elboscope.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
-from elboscope.training.interruption import TrainingInterrupted, interruptible
-from elboscope.training.minibatches import minibatches, steps_per_epoch
-from elboscope.training.schedules import burda_rate
-from elboscope.training.steps import adam, fit, objective_step
+from elboscope.core import InputError, LatentVariableModel, seeded
+from elboscope.models import VAE
+from elboscope.models.hierarchical import HierarchicalVAE
+from elboscope.models.stacked import member, stack
+from elboscope.training.objective import Objective
+from elboscope.training.slices import train_in_slices
 
 from .images import BINARISATION, Images
 from .sitting import Sitting
 
-Build = Callable[[Tensor], nn.Module]
+Build = Callable[[Tensor], VAE] | Callable[[Tensor], HierarchicalVAE]
 """From the training data to an untrained model, drawn from the ambient random state."""
-Objective = Callable[[LatentVariableModel, Tensor], Bound]
 
-SAVE_EVERY = 60.0
+PUBLISHED_EPOCHS = 3280
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,21 @@ class Schedule:
     rate: float = 1e-3
     eps: float = 1e-4
 
-    def learning_rate(self, epoch: float) -> float:
-        """Returns the rate at a time in epochs.
-
-        Example:
-            >>> round(Schedule(3280).learning_rate(3000.0), 6)
-            0.0001
-        """
-        return self.rate * burda_rate(epoch)
-
     def record(self) -> dict[str, object]:
         """Returns what is saved beside a number."""
         return asdict(self)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether it is as long as the published one."""
+        return self.epochs == PUBLISHED_EPOCHS
+
+    def remarks(self) -> tuple[str, ...]:
+        """Returns what a reader must know where it is not the published one."""
+        if self.is_published:
+            return ()
+        done = f"{self.epochs} of the {PUBLISHED_EPOCHS} published epochs"
+        return (f"Trained for {done}: compare signs, not values.",)
 
 
 def train_members(
@@ -77,64 +80,52 @@ def train_members(
     """Returns one trained model a seed; what was trained in a sitting before is only read.
 
     Args:
-        name: Of the entry; files of the state begin with it.
+        name: Of the entry; its folder in the state is called after it.
         build: Makes a model of the training data.
         objective: Its loss is followed.
         images: Training data.
         schedule: How long.
-        seeds: Each gives initial weights, order of the data, and all draws.
+        seeds: Consecutive; each gives initial weights, order of the data, and all draws.
         now: The sitting; its end is kept within a step.
         device: Where to train.
 
     Raises:
         Unfinished: The slice of time ended; the state is saved.
         TrainingInterrupted: Ctrl-C or SIGTERM; the state is saved.
+        InputError: The training diverged.
     """
-    x = images.train.to(device)
-    return [_trained(name, build, objective, x, schedule, seed, now) for seed in seeds]
+    untrained = [_untrained(build, name, seed, images.train) for seed in seeds]
+    models = stack(cast(Sequence[VAE], untrained)).to(device)  # or of the other kind, all alike
+
+    def tell(epoch: int, bounds: list[float]) -> None:
+        now.say(f"{name}: training, bound {sum(bounds) / len(bounds):.2f}", epoch, schedule.epochs)
+
+    now.say(f"{name}: training", 0, schedule.epochs)
+    run = train_in_slices(
+        models,
+        objective,
+        images.train.to(device),
+        now.folder / file_name(name),
+        epochs=schedule.epochs,
+        batch_size=schedule.batch_size,
+        seed=seeds[0],
+        learning_rate=schedule.rate,
+        eps=schedule.eps,
+        binarisation=BINARISATION,
+        slice_seconds=max(now.left, 0.0),
+        progress=tell,
+    )
+    if run.diverged:
+        do = "Another --seed, and a report of this one, would help."
+        raise InputError(name, expected="a training that stays finite", got=run.status, do=do)
+    if not run.finished:
+        raise now.unfinished(f"{name}, epoch {run.epoch:.2f} of {schedule.epochs}")
+    return [member(models, s) for s in range(len(seeds))]
 
 
-def _trained(
-    name: str,
-    build: Build,
-    objective: Objective,
-    x: Tensor,
-    schedule: Schedule,
-    seed: int,
-    now: Sitting,
-) -> LatentVariableModel:
-    path = now.folder / f"{file_name(name)}-{seed}.safetensors"
-    identity: Mapping[str, object] = {"schedule": schedule.record(), "seed": seed, "name": name}
-    with seeded(derived_seed(name, seed)), interruptible() as stop:
-        model = build(x).to(x.device)
-        optimizer = adam(model.parameters(), schedule.rate, eps=schedule.eps)
-        found = path.is_file()
-        state = load_checkpoint(path, model, optimizer, identity) if found else TrainingState()
-        T = steps_per_epoch(len(x), schedule.batch_size)
-        total, saved = schedule.epochs * T, time.monotonic()
-        assert isinstance(model, LatentVariableModel)
-        step = objective_step(
-            model,
-            lambda model, x, epoch: objective(model, x),
-            optimizer,
-            learning_rate=schedule.learning_rate,
-        )
-        batches = minibatches(
-            x, schedule.batch_size, seed, binarisation=BINARISATION, start=state.step
-        )
-        now.say(f"{name}, seed {seed}: training", state.step, total)
-        for _ in islice(fit(step, batches), total - state.step):
-            state.step += 1
-            ends = bool(stop.reason) or now.is_over or state.step == total
-            if ends or time.monotonic() - saved > SAVE_EVERY:
-                save_checkpoint(path, model, optimizer, state, identity)
-                saved = time.monotonic()
-                now.say(f"{name}, seed {seed}: training", state.step, total)
-            if stop.reason:
-                raise TrainingInterrupted(stop.reason, state.step, state.step / T, now.folder)
-            if state.step < total:
-                now.require_time(f"{name}, seed {seed}, epoch {state.step / T:.2f}")
-    return model
+def _untrained(build: Build, name: str, seed: int, x: Tensor) -> VAE | HierarchicalVAE:
+    with seeded(derived_seed(name, seed)):
+        return build(x)
 
 
 def file_name(name: str) -> str:
@@ -144,12 +135,9 @@ def file_name(name: str) -> str:
         >>> file_name("mnist, 1 layer, CIWAE β=0.5")
         'mnist-1-layer-CIWAE-b0.5'
     """
-    kept = "".join(c if c.isascii() and (c.isalnum() or c in ".-") else " " for c in _latin(name))
-    return "-".join(kept.split())
-
-
-def _latin(name: str) -> str:
-    return name.replace("β=", "b").replace("=", "")
+    latin = name.replace("β=", "b").replace("=", "")
+    kept = (c if c.isascii() and (c.isalnum() or c in ".-") else " " for c in latin)
+    return "-".join("".join(kept).split())
 
 
 def derived_seed(name: str, seed: int) -> int:

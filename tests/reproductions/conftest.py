@@ -1,0 +1,25 @@
+"""Smoke runs, once for all tests that look at them."""
+
+import pytest
+
+from elboscope.reproductions import iwae_posteriors, iwae_table1, tighter_bounds_table1
+
+MODULES = {
+    "iwae-table1": iwae_table1,
+    "tighter-bounds-table1": tighter_bounds_table1,
+    "iwae-posteriors": iwae_posteriors,
+}
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """Runs a reproduction at the smoke scale; the second time it is only remembered."""
+    made = {}
+
+    def run(name):
+        if name not in made:
+            out = tmp_path_factory.mktemp(name)
+            made[name] = MODULES[name].reproduce("smoke", out=out)
+        return made[name]
+
+    return run
