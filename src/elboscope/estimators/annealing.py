@@ -24,7 +24,14 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.distributions import Distribution
 
-from elboscope.core import ContractError, GenerativeModel, InputError, LatentVariableModel, family, seeded
+from elboscope.core import (
+    ContractError,
+    GenerativeModel,
+    InputError,
+    LatentVariableModel,
+    family,
+    seeded,
+)
 
 from .hmc import LogDensities
 
