@@ -11,7 +11,8 @@ from elboscope.estimators.gradient_result import Slope
 from elboscope.reproductions.options import Options
 from elboscope.reproductions.published import Published, references
 from elboscope.reproductions.sitting import Unfinished
-from elboscope.reproductions.snr_figure import NAME, TRAINING, exponent, order_claims, reproduce
+from elboscope.reproductions.snr_claims import exponent, order_claims
+from elboscope.reproductions.snr_figure import NAME, TRAINING, reproduce
 from elboscope.reproductions.snr_training import OBJECTIVES, ORDER
 
 HALF = Published(0.5, "a theorem")
@@ -78,7 +79,9 @@ def test_order_is_reproduced_contradicted_or_undecided() -> None:
 
 
 def test_seeds_that_disagree_decide_nothing() -> None:
-    up, down = (made(dict(zip(ORDER, v, strict=True))) for v in ((4, 3, 2, 1), (1, 2, 3, 4)))
+    up, down = (
+        made(dict(zip(ORDER, v, strict=True))) for v in ((4.0, 3.0, 2.0, 1.0), (1.0, 2.0, 3.0, 4.0))
+    )
     assert {claim.verdict for claim in order_claims([up, down], PLAN)} == {"undecided"}
 
 

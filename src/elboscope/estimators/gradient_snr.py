@@ -19,33 +19,21 @@ __all__ = ["BudgetedObjective", "Objective", "at_budget", "gradient_snr", "snr_o
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
 from elboscope.core import Bound, InputError, LatentVariableModel, evaluating, given, seeded
 from elboscope.objectives import miwae
 
 from .evaluation import Progress, likelihood_of, prepared, require_positive
+from .gradient_blocks import blocks_of, kept_coordinates, projections
 from .gradient_draws import Draws, Part, gradient_draws, named_parts
 from .gradient_moments import Direction, Moments, SnrSummary, bootstrap, merged
 from .gradient_result import BlockSNR, GradientSNR
 
 Objective = Callable[[LatentVariableModel, Tensor, int], Bound]
 BudgetedObjective = Callable[[LatentVariableModel, Tensor, int, int], Bound]
-
-# Coordinates whose draws are kept for the bootstrap, at least of every block; and their elements.
-KEPT, KEPT_OF_BLOCK, KEPT_ELEMENTS = 4096, 32, 2**24
-
-
-class _Block(NamedTuple):
-    """Where one tensor of parameters lies in a draw."""
-
-    part: Part
-    name: str
-    where: slice
 
 
 def at_budget(total: int, objective: BudgetedObjective = miwae) -> Objective:
@@ -215,9 +203,9 @@ def _measured(
     seed: int,
 ) -> Iterator[BlockSNR]:
     """All blocks' results of one objective at one K."""
-    blocks = _blocks(parts)
+    blocks = blocks_of(parts)
     generator = torch.Generator().manual_seed(seed)
-    index, weights = _kept(blocks, R, generator)
+    index, weights = kept_coordinates(blocks, R, generator)
     state: Moments | None = None
     columns = []
     for chunk in draws.chunks():
@@ -227,7 +215,7 @@ def _measured(
         raise AssertionError("no draws")
     kept = torch.cat(columns)
     again = iter([kept]) if len(index) == len(state.mean) else draws.chunks()
-    dots, norms = _projections(again, state.mean, blocks)
+    dots, norms = projections(again, state.mean, blocks)
     for part in parts:
         mine = [i for i, block in enumerate(blocks) if block.part == part]
         groups = [("all", mine), *((blocks[i].name, [i]) for i in mine)]
@@ -242,39 +230,3 @@ def _measured(
                 dots[:, members].sum(1) / moments.mean.norm(), norms[:, members].sum(1)
             )
             yield BlockSNR(name, K, part, block, summary, *intervals, direction, moments)
-
-
-def _blocks(parts: Mapping[Part, Mapping[str, nn.Parameter]]) -> list[_Block]:
-    found, start = [], 0
-    for part, tensors in parts.items():
-        for name, parameter in tensors.items():
-            found.append(_Block(part, name, slice(start, start + parameter.numel())))
-            start += parameter.numel()
-    return found
-
-
-def _kept(
-    blocks: Sequence[_Block], R: int, generator: torch.Generator
-) -> tuple[Int64[Tensor, " C"], Float64[Tensor, " C"]]:
-    """Some coordinates of every block, in order, and how many each of them stands for."""
-    total, limit = blocks[-1].where.stop, max(1, min(KEPT, KEPT_ELEMENTS // R))
-    index, weights = [], []
-    for block in blocks:
-        size = block.where.stop - block.where.start
-        n = min(size, max(min(KEPT_OF_BLOCK, limit), limit * size // total))
-        chosen = torch.randperm(size, generator=generator)[:n].sort().values
-        index.append(block.where.start + chosen)
-        weights.append(torch.full((n,), size / n, dtype=torch.float64))
-    return torch.cat(index), torch.cat(weights)
-
-
-def _projections(
-    chunks: Iterator[Tensor], mean: Float64[Tensor, " P"], blocks: Sequence[_Block]
-) -> tuple[Float64[Tensor, "R n"], Float64[Tensor, "R n"]]:
-    """Δᵀ E Δ and ‖Δ‖² of every draw and block."""
-    dots, norms = [], []
-    for chunk in chunks:
-        parts = [(chunk[:, b.where].double(), mean[b.where]) for b in blocks]
-        dots.append(torch.stack([draws @ centre for draws, centre in parts], 1))
-        norms.append(torch.stack([draws.square().sum(1) for draws, _ in parts], 1))
-    return torch.cat(dots), torch.cat(norms)

@@ -102,7 +102,8 @@ def gradient_snr_over_training_data(
     """Returns SNR against epochs, one curve an objective.
 
     Args:
-        found: For every objective's name the row of each epoch, ``entry.to_row()``, all of one part.
+        found: For every objective's name the row of each epoch (``entry.to_row()``), all of one
+            part.
 
     Raises:
         InputError: Nothing was measured.
