@@ -10,7 +10,7 @@ __all__ = ["FORMAT", "Reproduction", "Row", "Scale", "meaning_of_errors", "shown
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -109,7 +109,7 @@ class Reproduction:
         lines += _table(("published claim", "here", "evidence", "source"), verdicts)
         lines += [f"![{name}]({name}.svg)\n" for name in sorted(self.figures)]
         lines += [f"- {note}" for note in self.notes]
-        lines += ["", f"`{json.dumps(_finite(dict(self.provenance)), ensure_ascii=False)}`", ""]
+        lines += ["", *(f"    {line}" for line in _flat(self.provenance)), ""]
         return "\n".join(lines)
 
     def save(self, folder: Path) -> Path:
@@ -173,6 +173,15 @@ def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str
     rule = tuple("---" for _ in header)
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, rule, *rows)]
     return [*("| " + " | ".join(row) + " |" for row in cells), ""]
+
+
+def _flat(content: Mapping[str, object], prefix: str = "") -> Iterator[str]:
+    """Yields a line for each entry, those of inner mappings below their name."""
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif value not in ("", None):
+            yield f"{prefix}{key}: {value}"
 
 
 def _finite(value: object) -> object:

@@ -18,7 +18,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from elboscope.core import InputError, LatentVariableModel, seeded
+from elboscope.core import InputError, seeded
 from elboscope.models import VAE
 from elboscope.models.hierarchical import HierarchicalVAE
 from elboscope.models.stacked import member, stack
@@ -76,7 +76,7 @@ def train_members(
     seeds: Sequence[int],
     now: Sitting,
     device: torch.device,
-) -> list[LatentVariableModel]:
+) -> list[VAE | HierarchicalVAE]:
     """Returns one trained model a seed; what was trained in a sitting before is only read.
 
     Args:
