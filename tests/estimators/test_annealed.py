@@ -23,8 +23,9 @@ from elboscope.estimators.annealed_run import (
     tuned,
 )
 from elboscope.estimators.annealing import annealing_path, betas_of, doubled, resampled
+from elboscope.estimators.chain_state import State, evaluated
 from elboscope.estimators.evaluation import prepared
-from elboscope.estimators.hmc import Info, State, evaluated
+from elboscope.estimators.hmc import Info
 from elboscope.estimators.step_sizes import pilot
 from elboscope.models import Bimodal, EnumerableBernoulli, LinearGaussian, mlp_vae
 
@@ -243,9 +244,8 @@ def test_step_sizes_are_frozen_before_the_run():
     """Given the pilot's step sizes, the run is the same: it adapts nothing."""
     model = LinearGaussian.instance_1()
     x, _ = model.sample(5, seed=0)
-    e = annealed_importance_sampling(
-        model, x, num_temperatures=15, num_chains=6, num_leapfrog=3, seed=9
-    )
+    settings = {"num_temperatures": 15, "num_chains": 6, "num_leapfrog": 3, "seed": 9}
+    e = annealed_importance_sampling(model, x, **settings)
     plan = planned(15, 6, 3, "sigmoid", "prior", None)
     steps = tuned(model, prepared(model, x, None), plan, 9).at(plan.betas)
     again = annealed_importance_sampling(model, x, **settings, step_sizes=steps)
@@ -313,25 +313,43 @@ def test_conditions_are_sliced_with_their_datapoints(path):
 
 
 class Broken:
-    """z ~ N(0, 1), x | z ~ N(z, 0.5²), but the decoder answers NaN for z > 0.5."""
+    """z ~ N(0, 1), x | z ~ N(z, 0.5²), but the decoder answers NaN for z < −0.5."""
 
     def prior(self) -> Distribution:
         zero = torch.zeros(1).double()
         return Independent(Normal(zero, torch.ones_like(zero), validate_args=False), 1)
 
     def decode(self, z: torch.Tensor) -> Distribution:
-        mean = torch.where(z > 0.5, torch.nan, z)
+        mean = torch.where(z < -0.5, torch.nan, z)
         return Independent(Normal(mean, 0.5, validate_args=False), 1, validate_args=False)
+
+
+class Validated(Broken):
+    """The same with torch's own validation, which refuses NaN parameters by raising."""
+
+    def decode(self, z: torch.Tensor) -> Distribution:
+        return Independent(Normal(torch.where(z < -0.5, torch.nan, z), 0.5), 1)
+
+
+def test_nan_that_a_distribution_refuses_is_rejected_for_its_chain_alone():
+    settings = {"num_temperatures": 4, "num_chains": 5, "num_leapfrog": 3, "seed": 0}
+    x = torch.tensor([[0.3], [0.1], [-0.3]]).double()
+    quiet, loud = (
+        annealed_importance_sampling(model, x, **settings) for model in (Broken(), Validated())
+    )
+    assert quiet.diagnostics["divergent"].sum() > 0
+    assert torch.equal(quiet.diagnostics["divergent"], loud.diagnostics["divergent"])
+    torch.testing.assert_close(quiet.values, loud.values, rtol=0, atol=1e-12)
 
 
 def test_nan_energies_are_rejected_counted_and_cost_their_part_of_the_integral():
     e = annealed_importance_sampling(
-        Broken(), 0.3 * ONE.expand(60, 1), num_temperatures=20, num_chains=100, num_leapfrog=5,
+        Broken(), -0.3 * ONE.expand(60, 1), num_temperatures=20, num_chains=100, num_leapfrog=5,
         seed=0,
     )  # fmt: skip
     assert e.diagnostics["divergent"].min() > 0
-    joint = stats.norm(0.3 / 1.25, math.sqrt(0.2))  # the posterior, were nothing NaN
-    truth = stats.norm(0, math.sqrt(1.25)).logpdf(0.3) + joint.logcdf(0.5)
+    joint = stats.norm(-0.3 / 1.25, math.sqrt(0.2))  # the posterior, were nothing NaN
+    truth = stats.norm(0, math.sqrt(1.25)).logpdf(-0.3) + joint.logsf(-0.5)
     require_calibrated((e.values - truth) / e.mc_stderr)
     sound = annealed_importance_sampling(CONJUGATE, ONE, num_temperatures=20, seed=0)
     assert sound.diagnostics["divergent"].sum() == 0

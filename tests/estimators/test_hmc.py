@@ -12,15 +12,8 @@ from torch.distributions import Distribution, Independent, MultivariateNormal, N
 
 from elboscope.core import evaluating, seeded
 from elboscope.estimators.annealing import annealing_path
-from elboscope.estimators.hmc import (
-    LogDensities,
-    Noise,
-    State,
-    draw_noise,
-    evaluated,
-    hmc_step,
-    leapfrog,
-)
+from elboscope.estimators.chain_state import LogDensities, State, evaluated
+from elboscope.estimators.hmc import Noise, draw_noise, hmc_step, leapfrog
 from elboscope.models import Bimodal, LinearGaussian, mlp_vae
 
 ONE = torch.ones(1, 1, dtype=torch.float64)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from elboscope.core import Estimate, GenerativeModel, evaluating, placed_like, seeded
 
-from .annealed_run import annealed, frozen, planned, require_latents, summarised
+from .annealed_run import annealed, described, frozen, planned, require_latents, summarised
 from .annealing import PathName, Schedule
 from .evaluation import Progress, prepared
 
@@ -90,9 +90,10 @@ def annealed_importance_sampling(
     inputs = prepared(model, x, condition)
     plan = planned(num_temperatures, num_chains, num_leapfrog, schedule, path, batch_size)
     with evaluating(model), seeded(seed) as used:
+        families = described(model, inputs)
         steps = frozen(model, inputs, plan, step_sizes, used)
         run = annealed(model, inputs, None, plan, steps, progress)
-        return summarised(model, inputs, plan, run, steps, used, "lower")
+        return summarised(inputs, plan, run, steps, used, "lower", families)
 
 
 def reverse_annealed_importance_sampling(
@@ -154,6 +155,7 @@ def reverse_annealed_importance_sampling(
     plan = planned(num_temperatures, num_chains, num_leapfrog, schedule, path, batch_size)
     require_latents(model, inputs, z)
     with evaluating(model), seeded(seed) as used:
+        families = described(model, inputs)
         steps = frozen(model, inputs, plan, step_sizes, used)
         run = annealed(model, inputs, placed_like(z, model), plan, steps, progress)
-        return summarised(model, inputs, plan, run, steps, used, "upper")
+        return summarised(inputs, plan, run, steps, used, "upper", families)

@@ -12,6 +12,7 @@ __all__ = [
     "Run",
     "Transition",
     "annealed",
+    "described",
     "forward_run",
     "frozen",
     "hmc_transition",
@@ -43,8 +44,9 @@ from elboscope.core import (
 )
 
 from .annealing import Path, PathName, Schedule, annealing_path, betas_of
+from .chain_state import State, evaluated
 from .evaluation import Inputs, Progress, blocks, likelihood_of, require_positive
-from .hmc import Info, State, draw_noise, evaluated, hmc_step
+from .hmc import Info, draw_noise, hmc_step
 from .step_sizes import StepSizes, pilot
 
 # Chains × datapoints of one block: rows of the decoder's products. A few thousand keep a layer in
@@ -230,14 +232,20 @@ def _run(state: State, increments: list[float], order: range, transition: Transi
     return Run(log_w, mean, divergent.sum(0))
 
 
+def described(model: GenerativeModel, inputs: Inputs) -> Mapping[str, object]:
+    """Names p(x|z) and q(z|x), and refuses x outside the support, before any time is spent."""
+    with seeded(0):  # the stream of the chains is left alone
+        return likelihood_of(model, inputs)
+
+
 def summarised(
-    model: GenerativeModel,
     inputs: Inputs,
     plan: Annealing,
     run: Run,
     steps: Tensor,
     seed: int,
     side: Side,
+    families: Mapping[str, object],
 ) -> Estimate:
     """Reduces the chains to one value per datapoint."""
     sign = 1 if side == "lower" else -1
@@ -255,7 +263,7 @@ def summarised(
         settings={
             **plan.record(steps),
             "seed": seed,
-            **likelihood_of(model, inputs),
+            **families,
             "batch_size": block_size(plan, inputs.x),
         },
         data_id=inputs.data_id,

@@ -33,7 +33,7 @@ from elboscope.core import (
     seeded,
 )
 
-from .hmc import LogDensities
+from .chain_state import LogDensities
 
 PathName = Literal["prior", "posterior"]
 Schedule = Literal["sigmoid", "linear"] | Tensor

@@ -32,7 +32,7 @@ from elboscope.core import (
     seeded,
 )
 
-from .annealed_run import Annealing, annealed, planned, summarised, tuned
+from .annealed_run import Annealing, annealed, described, planned, summarised, tuned
 from .annealing import PathName, Schedule, doubled
 from .evaluation import Inputs, Progress, prepared, require_positive
 from .step_sizes import StepSizes
@@ -201,13 +201,14 @@ def _runs(
 ) -> list[Estimate]:
     """Lower and upper at T, then at 2T."""
     per_run = [len(inputs.x) * plan.num_chains * (len(plan.betas) - 2) for plan in plans]
+    families = described(model, inputs)
     total, done, estimates = 2 * sum(per_run), 0, []
     sides: tuple[tuple[Side, Tensor | None], ...] = (("lower", None), ("upper", z))
     for plan, each in zip(plans, per_run, strict=True):
         steps = curve.at(plan.betas)
         for side, start in sides:
             run = annealed(model, inputs, start, plan, steps, _shifted(progress, done, total))
-            estimates.append(summarised(model, inputs, plan, run, steps, seed, side))
+            estimates.append(summarised(inputs, plan, run, steps, seed, side, families))
             done += each
     return estimates
 

@@ -33,44 +33,16 @@ __all__ = [
 ]
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-LogDensities = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""From z ``(C, B, *Z)`` to log base and log ratio, ``(C, B)`` each, in nats."""
+from .chain_state import LogDensities, State, evaluated
 
 # The smallest factor of ε, see :class:`Noise`.
 SHRINKAGE = 0.1
-
-
-class State(NamedTuple):
-    """Where the chains are, C for each of B datapoints, and what was evaluated there.
-
-    Attributes:
-        z: Places.
-        log_base: log b(z), in nats; −∞ where it is not finite.
-        log_ratio: log r(z), in nats; −∞ where it is not finite.
-        grad_base: ∂ log b/∂z; zero where it is not finite.
-        grad_ratio: ∂ log r/∂z; zero where it is not finite.
-    """
-
-    z: Float[Tensor, "C B *Z"]
-    log_base: Float[Tensor, "C B"]
-    log_ratio: Float[Tensor, "C B"]
-    grad_base: Float[Tensor, "C B *Z"]
-    grad_ratio: Float[Tensor, "C B *Z"]
-
-    def gradient(self, beta: float) -> Float[Tensor, "C B *Z"]:
-        """Returns ∂ log f_β/∂z."""
-        return torch.add(self.grad_base, self.grad_ratio, alpha=beta)
-
-    def log_density(self, beta: float) -> Float64[Tensor, "C B"]:
-        """Returns log f_β(z), in nats, for β > 0."""
-        return self.log_base.double() + beta * self.log_ratio.double()
 
 
 class Noise(NamedTuple):
@@ -99,32 +71,6 @@ class Info(NamedTuple):
     acceptance: Float64[Tensor, "C B"]
     accepted: Bool[Tensor, "C B"]
     divergent: Bool[Tensor, "C B"]
-
-
-def evaluated(log_densities: LogDensities, z: Float[Tensor, "C B *Z"]) -> State:
-    """Returns the state at z: one forward pass, and one backward pass of each density.
-
-    Gradients are taken with respect to z alone: those of the parameters are never computed.
-    """
-    with torch.enable_grad():
-        place = z.detach().requires_grad_()
-        log_base, log_ratio = log_densities(place)
-        grad_base = _gradient(log_base, place)
-        grad_ratio = _gradient(log_ratio, place)
-    return State(z, _finite(log_base), _finite(log_ratio), grad_base, grad_ratio)
-
-
-def _gradient(log_p: Tensor, z: Tensor) -> Tensor:
-    if not log_p.requires_grad:  # z is not used at all: a collapsed decoder
-        return torch.zeros_like(z)
-    (grad,) = torch.autograd.grad(
-        log_p, z, torch.ones_like(log_p), retain_graph=True, materialize_grads=True
-    )
-    return grad.nan_to_num_(0.0, 0.0, 0.0)
-
-
-def _finite(log_p: Tensor) -> Tensor:
-    return log_p.detach().nan_to_num(-torch.inf, -torch.inf, -torch.inf)
 
 
 def draw_noise(z: Float[Tensor, "C B *Z"]) -> Noise:

@@ -20,7 +20,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from .annealing import Path, resampled
-from .hmc import State, draw_noise, evaluated, hmc_step
+from .chain_state import State, evaluated
+from .hmc import draw_noise, hmc_step
 
 TARGET = 0.65
 FIRST = 0.1
