@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution, Exponential, Gumbel, Independent, Laplace, Normal
 
 import elboscope as es
 from elboscope import objectives
@@ -297,6 +297,32 @@ def test_parameters_outside_modules_are_drawn_one_by_one() -> None:
         "IWAE, K=1": "loop: the model has parameters outside its modules"
     }
     assert entry.interval[0] < 0.24495 < entry.interval[1]
+
+
+@pytest.mark.parametrize(
+    ("q", "mean", "std"),
+    [
+        (Normal(2.0, 3.0), 2.0, 3.0),
+        (Laplace(1.0, 2.0), 1.0, 2 * math.sqrt(2)),
+        (Exponential(0.5), 2.0, 2.0),
+        (Gumbel(0.0, 1.0), 0.57722, math.pi / math.sqrt(6)),
+    ],
+    ids=lambda q: type(q).__name__,
+)
+def test_distributions_are_sampled_as_themselves(q: Distribution, mean: float, std: float) -> None:
+    """The gradient of W·z is z: vmap draws it anew for every draw, from the right law."""
+
+    def objective(model: LinearGaussian, x: Tensor, K: int) -> Bound:
+        z = q.rsample(model.W.shape) + 0 * q.log_prob(q.sample())  # checks its argument
+        return Bound(torch.zeros(len(x)), (model.W * z).sum())
+
+    R = 4000
+    snr = gradient_snr(CONJUGATE, ONE, {"z": objective}, 1, R, seed=0)
+    entry = snr.find("z", 1, "decoder", "W")
+    assert snr.settings["draws"] == {"z, K=1": "vmap"}
+    assert abs(entry.mean.item() - mean) < 3.5 * std / math.sqrt(R)
+    assert abs(entry.std.item() / std - 1) < 3.5 * math.sqrt(2 / R)  # kurtosis up to 9
+    assert snr.find("z", 1, "encoder").summary.silent == 3
 
 
 def test_moments_of_chunks_are_those_of_all() -> None:

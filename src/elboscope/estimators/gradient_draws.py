@@ -34,7 +34,7 @@ CHUNK_GRADIENTS = 2**22
 CHECKS = ("torch.distributions.constraints", "torch.distributions.continuous_bernoulli")
 
 Part = Literal["encoder", "decoder"]
-Gradients = tuple[Tensor, ...]
+Number = int | float
 
 
 class Draws(NamedTuple):
@@ -179,15 +179,15 @@ class _Holder(nn.Module):
         return bound()
 
 
-def _normal(t: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+def _normal(t: Tensor, mean: Number = 0.0, std: Number = 1.0) -> Tensor:
     return torch.randn_like(t) * std + mean
 
 
-def _uniform(t: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
+def _uniform(t: Tensor, low: Number = 0.0, high: Number = 1.0) -> Tensor:
     return torch.rand_like(t) * (high - low) + low
 
 
-def _exponential(t: Tensor, rate: float = 1.0) -> Tensor:
+def _exponential(t: Tensor, rate: Number = 1.0) -> Tensor:
     return -torch.log1p(-torch.rand_like(t)) / rate
 
 
@@ -210,8 +210,8 @@ class _Trusting(TorchFunctionMode):
     ) -> Any:
         if func is torch._is_all_true or (func is torch.Tensor.all and _asked_by_a_check()):
             return True
-        if func in OUT_OF_PLACE and not _functorch.is_batchedtensor(args[0]):
-            return OUT_OF_PLACE[func](*args, **(kwargs or {}))
+        if func in OUT_OF_PLACE and not kwargs and not _functorch.is_batchedtensor(args[0]):
+            return OUT_OF_PLACE[func](*args)
         return func(*args, **(kwargs or {}))
 
 

@@ -189,7 +189,8 @@ class GradientSNR:
     def __str__(self) -> str:
         lines = [
             f"SNR of gradients, {self.num_draws} draws of a minibatch of "
-            f"{self.settings.get('num_data', '?')}; no signal reads {self.floor:.2g}"
+            f"{self.settings.get('num_data', '?')}; no signal reads {self.floor:.2g}, "
+            "which the intervals have taken off"
         ]
         lines += [_line(e) for e in self.blocks if e.block == "all"]
         return "\n".join(lines)
