@@ -1,5 +1,6 @@
 """Every check with both verdicts, and undecided where its threshold lies within the error."""
 
+import inspect
 import math
 import re
 import shlex
@@ -7,14 +8,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from handmade import CAPABILITIES, estimate, evidence, scale, surgery, units
+from handmade import CAPABILITIES, estimate, evidence, log_likelihood, scale, surgery, units
 
+import elboscope as es
 from elboscope.cli import config, parser
 from elboscope.core import Capabilities
 from elboscope.diagnostics import (
     CHECKS,
     bound_tightness,
     divergence,
+    likelihood_certificate,
     likelihood_scale,
     likelihood_trust,
     overfitting,
@@ -33,7 +36,7 @@ def gaussian(**fields):
 
 
 def test_a_healthy_model_is_ok_by_every_check():
-    assert [check(evidence()).severity for check in CHECKS] == ["ok"] * 7
+    assert [check(evidence()).severity for check in CHECKS] == ["ok"] * 8
 
 
 @pytest.mark.parametrize(
@@ -233,6 +236,7 @@ def test_divergence(fields, severity, words):
     ("check", "missing"),
     [
         (likelihood_trust, "log_px"),
+        (likelihood_certificate, "log_likelihood"),
         (bound_tightness, "bound_gap"),
         (posterior_collapse, "active_units"),
         (prior_hole, "surgery"),
@@ -247,6 +251,9 @@ def test_missing_evidence_is_unavailable_with_its_reason(check, missing):
 
 SICK = (
     likelihood_trust(evidence(log_px=khat([0.9] * 50))),
+    likelihood_trust(evidence(prior_sampling=estimate(-3.5, 0.05))),
+    likelihood_certificate(evidence(log_likelihood=log_likelihood(-3.0))),
+    likelihood_certificate(evidence(log_likelihood=log_likelihood(certified=False))),
     bound_tightness(evidence(bound_gap=estimate(9.0))),
     posterior_collapse(evidence(active_units=units([0.0] * 4))),
     posterior_collapse(evidence(zeroing=units([0.0] * 4))),
@@ -276,6 +283,45 @@ def test_every_option_of_an_action_exists(finding):
     )
     for command in commands:
         parser.parse(["train", "CONFIG.yaml", *shlex.split(command)])
+
+
+@pytest.mark.parametrize("finding", SICK, ids=lambda finding: finding.check)
+def test_every_function_of_an_action_exists_with_its_arguments(finding):
+    for name, arguments in re.findall(r"es\.(\w+)\(([^()]*)\)", finding.action):
+        signature = inspect.signature(getattr(es, name))
+        keywords = re.findall(r"(\w+)=", arguments)
+        assert set(keywords) <= set(signature.parameters), finding.action
+
+
+@pytest.mark.parametrize(
+    ("annealed", "error", "certified", "severity"),
+    [
+        (-4.0, 0.01, True, "ok"),
+        (-4.0, 0.01, False, "undecided"),
+        (-6.0, 0.01, True, "ok"),  # AIS below: the combined estimate's own certificate decides
+        (-3.5, 0.05, True, "warning"),
+        (-3.7, 0.05, True, "ok"),  # 0.3 ± 0.05: not beyond 0.25 by two errors
+        (-1.0, 0.1, True, "problem"),
+        (-2.1, 0.2, False, "warning"),
+    ],
+)
+def test_likelihood_certificate(annealed, error, certified, severity):
+    found = log_likelihood(annealed, error, certified=certified)
+    assert likelihood_certificate(evidence(log_likelihood=found)).severity == severity
+
+
+def test_the_certificate_says_what_was_certified_and_what_to_spend():
+    fine = likelihood_certificate(evidence())
+    assert "The combined log p̂(x) is certified to ±0.040 nats on model-like data" in fine.summary
+    assert "that the real data are as easy is assumed" in fine.summary
+    assert "AIS − importance sampling is 0.000 ± 0.010 nats" in fine.summary
+    undecided = likelihood_certificate(evidence(log_likelihood=log_likelihood(certified=False)))
+    assert "not certified, because on simulated data …" in undecided.summary
+    assert undecided.action == "es.log_likelihood(model, x, num_temperatures=100)"
+    alone = likelihood_certificate(evidence(log_likelihood=log_likelihood(alone=True)))
+    assert "log p̂(x) by AIS alone is certified" in alone.summary
+    missed = likelihood_certificate(evidence(log_likelihood=log_likelihood(-3.0)))
+    assert "AIS finds 1.00 ± 0.01 nats more than importance sampling" in missed.summary
 
 
 def hasattr_settings(key):
@@ -316,7 +362,7 @@ def test_trust_fails_where_the_prior_finds_more_than_the_encoder():
     found = likelihood_trust(evidence(prior_sampling=estimate(-3.5, 0.05)))
     assert found.severity == "problem"
     assert "finds 0.50 ± 0.05 nats more than sampling the encoder" in found.summary
-    assert "es.prior_sampling" in found.action
+    assert "es.annealed_importance_sampling(model, x)" in found.action
     assert likelihood_trust(evidence(prior_sampling=estimate(-3.95, 0.05))).severity == "ok"
     assert likelihood_trust(evidence(prior_sampling=estimate(-9.0, 0.05))).severity == "ok"
 

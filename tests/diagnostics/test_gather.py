@@ -23,13 +23,14 @@ from elboscope.diagnostics.plan import stratified
 from elboscope.models import LinearGaussian, mlp_vae
 
 SMALL = Budget("quick", 400, 50, 60, 60, 300, 60.0)
+ANNEALED = replace(SMALL, num_temperatures=10, num_chains=4, num_annealed=12, num_simulated=20)
 
 
 @pytest.fixture(scope="module")
 def exact():
     model = LinearGaussian.instance_1()
     x, x_train = model.sample(60, seed=0)[0], model.sample(300, seed=1)[0]
-    return model, x, gather_evidence(model, x, x_train=x_train, budget=SMALL, seed=3)
+    return model, x, gather_evidence(model, x, x_train=x_train, budget=ANNEALED, seed=3)
 
 
 def test_every_number_agrees_with_its_closed_form(exact):
@@ -48,6 +49,52 @@ def test_every_number_agrees_with_its_closed_form(exact):
     assert e.scale.declared == pytest.approx(0.5)
     assert abs(e.scale.ratio - 1) < 4 * e.scale.ratio_stderr
     assert torch.allclose(e.posterior_means, model.posterior(x).mean)
+
+
+def test_annealing_agrees_with_the_closed_form_on_its_own_rows(exact):
+    model, x, e = exact
+    assert len(e.annealed) == 12
+    mine = x[e.annealed]
+    for part in (e.log_likelihood.annealed, e.log_likelihood.log_px):
+        error = part.mc_error_of_mean
+        assert abs(part.mean - model.log_likelihood(mine).mean().item()) < 4 * error
+    assert len(e.log_likelihood.sandwich.x) == 20
+    assert e.settings["n_annealed"] == 12
+
+
+def test_the_bounds_by_samples_are_of_the_same_weights_and_rise(exact):
+    e = exact[2]
+    assert list(e.bounds_by_samples) == [1, 2, 5, 10, 50, 64, 100, 400]
+    assert e.bounds_by_samples[400] is not None
+    assert torch.equal(e.bounds_by_samples[400].values, e.log_px.values)
+    means = [e.bounds_by_samples[K].mean for K in (1, 5, 10, 50, 100, 400)]
+    assert means == sorted(means)
+
+
+class WithoutGradient(LinearGaussian):
+    """A decoder in numpy."""
+
+    def decode(self, z):
+        return super().decode(torch.from_numpy(z.numpy()))
+
+
+def test_a_decoder_without_a_gradient_costs_only_the_certificate():
+    first = LinearGaussian.instance_1()
+    model = WithoutGradient(first.W, first.b, 0.5)
+    e = gather_evidence(model, first.sample(40, seed=0)[0], budget=ANNEALED)
+    assert "AIS needs the decoder's gradient" in e.skipped["log_likelihood"]
+    assert e.log_px is not None
+    assert "log_likelihood" not in e.nonfinite
+
+
+def test_a_budget_without_temperatures_says_so():
+    model = LinearGaussian.instance_1()
+    e = gather_evidence(model, model.sample(40, seed=0)[0], budget=SMALL)
+    assert e.skipped == {
+        "log_likelihood": "budget 'quick' has no temperatures for annealing",
+        "train_elbo": "no training data was given",
+        "train_log_px": "no training data was given",
+    }
 
 
 def test_the_mixture_is_that_of_the_training_data(exact):
@@ -129,7 +176,9 @@ class Generator:
 )
 def test_what_a_model_cannot_be_asked_is_skipped_with_its_reason(wrap, missing, words):
     model = LinearGaussian.instance_1()
-    e = gather_evidence(wrap(model), model.sample(40, seed=0)[0], budget=SMALL)
+    e = gather_evidence(wrap(model), model.sample(40, seed=0)[0], budget=ANNEALED)
+    assert e.log_likelihood.annealed.settings["path"] == "prior"
+    assert e.log_likelihood.widened is None
     for name in missing:
         assert getattr(e, name) is None
         assert words in e.skipped[name]
@@ -216,6 +265,7 @@ def test_what_is_too_slow_is_cut_and_then_skipped_and_says_so():
     assert len(e.x) == 100
     assert "100 of 2000 datapoints" in e.settings["subsampled"]
     assert "would take about" in e.skipped["log_px"]
+    assert "AIS would take about" in e.skipped["log_likelihood"]
     assert e.elbo is not None
     trust = {c(e).check: c(e) for c in CHECKS}["likelihood trust"]
     assert (trust.severity, "would take about" in trust.summary) == ("unavailable", True)
@@ -261,6 +311,10 @@ def test_progress_is_told_every_quantity():
 
 def test_a_budget_says_what_it_spends():
     assert "K=5000" in es.diagnostics.STANDARD.describe()
+    assert "20 temperatures × 8 chains" in QUICK.describe()
+    assert "AIS" not in SMALL.describe()
+    # 4 chains · 10 temperatures · 10 leapfrog steps · 3 passes, on 12 + 6 · 20 datapoints
+    assert ANNEALED.annealing_seconds(1e-6, 12, 20) == pytest.approx(1e-6 * 1200 * 132)
     # 400 samples of 60 + 60 (posterior, prior) + 60 datapoints, 50 of 2 · 60 for the ELBO
     assert SMALL.expected_seconds(1e-6, 60, 60) == pytest.approx(1e-6 * (400 * 180 + 50 * 120))
 

@@ -15,6 +15,7 @@ import torch
 
 from elboscope import plots
 from elboscope.core import Estimate
+from elboscope.estimators import log_likelihood
 from elboscope.plots.images import ImageRange
 from elboscope.plots.style import blank
 
@@ -228,3 +229,66 @@ def test_svg_is_xml_with_variables_and_unique_ids_and_leaves_the_settings_alone(
     assert "var(--muted, #6a7380)" in svg
     assert dict(mpl.rcParams) == before
     assert svg == plots.to_svg(figure, name="one", description='a "quoted" <thing>')
+
+
+def bounds_of(values_by_K, error=0.0):
+    bounds = {}
+    for K, values in values_by_K.items():
+        v = torch.tensor(values, dtype=torch.float64)
+        bounds[K] = Estimate.per_datapoint("log p(x)", "IS", v, v * 0 + error, "lower")
+    return bounds
+
+
+def annealed_of(values, error=0.1):
+    v = torch.tensor(values, dtype=torch.float64)
+    settings = {"num_temperatures": 50, "num_chains": 10}
+    return Estimate.per_datapoint("log p(x)", "AIS", v, v * 0 + error, "lower", settings=settings)
+
+
+def test_the_bound_curve_is_of_the_datapoints_that_were_annealed():
+    bounds = bounds_of({5: [-2.0, -9.0, -4.0], 1: [-3.0, -9.0, -5.0]}, error=0.2)
+    data = plots.bound_by_samples_data(bounds, annealed_of([-1.0, -3.0]), torch.tensor([0, 2]))
+    assert data.num_samples.tolist() == [1, 5]
+    assert data.bound.tolist() == [-4.0, -3.0]
+    assert data.error.tolist() == pytest.approx([0.2 / 2**0.5] * 2)
+    assert (data.num_data, data.annealed) == (2, -2.0)
+    alone = plots.bound_by_samples_data(bounds)
+    assert (alone.num_data, alone.annealed, alone.bound.tolist()) == (3, None, [-17 / 3, -5.0])
+    assert plots.bound_by_samples_data(None) is None
+
+
+def test_the_line_of_ais_and_its_band_are_where_its_value_and_two_errors_are():
+    bounds = bounds_of({1: [-3.0, -5.0], 10: [-2.0, -4.0]})
+    rows = torch.tensor([0, 1])
+    data = plots.bound_by_samples_data(bounds, annealed_of([-1.0, -3.0]), rows)
+    axes = plots.plot_bound_by_samples(data).axes[0]
+    level, curve = axes.lines[0], axes.lines[1]
+    assert set(level.get_ydata()) == {-2.0}
+    assert curve.get_ydata().tolist() == [-4.0, -3.0]
+    band = axes.patches[0].get_bbox()
+    assert (band.y0, band.y1) == pytest.approx((-2 - 0.2 / 2**0.5, -2 + 0.2 / 2**0.5))
+    assert axes.texts[0].get_text() == "n=2: L_K blue; AIS (T=50, C=10) orange"
+    alone = plots.plot_bound_by_samples(plots.bound_by_samples_data(bounds)).axes[0]
+    assert not alone.patches
+
+
+def test_the_sandwich_is_of_simulated_data_and_says_so():
+    from elboscope.models import LinearGaussian
+
+    model = LinearGaussian.instance_1()
+    x, _ = model.sample(3, seed=0)
+    found = log_likelihood(
+        model, x, 20, num_temperatures=3, num_leapfrog=2, num_simulated=4, seed=0
+    )
+    data = plots.sandwich_data(found)
+    assert data.num_data == 4
+    assert data.kinds == ("upper", "upper", "estimate", "estimate", "lower", "lower")
+    s = found.sandwich
+    expected = (s.upper, s.upper_doubled, found.simulated, found.simulated_importance,
+                s.lower_doubled, s.lower)  # fmt: skip
+    assert data.means.tolist() == [e.mean for e in expected]
+    assert data.labels[:2] == ("reverse AIS, T=3", "reverse AIS, T=6")
+    axes = plots.plot_sandwich(data).axes[0]
+    assert axes.texts[0].get_text() == "simulated data, n=4; bars of two errors"
+    assert axes.get_xlabel() == "log p(x) of simulated data, nats"
+    assert plots.sandwich_data(None) is None

@@ -59,6 +59,25 @@ def test_every_estimate_is_documented_by_what_it_is_not(diagnosis):
     assert all(e["is_not"].startswith("Not ") for e in read["estimates"].values())
 
 
+def test_the_certificate_is_written_with_its_reasons(diagnosis):
+    read = json.loads(diagnosis.to_json())
+    assert read["certificate"] == {
+        "certified": True, "within": 0.042, "tolerance": 0.1, "n_simulated": 20, "reasons": [],
+        "more": "",
+    }  # fmt: skip
+    assert read["estimates"]["simulated_upper"]["side"] == "upper"
+    assert read["estimates"]["simulated_upper"]["settings"]["num_temperatures"] == 100
+    assert read["estimates"]["bound_50"]["settings"]["num_samples"] == 50
+    assert "bound_5000" not in read["estimates"]  # it is log_px
+
+
+def test_no_certificate_is_null_and_its_numbers_say_why(diagnosis):
+    missing = {"skipped": {"log_likelihood": "would take an hour"}, "log_likelihood": None}
+    read = json.loads(complete_diagnosis(**missing).to_json())
+    assert read["certificate"] is None
+    assert read["skipped"]["simulated_upper"] == "would take an hour"
+
+
 def test_dataframe_gives_totals_for_units_and_means_for_datapoints(diagnosis):
     table = diagnosis.to_dataframe()
     assert list(table.index) == list(diagnosis.estimates)
@@ -121,6 +140,6 @@ def test_a_folder_or_a_file_in_the_way_is_named(diagnosis, tmp_path):
 
 def test_a_verdict_is_found_by_its_check(diagnosis):
     assert diagnosis["prior hole"].severity == "problem"
-    with pytest.raises(KeyError, match=r"no such.*; checks made: likelihood trust, bound"):
+    with pytest.raises(KeyError, match=r"no such.*; checks made: likelihood trust, likelihood c"):
         diagnosis["no such"]
     assert str(diagnosis).splitlines()[0].startswith("[ok] likelihood trust:")

@@ -9,6 +9,7 @@ from .budget import QUICK, STANDARD, THOROUGH, Budget, budget_named
 from .divergence import divergence
 from .evidence import Evidence, ImpliedScale
 from .gather import gather_evidence
+from .likelihood_certificate import likelihood_certificate
 from .likelihood_scale import likelihood_scale
 from .likelihood_trust import likelihood_trust
 from .overfitting import overfitting
@@ -27,6 +28,7 @@ __all__ = [
     "budget_named",
     "divergence",
     "gather_evidence",
+    "likelihood_certificate",
     "likelihood_scale",
     "likelihood_trust",
     "overfitting",
@@ -39,6 +41,7 @@ CHECKS: tuple[Callable[[Evidence], Finding], ...] = (
     divergence,
     likelihood_scale,
     likelihood_trust,
+    likelihood_certificate,
     bound_tightness,
     posterior_collapse,
     prior_hole,

@@ -2,7 +2,7 @@
 
 A budget is a promise about time, so it must hold for big data and slow decoders too. It lists
 the numbers that are asked for; what the clock allows is decided from a few timed decoder passes
-(:func:`fitting`), and what was given up is written down beside the numbers, never hidden.
+(:mod:`.plan`), and what was given up is written down beside the numbers, never hidden.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ MIN_DATA = 100
 PRIOR_DATA = 100
 # log p̂ of training data only stands beside the difference of the ELBOs, which decides.
 WEIGHED_TRAIN = 200
+# Leapfrog steps of each transition; and what a step costs in decoder passes, with its gradient.
+NUM_LEAPFROG, STEP_PASSES = 10, 3
+# For each simulated datapoint AIS runs forward and in reverse, with T and with 2T temperatures.
+SANDWICH_RUNS = 6
+# Below these AIS is not cut any further: a certificate needs twenty simulated datapoints.
+MIN_ANNEALED, MIN_SIMULATED = 10, 20
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,10 @@ class Budget:
         num_mixture: Components of the aggregate posterior (training data where given).
         max_seconds: What importance sampling may take, by the timing of a few decoder passes;
             beyond it datapoints are left out, down to 100, and then quantities.
+        num_temperatures: T of AIS; 0 leaves AIS and the certificate out.
+        num_chains: Chains of AIS per datapoint.
+        num_annealed: Evaluation datapoints for AIS, of those evaluated.
+        num_simulated: Datapoints that the model simulates for the certificate.
     """
 
     name: BudgetName
@@ -47,14 +57,26 @@ class Budget:
     num_train: int
     num_mixture: int
     max_seconds: float
+    num_temperatures: int = 0
+    num_chains: int = 10
+    num_annealed: int = 40
+    num_simulated: int = 40
 
     def describe(self) -> str:
         """Says what will be spent, in one line to be printed before starting."""
         return (
             f"budget {self.name}: up to {self.num_data} datapoints × K={self.num_samples} "
             f"importance samples, {self.num_train} training datapoints, "
-            f"a mixture of up to {self.num_mixture}; about {self.max_seconds:.0f} s of sampling "
-            "at most"
+            f"a mixture of up to {self.num_mixture}{self._annealing()}; about "
+            f"{self.max_seconds:.0f} s of sampling at most"
+        )
+
+    def _annealing(self) -> str:
+        if not self.num_temperatures:
+            return ""
+        return (
+            f", AIS of {self.num_annealed} datapoints and of {self.num_simulated} simulated ones "
+            f"with {self.num_temperatures} temperatures × {self.num_chains} chains"
         )
 
     def expected_seconds(
@@ -72,15 +94,26 @@ class Budget:
         importance = self.num_samples * weighed
         return seconds_per_sample * (importance + self.num_elbo_samples * 2 * n)
 
+    def annealing_seconds(self, seconds_per_sample: float, n: int, num_simulated: int) -> float:
+        """Returns the expected time of AIS on n datapoints and of the sandwich.
+
+        Args:
+            seconds_per_sample: Time to decode and score one z in batches of the chains' size.
+            n: Datapoints to anneal.
+            num_simulated: Datapoints to simulate.
+        """
+        each = self.num_chains * self.num_temperatures * NUM_LEAPFROG * STEP_PASSES
+        return seconds_per_sample * each * (n + SANDWICH_RUNS * num_simulated)
+
     def affordable(self, seconds_per_sample: float, n: int, n_train: int = 0) -> float:
         """Returns the share (≤ 1) of the datapoints that the time allows."""
         expected = self.expected_seconds(seconds_per_sample, n, n_train)
         return min(1.0, self.max_seconds / expected) if expected > 0 else 1.0
 
 
-QUICK = Budget("quick", 1000, 32, 200, 200, 2000, 30.0)
-STANDARD = Budget("standard", 5000, 100, 1000, 500, 10_000, 240.0)
-THOROUGH = Budget("thorough", 20_000, 200, 5000, 2000, 60_000, 4 * 3600.0)
+QUICK = Budget("quick", 1000, 32, 200, 200, 2000, 30.0, 20, 8, 20, 20)
+STANDARD = Budget("standard", 5000, 100, 1000, 500, 10_000, 240.0, 50, 10, 40, 40)
+THOROUGH = Budget("thorough", 20_000, 200, 5000, 2000, 60_000, 4 * 3600.0, 500, 16, 200, 100)
 _BUDGETS = {budget.name: budget for budget in (QUICK, STANDARD, THOROUGH)}
 
 

@@ -1,7 +1,7 @@
 """Thresholds against numbers with an error: decided, or honestly undecided.
 
 A number exceeds a threshold when it does so by two standard errors (about 97.5 % one-sided, for
-one check; a page of seven checks at one error would cry wolf on every healthy sixth). Between,
+one check; a page of eight checks at one error would cry wolf on every healthy sixth). Between,
 the verdict is *undecided*.
 """
 
@@ -65,6 +65,7 @@ def needs(check: str, evidence: Evidence, *names: str) -> Finding | None:
 
 QUANTITIES = {
     "log_px": "log p(x)",
+    "log_likelihood": "Annealed importance sampling",
     "elbo": "The ELBO",
     "bound_gap": "The gap log p(x) − ELBO",
     "kl": "KL(q(z|x)‖p(z))",

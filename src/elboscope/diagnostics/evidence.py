@@ -12,11 +12,11 @@ __all__ = ["Evidence", "ImpliedScale"]
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from elboscope.core import Capabilities, Estimate
-from elboscope.estimators import ElboSurgery
+from elboscope.estimators import ElboSurgery, LogLikelihood
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,10 @@ class Evidence:
         scale: Declared and implied σ², Gaussian decoders only.
         reconstructions: Decoder means for the first 16 x.
         prior_samples: Decoder means for 16 draws of the prior.
+        bounds_by_samples: The importance-weighted bound L_K by K, of the weights of ``log_px``.
+        log_likelihood: Importance sampling and AIS combined, with the sandwich on simulated data
+            and the certificate; of the rows ``annealed`` of x.
+        annealed: The rows of x that were annealed.
         history: Rows of the training's metrics.
         skipped: Why a field is ``None``.
         nonfinite: How many values of a quantity were NaN or infinite (it is then ``None``).
@@ -96,6 +100,9 @@ class Evidence:
     scale: ImpliedScale | None = None
     reconstructions: Tensor | None = None
     prior_samples: Tensor | None = None
+    bounds_by_samples: Mapping[int, Estimate] | None = None
+    log_likelihood: LogLikelihood | None = None
+    annealed: Int64[Tensor, " a"] | None = None
     history: Sequence[Mapping[str, float]] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     nonfinite: Mapping[str, int] = field(default_factory=dict)

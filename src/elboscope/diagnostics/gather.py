@@ -33,6 +33,7 @@ from elboscope.core import (
     seeded,
 )
 
+from .annealing import certified
 from .attempts import Attempts, Progress
 from .budget import PRIOR_DATA, STANDARD, WEIGHED_TRAIN, Budget, budget_named
 from .evidence import Evidence
@@ -48,7 +49,7 @@ from .reasons import (
 )
 
 NUM_SHOWN = 16  # images in a row of the report
-NUM_ATTEMPTS = 16  # quantities that progress counts
+NUM_ATTEMPTS = 17  # quantities that progress counts
 
 
 def gather_evidence(
@@ -109,6 +110,7 @@ def gather_evidence(
         if broken:
             attempts.nonfinite["parameters"] = broken
         evidence = _sampled(model, plan, evidence, attempts)
+        evidence = certified(model, plan, evidence, attempts)
         evidence = _latent(model, plan, evidence, attempts)
         evidence = _pictures(model, plan, evidence, attempts)
     return replace(evidence, skipped=attempts.skipped, nonfinite=attempts.nonfinite)
@@ -152,15 +154,21 @@ def _sampled(model: GenerativeModel, plan: Plan, evidence: Evidence, attempt: At
     elbo = attempt(
         "elbo", weighed, lambda: estimators.evidence_lower_bound(q, x, few, seed=seed, condition=c)
     )
-    log_px = attempt(
+    bounds = attempt(
         "log_px",
         weighed or plan.too_slow,
-        lambda: estimators.importance_sampling(q, x, K, seed=seed, condition=c),
+        lambda: tuple(
+            estimators.importance_weighted_bounds(
+                q, x, estimators.sample_ladder(K), seed=seed, condition=c
+            ).values()
+        ),
     )
+    log_px = None if bounds is None else bounds[-1]
     found = replace(
         evidence,
         elbo=elbo,
         log_px=log_px,
+        bounds_by_samples=_by_samples(bounds),
         reconstruction=attempt(
             "reconstruction",
             no_encoder(evidence) or scored,
@@ -197,6 +205,12 @@ def _sampled(model: GenerativeModel, plan: Plan, evidence: Evidence, attempt: At
         _labelled(found),
         bound_gap=attempt("bound_gap", _missing(elbo, log_px), lambda: _gap(log_px, elbo)),
     )
+
+
+def _by_samples(bounds: tuple[Estimate, ...] | None) -> Mapping[int, Estimate] | None:
+    if bounds is None:
+        return None
+    return {int(str(bound.settings["num_samples"])): bound for bound in bounds}
 
 
 def _latent(model: GenerativeModel, plan: Plan, evidence: Evidence, attempt: Attempts) -> Evidence:

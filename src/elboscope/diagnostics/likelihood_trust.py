@@ -81,7 +81,8 @@ def _missed(log_px: Estimate, prior: Estimate | None) -> Finding | None:
 
 _MISSED = (
     "Give q(z|x) the support of the prior (a Gaussian rather than a bounded family) and no fixed, "
-    "small variance; until then report the larger: es.prior_sampling(model, x)"
+    "small variance; until then report what walks there from the prior: "
+    "es.annealed_importance_sampling(model, x)"
 )
 
 
@@ -165,6 +166,8 @@ def _action(severity: Severity, K: int) -> str:
         return f"es.importance_sampling(model, x, num_samples={4 * K}) narrows the estimate of k̂."
     return (
         f"See whether more samples help: es.importance_sampling(model, x, num_samples={4 * K}), or "
-        "es.diagnose(model, x, budget='thorough'). If k̂ stays, widen the posterior by training: "
+        "es.diagnose(model, x, budget='thorough'). If k̂ stays, combine them with annealed "
+        "importance sampling, and learn how far off that can be: es.log_likelihood(model, x). "
+        "Widen the posterior itself by training: "
         "elboscope train CONFIG.yaml --objective IWAE --objective.num_samples 10"
     )

@@ -21,7 +21,7 @@ from elboscope.core import (
     seeded,
 )
 
-from .budget import MIN_DATA, Budget
+from .budget import MIN_ANNEALED, MIN_DATA, MIN_SIMULATED, Budget
 
 TIMED_DATA, TIMED_ELEMENTS = 32, 2**20
 
@@ -41,7 +41,9 @@ class Plan:
         full_seconds: What the budget's own number of datapoints would have taken.
         total: Datapoints given.
         total_train: Training datapoints given.
-        diverged: Why nothing can be computed, or empty.
+        annealed: Rows of x for AIS.
+        num_simulated: Datapoints to simulate for its certificate.
+        annealing_seconds: Expected time of both.
     """
 
     budget: Budget
@@ -56,6 +58,9 @@ class Plan:
     full_seconds: float
     total: int
     total_train: int
+    annealed: Tensor
+    num_simulated: int
+    annealing_seconds: float
 
     @property
     def too_slow(self) -> str:
@@ -66,6 +71,21 @@ class Plan:
             f"would take about {_duration(self.seconds)} for {len(self.x)} datapoints at "
             f"K={self.budget.num_samples}; budget {self.budget.name!r} allows "
             f"{_duration(self.budget.max_seconds)}"
+        )
+
+    @property
+    def too_slow_to_anneal(self) -> str:
+        """Why AIS is left out, or nothing."""
+        budget = self.budget
+        if not budget.num_temperatures:
+            return f"budget {budget.name!r} has no temperatures for annealing"
+        allowed = _left(budget, self.seconds)
+        if self.annealing_seconds <= 2 * allowed:
+            return ""
+        return (
+            f"AIS would take about {_duration(self.annealing_seconds)} for {len(self.annealed)} "
+            f"datapoints and {self.num_simulated} simulated ones with {budget.num_temperatures} "
+            f"temperatures; budget {budget.name!r} leaves {_duration(allowed)}"
         )
 
     def record(self) -> dict[str, object]:
@@ -79,6 +99,14 @@ class Plan:
             "n_mixture": len(self.x_mixture),
             "expected_seconds": round(self.seconds, 1),
         }
+        if not self.too_slow_to_anneal:
+            done |= {
+                "num_temperatures": self.budget.num_temperatures,
+                "num_chains": self.budget.num_chains,
+                "n_annealed": len(self.annealed),
+                "n_simulated": self.num_simulated,
+                "expected_seconds": round(self.seconds + self.annealing_seconds, 1),
+            }
         if self.x_train is not None:
             done |= {"n_train": len(self.x_train), "n_train_given": self.total_train}
         if len(self.x) < self.total:
@@ -150,6 +178,10 @@ def plan_for(
     rows_train = stratified(total_train, _cut(budget.num_train, total_train, share), seed + 1)
     source, source_condition = (x, condition) if x_train is None else (x_train, condition_train)
     rows_mixture = stratified(len(source), budget.num_mixture, seed + 2)
+    seconds = budget.expected_seconds(pace, len(rows), len(rows_train))
+    chains = budget.num_chains if budget.num_temperatures else 0
+    slow_pace = seconds_per_sample(model, x, condition, chains) if pace and chains else 0.0
+    annealed, simulated = _annealed(budget, slow_pace, len(rows), _left(budget, seconds))
     return Plan(
         budget=budget,
         seed=seed,
@@ -159,10 +191,29 @@ def plan_for(
         condition=chosen(condition, rows),
         condition_train=chosen(condition_train, rows_train),
         condition_mixture=chosen(source_condition, rows_mixture),
-        seconds=budget.expected_seconds(pace, len(rows), len(rows_train)),
+        seconds=seconds,
         full_seconds=full,
         total=len(x),
         total_train=total_train,
+        annealed=stratified(len(rows), annealed, seed + 3),
+        num_simulated=simulated,
+        annealing_seconds=budget.annealing_seconds(slow_pace, annealed, simulated),
+    )
+
+
+def _left(budget: Budget, seconds: float) -> float:
+    """What annealing may take: what sampling leaves, and never less than a quarter."""
+    return max(budget.max_seconds - seconds, budget.max_seconds / 4)
+
+
+def _annealed(budget: Budget, pace: float, n: int, allowed: float) -> tuple[int, int]:
+    """How many datapoints to anneal and to simulate, cut as far as the clock demands."""
+    n, simulated = min(n, budget.num_annealed), budget.num_simulated
+    expected = budget.annealing_seconds(pace, n, simulated)
+    share = min(1.0, allowed / expected) if expected > 0 else 1.0
+    return (
+        max(min(n, MIN_ANNEALED), int(n * share)),
+        max(min(simulated, MIN_SIMULATED), int(simulated * share)),
     )
 
 
@@ -192,11 +243,21 @@ def stratified(n: int, size: int, seed: int) -> Int64[Tensor, " m"]:
 
 
 def seconds_per_sample(
-    model: GenerativeModel, x: Float[Tensor, "n *X"], condition: Tensor | None = None
+    model: GenerativeModel,
+    x: Float[Tensor, "n *X"],
+    condition: Tensor | None = None,
+    num_samples: int | None = None,
 ) -> float:
-    """Times two decoder passes (the first warms up) and returns seconds per decoded z."""
+    """Times two decoder passes (the first warms up) and returns seconds per decoded z.
+
+    Args:
+        model: The model.
+        x: Data.
+        condition: Their conditions.
+        num_samples: Samples of each of the 32 first x; by default as many as fill a batch.
+    """
     x, condition = x[:TIMED_DATA], None if condition is None else condition[:TIMED_DATA]
-    K = max(1, min(256, TIMED_ELEMENTS // max(1, x.numel())))
+    K = num_samples or max(1, min(256, TIMED_ELEMENTS // max(1, x.numel())))
     local = given(model, condition)
     with seeded(0):
         z = model.prior().sample(torch.Size((K, len(x))))

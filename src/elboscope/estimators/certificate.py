@@ -236,4 +236,4 @@ def _median(estimate: Estimate, key: str) -> float:
 
 
 def _shown(width: Estimate) -> str:
-    return f"{width.mean:.3f} ± {width.stderr:.3f}".replace("-", "−")
+    return f"{round(width.mean, 3) + 0.0:.3f} ± {width.stderr:.3f}".replace("-", "−")

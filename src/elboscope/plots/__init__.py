@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .active_units import ActiveUnits, active_units_data, plot_active_units
+    from .bound_by_samples import BoundBySamples, bound_by_samples_data, plot_bound_by_samples
     from .gradient_snr import (
         SnrCurve,
         SnrCurves,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     )
     from .log_likelihood import LogLikelihoods, log_likelihood_data, plot_log_likelihood
     from .pareto_k import ParetoK, pareto_k_data, plot_pareto_k
+    from .sandwich import SandwichBounds, plot_sandwich, sandwich_data
     from .style import Figure, to_svg
     from .surgery import SurgeryBars, plot_surgery, surgery_data
     from .training_curves import TrainingCurves, plot_training_curves, training_curves_data
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "ActiveUnits": "active_units",
+    "BoundBySamples": "bound_by_samples",
     "Figure": "style",
     "ImageRange": "images",
     "LatentMap": "latent_map",
@@ -42,12 +45,14 @@ _HOME = {
     "ParetoK": "pareto_k",
     "SnrCurve": "gradient_snr",
     "SnrCurves": "gradient_snr",
+    "SandwichBounds": "sandwich",
     "SurgeryBars": "surgery",
     "TrainingCurves": "training_curves",
     "UnitKL": "unit_kl",
     "active_units_data": "active_units",
     "as_images": "images",
     "bokeh_code": "latent_map",
+    "bound_by_samples_data": "bound_by_samples",
     "gradient_snr_data": "gradient_snr",
     "gradient_snr_over_training_data": "gradient_snr",
     "image_layout": "images",
@@ -56,13 +61,16 @@ _HOME = {
     "log_likelihood_data": "log_likelihood",
     "pareto_k_data": "pareto_k",
     "plot_active_units": "active_units",
+    "plot_bound_by_samples": "bound_by_samples",
     "plot_gradient_snr": "gradient_snr",
     "plot_log_likelihood": "log_likelihood",
     "plot_pareto_k": "pareto_k",
+    "plot_sandwich": "sandwich",
     "plot_surgery": "surgery",
     "plot_training_curves": "training_curves",
     "plot_unit_kl": "unit_kl",
     "png_uri": "images",
+    "sandwich_data": "sandwich",
     "surgery_data": "surgery",
     "to_svg": "style",
     "training_curves_data": "training_curves",
@@ -72,12 +80,14 @@ _HOME = {
 
 __all__ = [
     "ActiveUnits",
+    "BoundBySamples",
     "Figure",
     "ImageRange",
     "LatentMap",
     "LatentMapHtml",
     "LogLikelihoods",
     "ParetoK",
+    "SandwichBounds",
     "SnrCurve",
     "SnrCurves",
     "SurgeryBars",
@@ -86,6 +96,7 @@ __all__ = [
     "active_units_data",
     "as_images",
     "bokeh_code",
+    "bound_by_samples_data",
     "gradient_snr_data",
     "gradient_snr_over_training_data",
     "image_layout",
@@ -94,13 +105,16 @@ __all__ = [
     "log_likelihood_data",
     "pareto_k_data",
     "plot_active_units",
+    "plot_bound_by_samples",
     "plot_gradient_snr",
     "plot_log_likelihood",
     "plot_pareto_k",
+    "plot_sandwich",
     "plot_surgery",
     "plot_training_curves",
     "plot_unit_kl",
     "png_uri",
+    "sandwich_data",
     "surgery_data",
     "to_svg",
     "training_curves_data",

@@ -38,6 +38,7 @@ def findings_json(diagnosis: Diagnosis) -> str:
         "schema": SCHEMA,
         "findings": [_finding(finding) for finding in diagnosis.findings],
         "estimates": {key: _estimate(key, e) for key, e in diagnosis.estimates.items()},
+        "certificate": _certificate(evidence),
         "scale": plain(evidence.scale),
         "elbo_surgery": _surgery(evidence),
         "model": plain(evidence.capabilities),
@@ -102,6 +103,20 @@ def _surgery(evidence: Evidence) -> dict[str, Any] | None:
     return {
         "log_n": plain(evidence.surgery.log_n),
         "marginal_kl_interval": plain(evidence.surgery.interval),
+    }
+
+
+def _certificate(evidence: Evidence) -> dict[str, Any] | None:
+    if evidence.log_likelihood is None:
+        return None
+    certificate = evidence.log_likelihood.certificate
+    return {
+        "certified": certificate.certified,
+        "within": plain(certificate.within),
+        "tolerance": plain(certificate.tolerance),
+        "n_simulated": len(certificate.width.values),
+        "reasons": list(certificate.reasons),
+        "more": certificate.more,
     }
 
 

@@ -153,6 +153,35 @@ def _features(x: Tensor) -> str:
     return ", ".join(parts) + (", …" if len(flat) > len(parts) else "")
 
 
+def _bound_by_samples(evidence: Evidence) -> Panel:
+    found = evidence.log_likelihood
+    beside = "" if found is not None else f" AIS is missing: {_reason(evidence, 'log_likelihood')}."
+    return _drawing(
+        "The bound against its samples, beside AIS",
+        "L_K rises with K and stays below log p(x) on average. Still rising at its end: K is too "
+        "small. Flat below AIS: q misses what AIS finds. Bars and band: two Monte Carlo errors."
+        + beside,
+        "bound-by-samples",
+        plots.bound_by_samples_data(
+            evidence.bounds_by_samples, None if found is None else found.annealed, evidence.annealed
+        ),
+        plots.plot_bound_by_samples,
+        _reason(evidence, "log_px"),
+    )
+
+
+def _sandwich(evidence: Evidence) -> Panel:
+    return _drawing(
+        "The sandwich, on simulated data",
+        "For data that the model simulates, log p(x) lies between blue and orange on average. No "
+        "such upper bound exists for the real data.",
+        "sandwich",
+        plots.sandwich_data(evidence.log_likelihood),
+        plots.plot_sandwich,
+        _reason(evidence, "log_likelihood"),
+    )
+
+
 def _training(evidence: Evidence) -> Panel:
     return _drawing(
         "Training",
@@ -246,6 +275,7 @@ def _map(evidence: Evidence) -> Panel:
 
 _PANELS: dict[str, tuple[Callable[[Evidence], Panel], ...]] = {
     "trust": (_pareto, _likelihoods, _worst),
+    "certificate": (_bound_by_samples, _sandwich),
     "latents": (_unit_kl, _active, _map),
     "prior": (_surgery, _pictures),
     "divergence": (_training,),

@@ -10,6 +10,8 @@ __all__ = ["IS_NOT", "TITLES", "estimates_of", "in_words", "left_out"]
 
 from elboscope.core import Estimate
 from elboscope.diagnostics.evidence import Evidence
+from elboscope.estimators import LogLikelihood
+from elboscope.estimators.bounds_by_samples import LADDER
 
 _DIRECT = (
     "log_px",
@@ -33,6 +35,17 @@ _SURGERY = (
     "dimensionwise_kl",
 )
 
+_CERTIFIED = (
+    "log_px_combined",
+    "log_px_widened",
+    "log_px_annealed",
+    "simulated_upper",
+    "simulated_combined",
+    "simulated_importance",
+    "simulated_lower",
+    "certificate_width",
+)
+
 # What a row is called where the estimate's own name is shared by several.
 TITLES = {
     "elbo": "ELBO",
@@ -44,6 +57,15 @@ TITLES = {
     "marginal_kl_held_out": "KL(q(z) ‖ p(z)), held-out bound",
     "mutual_information": "mutual information I(n; z)",
     "active_units": "active units, Var_x E_q[z_j|x]",
+    "log_px_combined": "log p(x), combined",
+    "log_px_widened": "log p(x), widened posterior",
+    "log_px_annealed": "log p(x), AIS",
+    "simulated_upper": "log p(x) of simulated data, reverse AIS",
+    "simulated_combined": "log p(x) of simulated data, combined",
+    "simulated_importance": "log p(x) of simulated data, importance sampling",
+    "simulated_lower": "log p(x) of simulated data, AIS",
+    "certificate_width": "upper bound − estimate, simulated data",
+    **{f"bound_{K}": f"log p(x), importance-weighted bound L_{K}" for K in LADDER},
 }
 
 IS_NOT = {
@@ -76,6 +98,27 @@ IS_NOT = {
     "to other draws.",
     "total_correlation": "Not a defect by itself: dependence between units under the mixture.",
     "dimensionwise_kl": "Not KL(q ‖ p): each unit on its own, without their dependence.",
+    "log_px_combined": "Not the larger of the two, which would be no bound: the logarithm of the "
+    "mean of both averages, at most ln 2 below the better one.",
+    "log_px_widened": "Not of q alone: half of the samples come from a stretched q, and all are "
+    "weighted by the density of both.",
+    "log_px_annealed": "Not independent of the number of temperatures: too few, and it lies far "
+    "below log p(x), with a small error.",
+    **{
+        f"bound_{K}": f"Not a second opinion: the samples of log_px in blocks of {K}, whose bound "
+        "lies below it by construction."
+        for K in LADDER
+    },
+    "simulated_upper": "Not of the real data, for which no upper bound is known: of data that the "
+    "model simulated.",
+    "simulated_combined": "Not of the real data: the same estimate with the same settings on data "
+    "that the model simulated.",
+    "simulated_importance": "Not of the real data: what importance sampling from q alone reads on "
+    "data that the model simulated.",
+    "simulated_lower": "Not of the real data: of data that the model simulated, with twice the "
+    "temperatures.",
+    "certificate_width": "Not the error on the real data: the most that the mean is off on "
+    "simulated ones, but for its own error.",
     "train_log_px": "Not evidence of quality: on data the model was fitted to.",
     "train_elbo": "Not evidence of quality: on data the model was fitted to.",
 }
@@ -85,7 +128,9 @@ def estimates_of(evidence: Evidence) -> dict[str, Estimate]:
     """Returns every estimate that was made, by name; what is missing is in ``skipped``.
 
     Besides the fields of the evidence there are ``log_px_half`` and ``log_px_psis``: the
-    importance-sampling value of the first half of the samples, and the Pareto-smoothed one.
+    importance-sampling value of the first half of the samples, and the Pareto-smoothed one;
+    ``bound_1``, ``bound_5`` …: the importance-weighted bound of so many samples; and the parts of
+    the certificate.
 
     Args:
         evidence: What was computed.
@@ -95,6 +140,7 @@ def estimates_of(evidence: Evidence) -> dict[str, Estimate]:
         found[name] = getattr(evidence, name)
         if name == "log_px":
             found |= _variants(evidence.log_px)
+            found |= _by_samples(evidence) | _certified(evidence.log_likelihood)
     if evidence.surgery is not None:
         found["mixture_kl"] = evidence.surgery.kl
         found |= {name: getattr(evidence.surgery, name) for name in _SURGERY}
@@ -119,10 +165,36 @@ def left_out(evidence: Evidence) -> dict[str, str]:
         evidence: What was computed.
     """
     reasons = dict(evidence.skipped)
+    if "log_likelihood" in reasons:
+        reasons = {**dict.fromkeys(_CERTIFIED, reasons.pop("log_likelihood")), **reasons}
     if evidence.surgery is not None:
         return {**reasons, **evidence.surgery.unavailable}
     reason = reasons.get("surgery")
     return reasons if reason is None else {**dict.fromkeys(_SURGERY, reason), **reasons}
+
+
+def _by_samples(evidence: Evidence) -> dict[str, object]:
+    """The bounds below the largest K, which is log_px itself."""
+    bounds = evidence.bounds_by_samples or {}
+    return {f"bound_{K}": e for K, e in bounds.items() if max(bounds) > K}
+
+
+def _certified(found: LogLikelihood | None) -> dict[str, object]:
+    """The parts of the certificate, in the order of _CERTIFIED."""
+    if found is None:
+        return {}
+    both = found.widened is not None  # else the combined estimate is one of its parts
+    parts = (
+        found.log_px if both else None,
+        found.widened,
+        found.annealed,
+        found.sandwich.upper_doubled,
+        found.simulated if both else None,
+        found.simulated_importance,
+        found.sandwich.lower_doubled,
+        found.certificate.width,
+    )
+    return dict(zip(_CERTIFIED, parts, strict=True))
 
 
 def _variants(log_px: Estimate | None) -> dict[str, object]:

@@ -40,6 +40,25 @@ QUESTIONS = (
         ("log_px", "log_px_half", "log_px_psis", "prior_sampling"),
     ),
     Question(
+        "certificate",
+        "How far can log p(x) be off?",
+        "k̂ cannot know what q never visits; annealed importance sampling (AIS) walks there. On "
+        "data that the model simulates there is an upper bound as well: how far the estimate, made "
+        "with the same settings, lies below it is certified for such data. For the real data no "
+        "upper bound exists, and that they are as easy is an assumption.",
+        ("likelihood certificate",),
+        (
+            "log_px_combined",
+            "log_px_widened",
+            "log_px_annealed",
+            "simulated_upper",
+            "simulated_combined",
+            "simulated_importance",
+            "simulated_lower",
+            "certificate_width",
+        ),
+    ),
+    Question(
         "bound",
         "How tight is the bound?",
         "The ELBO falls short of log p(x) by KL(q(z|x) ‖ p(z|x)): the price of an approximate "

@@ -34,7 +34,7 @@ class Row:
         value: The mark of its side, the value, ± its standard error, the unit.
         side: On which side of the truth its expectation lies, in words.
         mc_error: The Monte Carlo part of the error, the data held fixed.
-        samples: K; a dash where nothing was sampled.
+        samples: K, or the temperatures and chains of AIS; a dash where nothing was sampled.
         count: n, and of what.
         trust: k̂ and ESS where importance weights are used.
         method: How it was estimated.
@@ -82,18 +82,26 @@ def row_of(key: str, estimate: Estimate) -> Row:
         >>> row_of("log_px", e).value, row_of("log_px", e).side
         ('≥ −1.50 ± 0.50 nats', 'lower bound')
     """
-    samples = estimate.settings.get("num_samples")
     return Row(
         quantity=TITLES.get(key, estimate.name) + (", total" if _is_total(key, estimate) else ""),
         value=_value(key, estimate),
         side=_SIDES[estimate.side],
         mc_error=_mc_error(key, estimate),
-        samples="–" if samples is None else f"{samples}",
+        samples=_samples(estimate),
         count=f"{len(estimate.values)} {_COUNTS[estimate.axis]}",
         trust=_trust(estimate),
         method=estimate.method,
         is_not=IS_NOT.get(key, ""),
     )
+
+
+def _samples(estimate: Estimate) -> str:
+    """K; temperatures and chains where there is annealing."""
+    settings = estimate.settings
+    parts = [str(settings["num_samples"])] if "num_samples" in settings else []
+    if "num_temperatures" in settings:
+        parts.append(f"T={settings['num_temperatures']}, C={settings['num_chains']}")
+    return "; ".join(parts) or "–"
 
 
 def _is_total(key: str, estimate: Estimate) -> bool:
