@@ -67,6 +67,7 @@ _PACKAGES = (
     "objectives",
     "plots",
     "report",
+    "reproductions",
     "training",
 )
 
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
         objectives,
         plots,
         report,
+        reproductions,
         training,
     )
     from .core import *

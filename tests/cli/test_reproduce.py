@@ -33,6 +33,7 @@ def test_help_lists_the_names_without_torch():
         ("reproduce iwae-table1 --seed x", ("--seed", "'x'")),
         ("reproduce iwae-table1 --sede 1", ("--sede", "Did you mean '--seed'?")),
         ("reproduce iwae-table1 --scale smoke --omniglot no.mat", ("no.mat", "chardata.mat")),
+        ("reproduce snr-figure --omniglot x.npy", ("--omniglot", "except with iwae-table1")),
         ("reproduce iwae-table1 --scale smoke --out x.npy", ("x.npy", "a folder; got a file")),
         ("reproduce iwae-table1 --scale cpu --data-dir x.npy", ("x.npy",)),
     ],

@@ -47,3 +47,13 @@ def test_entropies_of_a_gaussian_are_its_own_and_no_more_than_its_moments():
     one = math.log(2 * math.pi * math.e * 0.09)
     assert exact[1] == pytest.approx(one + math.log(2), abs=1e-6)
     assert of_moments[1] == pytest.approx(one + 0.5 * math.log(4.09 / 0.09), abs=1e-6)
+    assert found.edge().max() < 1e-20
+
+
+def test_mass_at_the_edge_is_seen():
+    with seeded(0):
+        x = torch.ones(1, 1, 2, 2)
+        model = burda_vae(x, 2, (4,))
+    wide, narrow = (grid_posterior(model, x, limit=limit, points=100) for limit in (6.0, 1.0))
+    assert wide.edge().item() < 1e-6
+    assert narrow.edge().item() > 0.01

@@ -16,29 +16,35 @@ from rich.text import Text
 
 from elboscope.reproductions import module_name
 from elboscope.reproductions.options import Options
+from elboscope.reproductions.provenance import training_device
 from elboscope.reproductions.result import HEADER, Reproduction, meaning_of_errors, shown
 from elboscope.reproductions.sitting import Unfinished
 
+from .errors import UsageError
 from .parser import Arguments
 from .progress import say, shown_progress
 
 # A slice has ended and the work has not: EX_TEMPFAIL, so that a shell loop can go on.
 UNFINISHED = 75
 PAPER_SLICE = 480.0
+OMNIGLOT_IN = "iwae-table1"
 STYLES = {"reproduced": "green", "contradicted": "bold red", "undecided": "cyan"}
 
 
 def run(arguments: Arguments) -> int:
     """Reproduces, saves, prints; returns 0, or 75 if a slice ended before the work did."""
     folder = Path(arguments.out or f"reproductions/{arguments.name}-{arguments.scale}")
+    options = _options(arguments)
     module = importlib.import_module(module_name(arguments.name))
+    if arguments.scale == "paper" and training_device("paper").type == "cpu":
+        say("No GPU is at hand: the published schedule takes weeks on a CPU.")
     try:
         with shown_progress(arguments.name) as progress:
             outcome = module.reproduce(
                 arguments.scale,
                 out=folder.expanduser(),
                 seed=arguments.seed,
-                options=_options(arguments),
+                options=options,
                 progress=progress,
             )
     except Unfinished as pause:
@@ -51,6 +57,9 @@ def run(arguments: Arguments) -> int:
 
 
 def _options(arguments: Arguments) -> Options:
+    if arguments.omniglot is not None and arguments.name != OMNIGLOT_IN:
+        expected = f"nothing, except with {OMNIGLOT_IN}"
+        raise UsageError("--omniglot", expected=expected, got=f"a file with {arguments.name}")
     default = PAPER_SLICE if arguments.scale == "paper" else None
     return Options(
         data_dir=_path(arguments.data_dir),

@@ -45,6 +45,11 @@ class GridPosterior(NamedTuple):
         """Returns the probability of each cell."""
         return (self.log_density + self.log_cell).exp()
 
+    def edge(self) -> Float64[Tensor, " B"]:
+        """Returns the probability of the outermost cells: more lies beyond if it is not small."""
+        far = self.nodes.abs().amax(1) >= self.nodes.max() - 1e-9
+        return self.mass()[:, far].sum(1)
+
     def entropy(self) -> Float64[Tensor, " B"]:
         r"""Returns :math:`-\int p \log p\, dz` in nats."""
         return -(self.mass() * self.log_density.clamp(min=-1e4)).sum(1)
