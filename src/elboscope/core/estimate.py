@@ -112,6 +112,9 @@ class Estimate:
         count = {"datapoint": "n", "draw": "draws", "unit": "units"}[self.axis]
         parts = [f"{count}={len(self.values)}", self.method]
         parts += [f"K={self.settings['num_samples']}"] if "num_samples" in self.settings else []
+        if "num_temperatures" in self.settings:
+            parts.append(f"T={self.settings['num_temperatures']}")
+            parts.append(f"{self.settings.get('num_chains', '?')} chains")
         parts += [str(self.settings[key]) for key in ("binarisation",) if key in self.settings]
         return ", ".join(parts)
 
