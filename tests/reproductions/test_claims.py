@@ -11,6 +11,7 @@ from elboscope.reproductions.claims import (
     agreement,
     difference,
     judged,
+    run_error,
     verdict,
     without_verdict,
 )
@@ -38,35 +39,41 @@ def test_a_sign_counts_beyond_two_standard_errors(value, error, sign, expected):
 
 
 def test_the_error_joins_images_and_seeds():
-    a = torch.tensor([[1.0, 2.0, 6.0], [3.0, 4.0, 5.0]])
+    a = torch.tensor([[1.0, 2.0, 6.0], [3.0, 4.0, 6.0]])
     b = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
     found = difference(a, b)
-    # differences: seed 0: 1, 2, 6; seed 1: 2, 3, 4. Over images: 1.5, 2.5, 5; over seeds: 3, 3.
-    assert found.value == pytest.approx(3.0)
-    assert found.error == pytest.approx(math.sqrt(torch.tensor([1.5, 2.5, 5.0]).var().item() / 3))
+    # differences: 1, 2, 6 and 2, 3, 5. Over images: 1.5, 2.5, 5.5; over seeds: 3, 10/3.
+    images = torch.tensor([1.5, 2.5, 5.5]).var().item() / 3
+    seeds = torch.tensor([3.0, 10 / 3]).var().item() / 2
+    assert found.value == pytest.approx(19 / 6)
+    assert found.error == pytest.approx(math.sqrt(images + (12.7062 / 2) ** 2 * seeds), rel=1e-5)
     assert (found.num_seeds, found.num_data) == (2, 3)
+    assert difference(a, b, runs=0.3).error == pytest.approx(math.sqrt(images + 0.09))
 
 
 def test_one_seed_leaves_the_images_and_one_value_leaves_nothing():
     one_seed = difference(torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2))
     assert one_seed.error == pytest.approx(0.5)
     one_image = difference(torch.tensor([[1.0], [2.0]]), torch.zeros(2, 1))
-    assert one_image.error == pytest.approx(0.5)
+    assert one_image.error == pytest.approx(0.5 * 12.7062 / 2, rel=1e-5)
     alone = difference(torch.tensor([[1.0]]), torch.zeros(1, 1))
     assert judged("", "", alone).verdict == "undecided"
+    assert run_error([torch.tensor([[1.0, 2.0]])]) == 0.0
 
 
-def test_verdicts_of_two_equal_models_err_in_one_of_twenty():
-    """2000 differences of truth zero, 8 seeds of 30 images: |Δ| > 2 se in about 5 percent."""
+@pytest.mark.parametrize("num_seeds", [2, 4])
+@pytest.mark.parametrize("pooled", [False, True])
+def test_verdicts_of_equal_models_err_in_one_of_twenty(num_seeds, pooled):
+    """2000 tables of five equal models, whose runs differ by more than their images."""
     generator = torch.Generator().manual_seed(0)
-    outcomes = []
+    wrong = 0
     for _ in range(2000):
-        seeds = 0.5 * torch.randn(8, 1, generator=generator)
-        images = torch.randn(1, 30, generator=generator)
-        noise = 0.2 * torch.randn(8, 30, generator=generator)
-        outcomes.append(judged("", "", difference(seeds + images + noise, torch.zeros(8, 30))))
-    wrong = sum(claim.verdict != "undecided" for claim in outcomes) / 2000
-    assert 0.03 < wrong < 0.08
+        runs = torch.randn(5, num_seeds, 1, generator=generator)
+        images = torch.randn(1, 1, 30, generator=generator)
+        table = runs + images + 0.2 * torch.randn(5, num_seeds, 30, generator=generator)
+        error = run_error(table) if pooled else None
+        wrong += judged("", "", difference(table[0], table[1], runs=error)).verdict != "undecided"
+    assert 0.02 < wrong / 2000 < 0.07
 
 
 def test_values_of_other_images_are_refused():

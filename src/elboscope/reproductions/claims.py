@@ -4,8 +4,10 @@ r"""A published claim is a sign; a verdict says whether our difference has it.
           \text{contradicted} \iff s\,\hat\Delta < -2\,\mathrm{se}(\hat\Delta)
 
 and undecided otherwise. The error has two parts, which add in quadrature: of the test images,
-on which two models are compared in pairs, and of the runs, each with its own seed. With one
-seed the second is unknown, and the verdict is about these two trained models alone.
+on which two models are compared in pairs, and of the runs, each with its own seed. Few runs tell
+little of their spread: it is pooled over the entries of a table, and enlarged by Student's
+quantile, so that two errors are always 95 %. With one seed the second part is unknown, and the
+verdict is about these two trained models alone.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ __all__ = [
     "agreement",
     "difference",
     "judged",
+    "run_error",
+    "student",
     "verdict",
     "without_verdict",
 ]
@@ -27,6 +31,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from jaxtyping import Float
+from scipy.special import stdtrit
 from torch import Tensor
 
 from elboscope.core import InputError
@@ -74,16 +79,21 @@ class Difference(NamedTuple):
 
 
 def difference(
-    a: Float[Tensor, "S n"], b: Float[Tensor, "S_b n_b"], unit: str = "nats"
+    a: Float[Tensor, "S n"],
+    b: Float[Tensor, "S_b n_b"],
+    *,
+    runs: float | None = None,
+    unit: str = "nats",
 ) -> Difference:
     r"""Returns the mean of a − b over seeds and test images, compared in pairs.
 
-    .. math:: \mathrm{se}^2 = \frac{\mathrm{sd}_n^2(\bar\Delta_n)}{n}
-              + \frac{\mathrm{sd}_s^2(\bar\Delta_s)}{S}
+    .. math:: \mathrm{se}^2 = \frac{\mathrm{sd}_n^2(\bar\Delta_n)}{n} + \mathrm{se}_\mathrm{runs}^2
 
     Args:
         a: One value per seed and test image; n = 1 where there is one value a run.
         b: The same, of the same images.
+        runs: The error that stems from the runs, see :func:`run_error`; by default that of these
+            S differences alone.
         unit: Of the values.
 
     Raises:
@@ -92,7 +102,7 @@ def difference(
     Example:
         >>> import torch
         >>> a = torch.tensor([[1.0, 3.0], [2.0, 4.0]])
-        >>> print(difference(a, torch.zeros_like(a)))
+        >>> print(difference(a, torch.zeros_like(a), runs=0.5))
         +2.500 ± 1.118 nats (2 seeds, 2 test images)
     """
     if a.shape != b.shape:
@@ -103,11 +113,48 @@ def difference(
         )
     delta = a.double() - b.double()
     S, n = delta.shape
-    square = sum(
-        part.var().item() / len(part) for part in (delta.mean(0), delta.mean(1)) if len(part) > 1
-    )
-    error = math.sqrt(square) if S * n > 1 else math.nan
+    images = delta.mean(0).var().item() / n if n > 1 else 0.0
+    if runs is None:
+        runs = math.sqrt(delta.mean(1).var().item() / S) * student(S - 1) if S > 1 else 0.0
+    error = math.sqrt(images + runs**2) if S * n > 1 else math.nan
     return Difference(delta.mean().item(), error, S, n if n > 1 else 0, unit)
+
+
+def run_error(entries: Iterable[Float[Tensor, "S n"]]) -> float:
+    r"""Returns the error of a difference of two entries that stems from their runs.
+
+    .. math:: \sqrt{\tfrac2S\, \overline{\mathrm{sd}_s^2}}\;\cdot t_{E(S-1)} / 2
+
+    The spread over seeds is pooled over all E entries, as if it were the same for each.
+
+    Args:
+        entries: Values of each entry; none of them may be of other seeds.
+
+    Returns:
+        In the unit of the values; 0 for one seed, which shows no spread.
+
+    Example:
+        >>> import torch
+        >>> one = torch.tensor([[1.0], [3.0]])
+        >>> round(run_error([one] * 1000), 3)  # √(2/2 · 2)
+        1.414
+    """
+    means = [values.double().mean(1) for values in entries]
+    S = len(means[0])
+    if S == 1:
+        return 0.0
+    variance = sum(mean.var().item() for mean in means) / len(means)
+    return math.sqrt(2 * variance / S) * student(len(means) * (S - 1))
+
+
+def student(degrees: int) -> float:
+    """Returns by how much an error grows because its size is itself an estimate.
+
+    Example:
+        >>> [round(student(n), 2) for n in (1, 3, 10, 1000)]
+        [6.35, 1.59, 1.11, 1.0]
+    """
+    return max(1.0, float(stdtrit(degrees, 0.975)) / ERRORS)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 __all__ = ["reproduce"]
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +29,7 @@ from elboscope.plots.posterior_contours import PosteriorPanel, plot_posterior_co
 from elboscope.training import IWAE, MIWAE
 from elboscope.training.objective import Objective
 
-from .claims import Claim, difference, judged, without_verdict
+from .claims import Claim, difference, judged, run_error, without_verdict
 from .grid_posterior import GridPosterior, grid_posterior
 from .images import load_images
 from .networks import burda_vae
@@ -176,27 +176,28 @@ def _row(name: str, quantity: str, values: Float[Tensor, "S n"], plan: Plan) -> 
 
 
 def _claims(found: Mapping[str, Widths]) -> tuple[Claim, ...]:
-    vae, iwae_ = found["VAE k=5"], found["IWAE k=50"]
+    vae, iwae = found["VAE k=5"], found["IWAE k=50"]
+
+    def claim(text: str, of: Callable[[Widths], Tensor], *, alone: bool = False) -> Claim:
+        """Compares the IWAE with the VAE, or with zero."""
+        other = torch.zeros_like(iwae.q) if alone else of(vae)
+        runs = run_error([of(vae), of(iwae)]) / (math.sqrt(2) if alone else 1)
+        return judged(text, SOURCE, difference(of(iwae), other, runs=runs))
+
     return (
-        judged(
-            "q of the IWAE is wider than q of the VAE: H[q]",
-            SOURCE,
-            difference(iwae_.q, vae.q),
-        ),
-        judged(
+        claim("q of the IWAE is wider than q of the VAE: H[q]", lambda w: w.q),
+        claim(
             "q of the IWAE is wider than its true posterior: H[q] − H[p(z|x)] > 0",
-            SOURCE,
-            difference(iwae_.q, iwae_.posterior),
+            lambda w: w.q - w.posterior,
+            alone=True,
         ),
-        judged(
+        claim(
             "q of the IWAE exceeds its posterior by more than that of the VAE does",
-            SOURCE,
-            difference(iwae_.q - iwae_.posterior, vae.q - vae.posterior),
+            lambda w: w.q - w.posterior,
         ),
-        judged(
+        claim(
             "the IWAE's posterior is farther from a Gaussian: H[Gaussian] − H[p(z|x)]",
-            SOURCE,
-            difference(iwae_.gaussian - iwae_.posterior, vae.gaussian - vae.posterior),
+            lambda w: w.gaussian - w.posterior,
         ),
     )
 

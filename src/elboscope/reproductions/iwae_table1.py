@@ -10,7 +10,8 @@ from __future__ import annotations
 
 __all__ = ["reproduce"]
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from torch import Tensor
 from elboscope.training import IWAE, MIWAE
 from elboscope.training.objective import Objective
 
-from .claims import Claim, Difference, agreement, difference, judged, without_verdict
+from .claims import Claim, Difference, agreement, difference, judged, run_error, without_verdict
 from .evaluation import Measured, count_error, measured_members
 from .images import Images, load_images, load_omniglot
 from .networks import LATENTS_2, burda_hierarchical_vae, burda_vae
@@ -75,6 +76,13 @@ PLANS: Mapping[Scale, Plan] = {
 }
 # k = 1 is the VAE and the IWAE at once, and trained once.
 TRAINED = (("VAE", 1), ("VAE", 5), ("VAE", 50), ("IWAE", 5), ("IWAE", 50))
+
+LOWER = (
+    (("IWAE", 50), ("VAE", 50)),
+    (("IWAE", 5), ("VAE", 1)),
+    (("IWAE", 50), ("IWAE", 5)),
+)
+MORE_UNITS = ((("IWAE", 50), ("VAE", 1)), (("IWAE", 50), ("VAE", 50)))
 
 Found = Mapping[Entry, Measured]
 
@@ -176,18 +184,19 @@ def _rows(entry: Entry, found: Measured, plan: Plan) -> Iterator[Row]:
         per_seed=tuple(runs.tolist()),
     )
     for suffix, units in _units(entry.layers).items():
-        counts, error = _counts(found, units)
+        counts, near = _counts(found, units)
+        spread = counts.var().item() / S if S > 1 else 0.0
         yield Row(
             str(entry),
             "active units" + suffix,
             counts.mean().item(),
-            error,
+            math.sqrt(near**2 + spread),
             "units near the threshold" + (" and seeds" if S > 1 else ""),
             plan.schedule.epochs,
             num_data=n,
             published=beside.get(f"{entry}, active units{suffix}"),
             unit="units",
-            per_seed=tuple(counts.tolist()),
+            per_seed=tuple(counts[:, 0].tolist()),
         )
 
 
@@ -197,49 +206,53 @@ def _units(layers: int) -> Mapping[str, slice]:
     return {", z1": slice(0, LATENTS_2[0]), ", z2": slice(LATENTS_2[0], None)}
 
 
-def _counts(found: Measured, units: slice) -> tuple[Float64[Tensor, " S"], float]:
-    """The number of active units of each seed, and the error of their mean."""
+def _counts(found: Measured, units: slice = slice(None)) -> tuple[Float64[Tensor, "S 1"], float]:
+    """The number of active units of each seed; of their mean, the error by units near 0.01."""
     variance, stderr = found.unit_variance[:, units], found.unit_stderr[:, units]
-    counts = (variance > THRESHOLD).double().sum(1)
-    S = len(counts)
-    near = sum(count_error(v, e) ** 2 for v, e in zip(variance, stderr, strict=True)) / S**2
-    spread = counts.var().item() / S if S > 1 else 0.0
-    return counts, float((near + spread) ** 0.5)
+    near = [count_error(v, e) ** 2 for v, e in zip(variance, stderr, strict=True)]
+    counts = (variance > THRESHOLD).double().sum(1, keepdim=True)
+    return counts, sum(near) ** 0.5 / len(near)
 
 
 def _claims(found: Found, data: str, plan: Plan) -> Iterator[Claim]:
     for layers in (1, 2):
-        one, five, fifty = (found[Entry(data, layers, *kind)] for kind in (
-            ("VAE", 1), ("IWAE", 5), ("IWAE", 50)
-        ))  # fmt: skip
-        vae = found[Entry(data, layers, "VAE", 50)]
+        table = {e[2:]: values for e, values in found.items() if e[:2] == (data, layers)}
         where = f"{data}, {layers} layer{'s' if layers > 1 else ''}"
-        yield _better(f"{where}: IWAE k=50 has a lower NLL than VAE k=50", fifty, vae)
-        yield _better(f"{where}: IWAE k=5 has a lower NLL than k=1", five, one)
-        yield _better(f"{where}: IWAE k=50 has a lower NLL than k=5", fifty, five)
-        yield _more_units(f"{where}: IWAE k=50 has more active units than k=1", fifty, one)
-        yield _more_units(f"{where}: IWAE k=50 has more active units than VAE k=50", fifty, vae)
+        for a, b in LOWER:
+            text = f"{where}: {_name(a)} has a lower NLL than {_name(b)}"
+            yield _better(text, table[a], table[b], table.values())
+        for a, b in MORE_UNITS:
+            text = f"{where}: {_name(a)} has more active units than {_name(b)}"
+            yield _more_units(text, table[a], table[b], table.values())
     for kind in (("VAE", 1), ("IWAE", 50)):
         one, two = (found[Entry(data, layers, *kind)] for layers in (1, 2))
-        yield _better(f"{data}, {kind[0]} k={kind[1]}: 2 layers have a lower NLL than 1", two, one)
+        text = f"{data}, {_name(kind)}: 2 layers have a lower NLL than 1"
+        yield _better(text, two, one, [v for e, v in found.items() if e.data == data])
     if plan.schedule.is_published:
-        for entry in _entries(data):
-            value = difference(-found[entry].log_px, torch.zeros_like(found[entry].log_px))
-            published = references(NAME)[f"{entry}, NLL"]
-            text = f"NLL of {entry} is {published}"
-            yield agreement(text, value.value, value.error, published)
+        yield from (_agreement(entry, found[entry]) for entry in _entries(data))
 
 
-def _better(text: str, a: Measured, b: Measured) -> Claim:
-    return judged(text, SOURCE, difference(a.log_px, b.log_px))
+def _name(kind: tuple[str, int]) -> str:
+    return f"{kind[0]} k={kind[1]}"
 
 
-def _more_units(text: str, a: Measured, b: Measured) -> Claim:
-    (counts_a, error_a), (counts_b, error_b) = (_counts(m, slice(None)) for m in (a, b))
+def _better(text: str, a: Measured, b: Measured, table: Iterable[Measured]) -> Claim:
+    runs = run_error(values.log_px for values in table)
+    return judged(text, SOURCE, difference(a.log_px, b.log_px, runs=runs))
+
+
+def _more_units(text: str, a: Measured, b: Measured, table: Iterable[Measured]) -> Claim:
+    (counts_a, near_a), (counts_b, near_b) = _counts(a), _counts(b)
+    error = math.hypot(near_a, near_b, run_error(_counts(values)[0] for values in table))
+    value = (counts_a - counts_b).mean().item()
     S, n = a.log_px.shape
-    value = (counts_a.mean() - counts_b.mean()).item()
-    error = (error_a**2 + error_b**2) ** 0.5
     return judged(text, SOURCE, Difference(value, error, S, n, "units"))
+
+
+def _agreement(entry: Entry, found: Measured) -> Claim:
+    nll = difference(-found.log_px, torch.zeros_like(found.log_px))
+    published = references(NAME)[f"{entry}, NLL"]
+    return agreement(f"NLL of {entry} is {published}", nll.value, nll.error, published)
 
 
 def _notes(found: Found, plan: Plan) -> tuple[str, ...]:

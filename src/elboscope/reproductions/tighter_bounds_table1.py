@@ -21,7 +21,7 @@ from torch import Tensor
 from elboscope.training import CIWAE, IWAE, MIWAE, PIWAE
 from elboscope.training.objective import Objective
 
-from .claims import Claim, agreement, difference, judged, without_verdict
+from .claims import Claim, agreement, difference, judged, run_error, without_verdict
 from .evaluation import GROUP, Measured, measured_members
 from .images import load_images
 from .networks import burda_vae
@@ -173,7 +173,11 @@ def _claims(found: Mapping[str, Measured], plan: Plan) -> tuple[Claim, ...]:
         judged(
             f"{quantity}: {better} is higher than {other}",
             SOURCE,
-            difference(metrics(found[better])[quantity], metrics(found[other])[quantity]),
+            difference(
+                metrics(found[better])[quantity],
+                metrics(found[other])[quantity],
+                runs=run_error(metrics(values)[quantity] for values in found.values()),
+            ),
         )
         for better, other, quantity in CLAIMS
     ]
@@ -195,6 +199,7 @@ def _notes(found: Mapping[str, Measured], plan: Plan) -> tuple[str, ...]:
         "log p̂ is a lower bound in expectation; −KL(Q‖P) is a difference of two, and no bound.",
         "All test numbers are of one binary draw of the test images (seed 0).",
         f"Weights without a variance (k̂ ≥ 0.7): at most {share:.1%} of the images of any model.",
-        "A claim's error joins the spread over paired test images and that over seeds.",
+        "A claim's error joins the spread over paired test images and that over seeds, pooled over "
+        "the models.",
     ]
     return (*notes, *plan.schedule.remarks())
