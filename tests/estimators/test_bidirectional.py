@@ -124,6 +124,16 @@ def test_given_schedules_are_halved():
     assert s.lower_doubled.settings["num_temperatures"] == 4
 
 
+def test_given_step_sizes_are_interpolated():
+    steps = torch.tensor([0.4, 0.1]).double()
+    s = sandwich(LinearGaussian.instance_1(), 3, T=3, schedule="linear", step_sizes=steps)
+    found = s.lower_doubled.settings
+    assert found["largest_step"] == pytest.approx(0.4)
+    assert found["smallest_step"] == pytest.approx(0.1)
+    with pytest.raises(InputError, match="step_sizes: expected None for T = 1"):
+        sandwich(LinearGaussian.instance_1(), 3, T=1, step_sizes=torch.ones(0))
+
+
 class Shifted:
     """x = z + c + noise."""
 

@@ -49,12 +49,11 @@ from .evaluation import Inputs, Progress, blocks, likelihood_of, require_positiv
 from .hmc import Info, draw_noise, hmc_step
 from .step_sizes import StepSizes, pilot
 
-# Chains × datapoints of one block: rows of the decoder's products. A few thousand keep a layer in
-# a CPU's cache; a GPU wants more.
-BLOCK_ROWS = {"cpu": 2**12}
-BLOCK_ROWS_ELSEWHERE = 20_000
-# No block's decoded data exceed this many elements, unless one datapoint's chains do.
-BLOCK_ELEMENTS = 2**22
+# Of one block: chains × datapoints, which are rows of the decoder's products, and elements of the
+# decoded data, unless one datapoint's chains have more. A few thousand rows keep a layer in a CPU's
+# cache; a GPU wants more. Every layer's output is kept for the gradient.
+BLOCK_ON_CPU = (2**12, 2**21)
+BLOCK_ELSEWHERE = (20_000, 2**24)
 PILOT_CHAINS, PILOT_DATA = 16, 16
 PILOT_STREAM = 0x5EED
 METHOD = {"lower": "annealed importance sampling", "upper": "reverse annealed importance sampling"}
@@ -172,8 +171,8 @@ def annealed(
 
 def block_size(plan: Annealing, x: Tensor) -> int:
     """Returns the number of datapoints annealed at once."""
-    rows = BLOCK_ROWS.get(x.device.type, BLOCK_ROWS_ELSEWHERE)
-    fitting = min(rows, BLOCK_ELEMENTS // x[0].numel()) // plan.num_chains
+    rows, elements = BLOCK_ON_CPU if x.device.type == "cpu" else BLOCK_ELSEWHERE
+    fitting = min(rows, elements // x[0].numel()) // plan.num_chains
     return min(plan.batch_size or max(1, fitting), len(x))
 
 

@@ -32,7 +32,7 @@ from elboscope.core import (
     seeded,
 )
 
-from .annealed_run import Annealing, annealed, described, planned, summarised, tuned
+from .annealed_run import Annealing, annealed, described, frozen, planned, summarised, tuned
 from .annealing import PathName, Schedule, doubled
 from .evaluation import Inputs, Progress, prepared, require_positive
 from .step_sizes import StepSizes
@@ -107,7 +107,7 @@ def bidirectional_monte_carlo(
     num_leapfrog: int = 10,
     schedule: Schedule = "sigmoid",
     path: PathName = "prior",
-    step_sizes: StepSizes | None = None,
+    step_sizes: Tensor | None = None,
     seed: int | None = None,
     condition: Tensor | None = None,
     batch_size: int | None = None,
@@ -126,8 +126,8 @@ def bidirectional_monte_carlo(
         num_leapfrog: L.
         schedule: As in :func:`annealed_importance_sampling`; a tensor's increments are halved.
         path: As there.
-        step_sizes: ε(β), frozen; ``None`` tunes it in one pilot, forward with T, which does not
-            see z*. All four runs use it, interpolated in β.
+        step_sizes: Frozen ε at T, ``(T − 1,)``; ``None`` tunes them in one pilot, forward, which
+            does not see z*. All four runs use them, log ε being interpolated in β for 2T.
         seed: Of the data and of the draws.
         condition: One row per datapoint to simulate.
         batch_size: Datapoints annealed at once.
@@ -158,7 +158,7 @@ def bidirectional_monte_carlo(
     with evaluating(model), seeded(seed) as used:
         x, z = simulated(model, num_data, condition)
         inputs = prepared(model, x, condition)
-        curve = tuned(model, inputs, plan, used) if step_sizes is None else step_sizes
+        curve = _step_sizes(model, inputs, plan, step_sizes, used)
         runs = _runs(model, inputs, z, (plan, longer), curve, used, progress)
         return Sandwich(x, z, *runs)
 
@@ -188,6 +188,22 @@ def _require_one_each(condition: Tensor | None, num_data: int) -> None:
             expected=f"one row for each of the {num_data} datapoints to simulate",
             got=f"{len(condition)} rows",
         )
+
+
+def _step_sizes(
+    model: GenerativeModel, inputs: Inputs, plan: Annealing, steps: Tensor | None, seed: int
+) -> StepSizes:
+    """Returns ε(β), from a pilot or through what was given."""
+    if steps is None:
+        return tuned(model, inputs, plan, seed)
+    given_steps = frozen(model, inputs, plan, steps, seed)
+    if not len(given_steps):
+        raise InputError(
+            "step_sizes",
+            expected="None for T = 1, which has no transition while 2T has one",
+            got="an empty tensor",
+        )
+    return StepSizes(plan.betas[1:-1].contiguous(), given_steps.log())
 
 
 def _runs(

@@ -46,6 +46,8 @@ class StepSizes(NamedTuple):
     def at(self, betas: Float64[Tensor, " S"]) -> Float64[Tensor, "S-2"]:
         """Returns ε at the inner temperatures of a schedule, log ε being linear in β."""
         inner = betas[1:-1].contiguous()
+        if len(self.betas) == 1:
+            return self.log_steps.exp().expand(len(inner))
         right = torch.searchsorted(self.betas, inner).clamp(1, len(self.betas) - 1)
         left = right - 1
         share = (inner - self.betas[left]) / (self.betas[right] - self.betas[left])
