@@ -69,3 +69,16 @@ def test_one_process_at_a_time(tmp_path):
         sitting(out, ASKED, resume, None),
     ):
         pytest.fail("opened twice")
+
+
+def test_ctrl_c_says_how_to_go_on_and_keeps_what_training_said(tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt, match=f"{out}/state. Continue with --resume"):
+        interrupted(out, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt, match=r"^at epoch 3$"):
+        interrupted(out, KeyboardInterrupt("at epoch 3"))
+
+
+def interrupted(out, stop):
+    with sitting(out, ASKED, Options(resume=True), None):
+        raise stop

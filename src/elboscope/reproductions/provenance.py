@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["device_name", "provenance", "training_device"]
 
 import platform
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -64,7 +63,7 @@ def provenance(
         >>> record = provenance(seed=0, device=torch.device("cpu"), wall_seconds=1.0, epochs=None,
         ...                     data={}, settings={})
         >>> sorted(record)[:4]
-        ['command', 'data', 'device', 'epochs']
+        ['data', 'device', 'epochs', 'finished']
     """
     versions = {name: version(name) for name in ("elboscope", "torch", "numpy")}
     return {
@@ -76,5 +75,4 @@ def provenance(
         "finished": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "data": dict(data),
         "settings": dict(settings),
-        "command": " ".join(["elboscope", *sys.argv[1:]]) if "reproduce" in sys.argv else "",
     }

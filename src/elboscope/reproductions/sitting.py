@@ -95,6 +95,7 @@ def sitting(
     Raises:
         InputError: The folder holds other files or another run, or one that was not to be
             resumed; another process works in it.
+        KeyboardInterrupt: Ctrl-C came; the text says how to go on.
 
     Example:
         >>> import tempfile
@@ -118,6 +119,11 @@ def sitting(
         now = Sitting(state, deadline, progress, before)
         try:
             yield now
+        except KeyboardInterrupt as stop:
+            if str(stop):  # it was raised by the training, which says where it stands
+                raise
+            text = f"Stopped by Ctrl-C; the state is in {state}. Continue with --resume."
+            raise KeyboardInterrupt(text) from stop
         finally:
             replace_with(clock, json.dumps(round(now.seconds, 3)))
 
