@@ -2,12 +2,13 @@
 
 import sys
 
-from . import aggregate_posterior, importance, training_throughput
+from . import aggregate_posterior, annealed, importance, training_throughput
 
 BENCHMARKS = {
     "training": training_throughput.main,
     "aggregate": aggregate_posterior.main,
     "importance": importance.main,
+    "annealed": annealed.main,
 }
 
 if __name__ == "__main__":
