@@ -14,11 +14,12 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from elboscope.estimators.gradient_result import Slope
 
-from .claims import Claim, Difference, Verdict, judged
+from .claims import Claim, Difference, Verdict, judged, run_error
 from .published import Published
 from .snr_training import ORDER, Rows, TrainingPlan
 
@@ -57,35 +58,40 @@ def order_claims(runs: Sequence[Mapping[str, Rows]], plan: TrainingPlan) -> list
     """Returns a verdict on each neighbouring pair of the published order.
 
     Log-ratios of SNR are averaged over the epochs after the start; their error is of the draws
-    and, with several seeds, of the runs.
+    and, with several seeds, of the runs, as in the other reproductions.
     """
     epochs = [epoch for epoch in plan.epochs if epoch > 0]
+    levels = {name: _levels(runs, name, epochs) for name in ORDER}
+    known = [level for level in levels.values() if bool(level.isfinite().all())]
+    between = run_error(known) if known else 0.0
     claims = []
     for high, low in pairwise(ORDER):
-        differences, noise = _compared(runs, high, low, epochs)
-        spread = differences.std().item() ** 2 / len(runs) if len(runs) > 1 else 0.0
+        noise = math.hypot(*(_noise(runs, name, epochs) for name in (high, low)))
         found = Difference(
-            differences.mean().item(), math.sqrt(noise + spread), len(runs), 0, "of log SNR"
+            (levels[high] - levels[low]).mean().item(),
+            math.hypot(noise, between),
+            len(runs),
+            0,
+            "of log SNR",
         )
         text = f"during training the encoder's SNR of {high} is above that of {low}"
         claims.append(judged(text, SOURCE, found))
     return claims
 
 
-def _compared(
-    runs: Sequence[Mapping[str, Rows]], high: str, low: str, epochs: Sequence[int]
-) -> tuple[Tensor, float]:
-    """The mean log-ratio over epochs of each run, and the draws' variance of its mean."""
-    values, variance = [], 0.0
-    for run in runs:
-        pairs = [(run[high][epoch], run[low][epoch]) for epoch in epochs]
-        logs = [_log(a["snr_corrected"]) - _log(b["snr_corrected"]) for a, b in pairs]
-        values.append(sum(logs) / len(logs))
-        relative = [
-            (error_of(row) / max(row["snr_corrected"], 1e-12)) ** 2 for p in pairs for row in p
-        ]
-        variance += sum(relative) / len(epochs) ** 2
-    return torch.tensor(values, dtype=torch.float64), variance / len(runs) ** 2
+def _levels(
+    runs: Sequence[Mapping[str, Rows]], name: str, epochs: Sequence[int]
+) -> Float64[Tensor, "S 1"]:
+    """The mean log SNR over epochs of each run."""
+    logs = [[_log(run[name][epoch]["snr_corrected"]) for epoch in epochs] for run in runs]
+    return torch.tensor(logs, dtype=torch.float64).mean(1, keepdim=True)
+
+
+def _noise(runs: Sequence[Mapping[str, Rows]], name: str, epochs: Sequence[int]) -> float:
+    """The error of the mean log SNR over runs and epochs that the draws leave."""
+    rows = [run[name][epoch] for run in runs for epoch in epochs]
+    relative = [error_of(row) / max(row["snr_corrected"], 1e-12) for row in rows]
+    return math.hypot(*relative) / len(rows)
 
 
 def _log(value: float) -> float:
