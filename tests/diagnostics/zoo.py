@@ -226,14 +226,21 @@ def other_encoder() -> Subject:
     other, _ = fitted(vae(seed=1), grey()[0], dynamic=True, epochs=40, seed=1)
     model.encoder = other.encoder
     return Subject(
-        "encoder of another run", model, binary()[1], binary()[0], (TRUST, GAP), (DIVERGED,)
+        "encoder of another run",
+        model,
+        binary()[1],
+        binary()[0],
+        (TRUST, CERTIFICATE, GAP),
+        (DIVERGED,),
     )
 
 
 def swapped_prior() -> Subject:
     """Pre-trained encoder whose codes are shifted by two: the prior's centre is empty."""
     model = mnist_like()
-    return linear("codes shifted by 2", model.with_mistuned_posterior(2.0), model, (HOLE, GAP))
+    return linear(
+        "codes shifted by 2", model.with_mistuned_posterior(2.0), model, (HOLE, CERTIFICATE, GAP)
+    )
 
 
 def healthy_subjects() -> Iterator[Subject]:
@@ -280,7 +287,8 @@ def collapsed_subjects() -> Iterator[Subject]:
 
 def mis_scaled_subjects() -> Iterator[Subject]:
     yield on_grey("digits, Gaussian σ = 0.5", elbo, (SCALE,), (DIVERGED, OVERFIT), scale=0.5)
-    yield on_grey("digits, Gaussian σ = 0.02", elbo, (SCALE,), (DIVERGED, COLLAPSE), scale=0.02)
+    off, fine = (SCALE, CERTIFICATE), (DIVERGED, COLLAPSE)
+    yield on_grey("digits, Gaussian σ = 0.02", elbo, off, fine, scale=0.02)
     yield on_grey("digits, Bernoulli on grey", elbo, (SCALE,), (COLLAPSE,), likelihood="bernoulli")
     loss = beta(0.2)
     name = "digits, Bernoulli on grey, β = 0.2"
@@ -299,7 +307,11 @@ def untrusted_subjects() -> Iterator[Subject]:
     narrow = base.with_mistuned_posterior(0.0, 0.2)
     yield linear("encoder too narrow", narrow, base, (TRUST, GAP), (COLLAPSE, DIVERGED))
     yield on_binary(
-        "digits, β = 0.05", beta(0.05), (TRUST, GAP, HOLE), (COLLAPSE, DIVERGED), epochs=100
+        "digits, β = 0.05",
+        beta(0.05),
+        (TRUST, CERTIFICATE, GAP, HOLE),
+        (COLLAPSE, DIVERGED),
+        epochs=100,
     )
     yield other_encoder()
     perfect = LinearGaussian.perfect(20, 64).with_mistuned_posterior(0.0, 0.3)
@@ -309,10 +321,12 @@ def untrusted_subjects() -> Iterator[Subject]:
 
 
 def holed_subjects() -> Iterator[Subject]:
-    yield on_binary("digits, β = 0.01", beta(0.01), (HOLE,), (COLLAPSE, DIVERGED), epochs=100)
-    yield on_binary("digits, no KL", beta(0.0), (HOLE,), (COLLAPSE,), epochs=100)
+    yield on_binary(
+        "digits, β = 0.01", beta(0.01), (HOLE, CERTIFICATE), (COLLAPSE, DIVERGED), epochs=100
+    )
+    yield on_binary("digits, no KL", beta(0.0), (HOLE, CERTIFICATE), (COLLAPSE,), epochs=100)
     name = "digits, summed squared error + 1e-4·KL"
-    yield on_grey(name, kl_weight(1e-4, "sum"), (HOLE,), (COLLAPSE,), scale=0.1)
+    yield on_grey(name, kl_weight(1e-4, "sum"), (HOLE, CERTIFICATE), (COLLAPSE,), scale=0.1)
     yield swapped_prior()
 
 

@@ -104,8 +104,15 @@ def test_two_temperatures_from_the_prior_are_not_enough_and_it_says_what_would_b
     assert again.certificate.within < found.certificate.within
 
 
-@pytest.mark.parametrize("path", ["prior", "posterior"])
-@pytest.mark.parametrize("model", [LinearGaussian.instance_1(), Bimodal(0.25)], ids=["1", "2"])
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        (LinearGaussian.instance_1(), "prior"),
+        (LinearGaussian.instance_1(), "posterior"),
+        (Bimodal(0.25), "posterior"),
+    ],
+    ids=["prior", "posterior", "one of two modes"],
+)
 def test_it_never_certifies_what_the_truth_contradicts(model, path) -> None:
     """Tiny settings, wide tolerance: many certificates, each compared with the truth."""
     with torch.no_grad():
@@ -113,14 +120,14 @@ def test_it_never_certifies_what_the_truth_contradicts(model, path) -> None:
     errors, certified = [], 0
     for seed in range(40):
         found = log_likelihood(
-            model, x, 20, num_temperatures=3, num_simulated=20, num_chains=2, num_leapfrog=2,
+            model, x, 20, num_temperatures=2, num_simulated=20, num_chains=2, num_leapfrog=1,
             tolerance=5.0, path=path, seed=seed,
         )  # fmt: skip
         if found.certificate.certified:
             certified += 1
             errors.append(simulated_error(model, found) - found.certificate.within)
     assert max(errors, default=-1.0) <= 0
-    assert certified >= 30 or (isinstance(model, Bimodal) and path == "posterior")
+    assert certified >= 30 or isinstance(model, Bimodal)
 
 
 def test_a_posterior_that_knows_one_of_two_modes_is_found_out() -> None:

@@ -112,7 +112,7 @@ class Budget:
 
 
 QUICK = Budget("quick", 1000, 32, 200, 200, 2000, 30.0, 20, 8, 20, 20)
-STANDARD = Budget("standard", 5000, 100, 1000, 500, 10_000, 240.0, 50, 10, 40, 40)
+STANDARD = Budget("standard", 5000, 100, 1000, 500, 10_000, 240.0, 50, 10, 40, 30)
 THOROUGH = Budget("thorough", 20_000, 200, 5000, 2000, 60_000, 4 * 3600.0, 500, 16, 200, 100)
 _BUDGETS = {budget.name: budget for budget in (QUICK, STANDARD, THOROUGH)}
 

@@ -199,7 +199,7 @@ def _more(
         K = _count(log_px, "num_samples")
         options["num_samples"] = _rounded(K * factor) if width.mean > goal else K
     ratio = (within - max(width.mean, 0.0)) / goal
-    options["num_simulated"] = _rounded(max(FEWEST, n * min(max(ratio, 1.0) ** 2, MOST)))
+    options["num_simulated"] = _rounded(max(float(FEWEST), n * min(max(ratio, 1.0) ** 2, MOST)))
     if _stuck(sandwich, tolerance):
         options["num_leapfrog"] = 2 * _count(sandwich.lower, "num_leapfrog")
     if sandwich.width.mean > FAR and sandwich.lower.settings["path"] == "posterior":
