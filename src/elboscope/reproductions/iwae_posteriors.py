@@ -247,4 +247,4 @@ def _notes(found: Mapping[str, Widths], plan: Plan) -> tuple[str, ...]:
         f"at most {edge:.1e} of any image lies at the edge.",
         "The paper says this in words and pictures; no number of it is published.",
     ]
-    return (*notes, *plan.schedule.remarks())
+    return (*notes, *plan.schedule.remarks(plan.num_seeds))

@@ -59,12 +59,15 @@ class Schedule:
         """Whether it is as long as the published one."""
         return self.epochs == PUBLISHED_EPOCHS
 
-    def remarks(self) -> tuple[str, ...]:
-        """Returns what a reader must know where it is not the published one."""
-        if self.is_published:
-            return ()
-        done = f"{self.epochs} of the {PUBLISHED_EPOCHS} published epochs"
-        return (f"Trained for {done}: compare signs, not values.",)
+    def remarks(self, num_seeds: int) -> tuple[str, ...]:
+        """Returns what a reader must know of few seeds, and of fewer epochs than published."""
+        notes = []
+        if num_seeds == 1:
+            notes.append("One seed: errors hold for these models, and not for another run.")
+        if not self.is_published:
+            done = f"{self.epochs} of the {PUBLISHED_EPOCHS} published epochs"
+            notes.append(f"Trained for {done}: compare signs, not values.")
+        return tuple(notes)
 
 
 def train_members(
