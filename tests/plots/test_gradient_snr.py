@@ -54,3 +54,10 @@ def test_training_runs_over_epochs(found: es.estimators.GradientSNR) -> None:
 def test_nothing_measured_is_refused() -> None:
     with pytest.raises(InputError, match="part: expected one that was measured"):
         gradient_snr_over_training_data({})
+
+
+def test_more_curves_than_colours_are_told_apart(found: es.estimators.GradientSNR) -> None:
+    row = found.find("IWAE", 4, "encoder").to_row()
+    data = gradient_snr_over_training_data({str(i): {1: row, 3: row} for i in range(7)})
+    curves = plot_gradient_snr(data).axes[0].get_lines()[:7]
+    assert len({(line.get_color(), line.get_linestyle()) for line in curves}) == 7

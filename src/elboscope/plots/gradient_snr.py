@@ -31,6 +31,7 @@ from elboscope.estimators import GradientSNR
 from .style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, RED, blank, legend_above
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, INK)
+LINES = ("-", "--", "-.")  # a sixth curve has the first one's colour
 # Published curves are of all parameters of a part.
 ALL = "all"
 
@@ -146,7 +147,8 @@ def plot_gradient_snr(data: SnrCurves) -> Figure:
         'gradient SNR, encoder'
     """
     figure, axes = blank()
-    for curve, colour in zip(data.curves, _colours(len(data.curves)), strict=True):
+    for i, curve in enumerate(data.curves):
+        colour, line = COLOURS[i % len(COLOURS)], LINES[i // len(COLOURS) % len(LINES)]
         axes.fill_between(
             curve.x,
             np.maximum(curve.low, data.floor / 10),
@@ -155,11 +157,11 @@ def plot_gradient_snr(data: SnrCurves) -> Figure:
             alpha=0.18,
             lw=0,
         )
-        axes.plot(curve.x, curve.snr, "o-", color=colour, ms=3.5, lw=1.4, label=curve.label)
+        axes.plot(curve.x, curve.snr, f"o{line}", color=colour, ms=3.5, lw=1.4, label=curve.label)
     if data.guide is not None:
         first = data.curves[0]
-        line = first.snr[0] * (first.x / first.x[0]) ** data.guide
-        axes.plot(first.x, line, ls="--", lw=1, color=GREY, label=f"slope {data.guide:+g}")
+        law = first.snr[0] * (first.x / first.x[0]) ** data.guide
+        axes.plot(first.x, law, ls="--", lw=1, color=GREY, label=f"slope {data.guide:+g}")
     axes.set_xscale("log")
     axes.set_yscale("log")
     ticks = sorted({float(x) for curve in data.curves for x in curve.x})
@@ -174,7 +176,3 @@ def plot_gradient_snr(data: SnrCurves) -> Figure:
     axes.set_ylabel(f"gradient SNR, {data.part}")
     legend_above(figure, axes, columns=3)
     return figure
-
-
-def _colours(n: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(n)]
