@@ -104,6 +104,7 @@ def test_two_temperatures_from_the_prior_are_not_enough_and_it_says_what_would_b
     assert again.certificate.within < found.certificate.within
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "path"),
     [
