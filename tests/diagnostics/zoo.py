@@ -432,7 +432,8 @@ Every check is run on small models whose state of health is known: healthy ones,
 every answer in closed form, and sick ones, made by mistakes that people make. *Sick* counts where
 a check must give a warning or a problem, *healthy* where it must not. Side effects of a mistake
 that are true of the model (a collapsed model is also poorly scaled, say) are not counted. Of 160
-datapoints and K = 500 samples an *undecided* is an honest answer; more of both decides it.
+datapoints and K = 500 samples (AIS: 20 datapoints and 20 temperatures) an *undecided* is an honest
+answer; more of all decides it.
 
 Some thresholds, and the question of which checks a model counts for, were settled while looking
 at these very models: on models of your own the checks will err more often than the table says.
