@@ -71,7 +71,7 @@ class Plan(NamedTuple):
 
 PLANS: Mapping[Scale, Plan] = {
     "smoke": Plan(Schedule(1), 1, 64),
-    "cpu": Plan(Schedule(4), 1, 1000),  # in the first two epochs the VAE is ahead
+    "cpu": Plan(Schedule(4), 1, 1000),  # the first two stages; the VAE leads for about as long
     "paper": Plan(Schedule(PUBLISHED_EPOCHS), 1, 5000),
 }
 # k = 1 is the VAE and the IWAE at once, and trained once.

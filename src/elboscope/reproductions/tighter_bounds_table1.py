@@ -54,7 +54,7 @@ class Plan(NamedTuple):
 
 PLANS: Mapping[Scale, Plan] = {
     "smoke": Plan(Schedule(1), 2, 128),
-    "cpu": Plan(Schedule(4), 1, 1000),  # in the first two epochs the VAE is ahead
+    "cpu": Plan(Schedule(4), 1, 1000),  # the first two stages; the VAE leads for about as long
     "paper": Plan(Schedule(PUBLISHED_EPOCHS), 4, 5000),
 }
 
