@@ -22,6 +22,9 @@ from elboscope.core import InputError
 from .gradient_draws import Part
 from .gradient_moments import Direction, Interval, Moments, SnrSummary, floor
 
+# Of χ² with one degree of freedom, 97.5 %.
+QUANTILE = 5.024
+
 
 class Slope(NamedTuple):
     """A fitted exponent and its standard error."""
@@ -91,8 +94,13 @@ class BlockSNR:
 
     @property
     def is_noise(self) -> bool:
-        """Whether the draws show no signal: the corrected ratio's interval begins at 0."""
-        return not self.corrected_interval[0] > 0
+        """Whether the draws show no signal: neither of two things that noise does 1 time in 40.
+
+        The corrected ratio's interval begins above 0; or the mean of SNR² exceeds the quantile
+        of χ²/R with one degree of freedom, which no correlation of the coordinates can raise.
+        """
+        beyond = self.corrected**2 + 1 / self.moments.num_draws > QUANTILE / self.moments.num_draws
+        return not (self.corrected_interval[0] > 0 or beyond)
 
     def to_row(self) -> dict[str, object]:
         """Returns the numbers without the tensors."""
