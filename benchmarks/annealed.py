@@ -57,7 +57,8 @@ def main() -> None:
     seconds = interleaved(candidates, ROUNDS)
     transitions = C * PER_TURN
     facts: dict[str, object] = {
-        "load_average": os.getloadavg(), "temperatures": T, "chains": C, "leapfrog": L, "decoder": WIDTHS,
+        "load_average": os.getloadavg(),
+        "temperatures": T, "chains": C, "leapfrog": L, "decoder": WIDTHS,
         "transitions_per_second":
             {k: transitions / sorted(v)[len(v) // 2] for k, v in seconds.items()},
         "seconds_of_60_temperatures":
@@ -73,9 +74,7 @@ def main() -> None:
     print(f"  {facts['times_matrix_products']:.2f}× the time of the matrix products (at most 1.7)")
     facts |= sandwich()
     print(f"  a sandwich of {facts['sandwich_width']:.3f} nats (to reach: 0.1)")
-    print(
-        f"  in {facts['sandwich_share']:.2f} of the time of the published forward run (to reach: 0.2),"
-    )
+    print(f"  in {facts['sandwich_share']:.2f} of the published forward run's time (goal: 0.2),")
     print(f"  which ends {facts['published_below_our_upper']:.2f} nats below our upper bound")
     write("annealed", seconds, facts)
 
