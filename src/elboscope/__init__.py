@@ -67,7 +67,6 @@ _PACKAGES = (
     "objectives",
     "plots",
     "report",
-    "reproductions",
     "training",
 )
 
@@ -85,7 +84,6 @@ if TYPE_CHECKING:
         objectives,
         plots,
         report,
-        reproductions,
         training,
     )
     from .core import *
