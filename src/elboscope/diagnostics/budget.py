@@ -25,6 +25,8 @@ PRIOR_DATA = 100
 WEIGHED_TRAIN = 200
 # Leapfrog steps of each transition; and what a step costs in decoder passes, with its gradient.
 NUM_LEAPFROG, STEP_PASSES = 10, 3
+# What a step costs besides, in seconds: of small decoders it is the most.
+STEP_SECONDS = 8e-4
 # For each simulated datapoint AIS runs forward and in reverse, with T and with 2T temperatures.
 SANDWICH_RUNS = 6
 # Below these AIS is not cut any further: a certificate needs twenty simulated datapoints.
@@ -102,8 +104,10 @@ class Budget:
             n: Datapoints to anneal.
             num_simulated: Datapoints to simulate.
         """
-        each = self.num_chains * self.num_temperatures * NUM_LEAPFROG * STEP_PASSES
-        return seconds_per_sample * each * (n + SANDWICH_RUNS * num_simulated)
+        steps = self.num_temperatures * NUM_LEAPFROG
+        rows = self.num_chains * (n + SANDWICH_RUNS * num_simulated)
+        besides = STEP_SECONDS * (1 + SANDWICH_RUNS)
+        return steps * (seconds_per_sample * STEP_PASSES * rows + besides)
 
     def affordable(self, seconds_per_sample: float, n: int, n_train: int = 0) -> float:
         """Returns the share (≤ 1) of the datapoints that the time allows."""
