@@ -123,7 +123,7 @@ def _linearised(q: Distribution, z: Float[Tensor, "K B *Z"]) -> Float[Tensor, "K
     fixed = z.detach()
     slope = torch.func.grad(lambda z: q.log_prob(z).sum())(fixed).detach()
     log_q: Tensor = q.log_prob(fixed).detach()
-    step = slope * (z - fixed)  # zero, but not its gradient
+    step: Tensor = slope * (z - fixed)  # zero, but not its gradient
     return log_q + step.reshape(*log_q.shape, -1).sum(-1)
 
 

@@ -183,7 +183,7 @@ def _groups(
 ) -> Float[Tensor, "M K B"]:
     M, K = count("num_outer", M), count("num_samples", K)
     log_w = pathwise_weights(model, x, M * K, condition=condition)
-    return log_w.unflatten(0, (M, K))
+    return log_w.reshape(M, K, *log_w.shape[1:])
 
 
 def _grouped(log_w: Float[Tensor, "M K B"]) -> Float[Tensor, " B"]:
