@@ -257,3 +257,18 @@ def test_a_width_at_the_edge_counts_its_error(first) -> None:
     low = shifted(found.simulated, width.mean - 0.099)  # a mean width of 0.099 nats
     assert not judged(first, simulated=low).certified
     assert judged(first, simulated=low, tolerance=0.15).certified
+
+
+def test_data_are_read_once_so_that_a_shuffling_loader_keeps_its_pairs() -> None:
+    """Read twice, the two parts would be of the datapoints in two orders."""
+    model = LinearGaussian.instance_1()
+    x, _ = model.sample(30, seed=0)
+    loader = torch.utils.data.DataLoader(x, batch_size=7, shuffle=True)
+    found = log_likelihood(
+        model, loader, 500, num_temperatures=20, num_leapfrog=5, num_simulated=20, seed=0
+    )
+    parts = found.log_px.diagnostics
+    apart = (parts["importance"] - parts["annealed"]).abs().mean()
+    assert apart < 0.1 * x.new_tensor(found.log_px.values.std().item())
+    assert found.annealed.data_id == found.log_px.data_id
+    assert "float64" in str(found.log_px.settings["data"])

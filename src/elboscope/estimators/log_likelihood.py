@@ -37,6 +37,7 @@ from elboscope.core import (
     given,
     seeded,
 )
+from elboscope.data import as_tensor
 
 from .annealed import annealed_importance_sampling
 from .annealing import PathName
@@ -135,7 +136,8 @@ def log_likelihood(
         (True, 'lower')
     """
     _require_settings(num_samples, num_simulated, tolerance)
-    inputs = prepared(model, x, condition)
+    data, treatment = as_tensor(x)  # once: a loader may shuffle
+    inputs = prepared(model, data, condition)
     c = inputs.condition
     c_simulated = None if c is None else c[torch.arange(num_simulated, device=c.device) % len(c)]
     with evaluating(model), seeded(seed) as used:
@@ -155,7 +157,7 @@ def log_likelihood(
         )
         annealed = annealed_importance_sampling(
             model,
-            x,
+            data,
             num_temperatures=num_temperatures,
             num_chains=num_chains,
             num_leapfrog=num_leapfrog,
@@ -164,8 +166,10 @@ def log_likelihood(
             condition=c,
             progress=work.part(0.2),
         )
-        real = _weighed(model, x, c, num_samples, used + 2, work.part(0.05))
+        real = _weighed(model, data, c, num_samples, used + 2, work.part(0.05))
         like = _weighed(model, sandwich.x, c_simulated, num_samples, used + 3, work.part(0.05))
+    annealed = _treated(annealed, treatment)
+    real = _Weighed(*(e and _treated(e, treatment) for e in real))
     log_px = combined(real.proposals, annealed)
     simulated = combined(like.proposals, sandwich.lower)
     verdict = certify(log_px, real.proposals, annealed, simulated, sandwich, tolerance)
@@ -204,6 +208,10 @@ def combined(proposals: Estimate | None, annealed: Estimate) -> Estimate:
         settings={**annealed.settings, **proposals.settings, "combined": "logaddexp − log 2"},
         data_id=proposals.data_id,
     )
+
+
+def _treated(estimate: Estimate, treatment: str) -> Estimate:
+    return replace(estimate, settings={**estimate.settings, "data": treatment})
 
 
 class _Weighed(NamedTuple):
