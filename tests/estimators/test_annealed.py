@@ -15,6 +15,7 @@ from elboscope.estimators import (
     importance_sampling,
     reverse_annealed_importance_sampling,
 )
+from elboscope.estimators.annealed import CHAIN_STREAM
 from elboscope.estimators.annealed_run import (
     Run,
     forward_run,
@@ -143,7 +144,7 @@ def test_the_fast_version_is_the_literal_one_on_the_same_noise():
     model, C, L = LinearGaussian.instance_2(), 4, 3
     x, _ = model.sample(3, seed=0)
     betas, steps = betas_of("sigmoid", 6), torch.tensor([1.4, 1.3, 1.2, 1.1, 1.0]).double()
-    with seeded(11):
+    with seeded(11 ^ CHAIN_STREAM):
         log_w = literal(model, x, betas.tolist(), steps.tolist(), C, L)
     e = annealed_importance_sampling(
         model, x, num_temperatures=6, num_chains=C, num_leapfrog=L, step_sizes=steps, seed=11
@@ -224,11 +225,22 @@ def test_it_needs_no_good_posterior():
 
 def test_one_increment_is_prior_sampling():
     e = annealed_importance_sampling(CONJUGATE, ONE, num_temperatures=1, num_chains=50, seed=3)
-    with seeded(3):
+    with seeded(3 ^ CHAIN_STREAM):
         z = CONJUGATE.prior().sample((50, 1))
     by_hand = log_mean_exp(CONJUGATE.decode(z).log_prob(ONE))
     torch.testing.assert_close(e.values, by_hand.detach(), rtol=0, atol=1e-12)
     assert e.diagnostics["acceptance"].isnan().all()
+
+
+def test_data_simulated_from_the_same_seed_do_not_start_the_chains():
+    model = LinearGaussian.instance_1()
+    x, _ = model.sample(2000, seed=7)  # with one increment and one chain z* itself would be scored
+    same, other = (
+        annealed_importance_sampling(model, x, num_temperatures=1, num_chains=1, seed=seed)
+        for seed in (7, 8)
+    )
+    assert abs(same.mean - other.mean) < 4 * math.hypot(same.stderr, other.stderr)
+    assert same.mean < model.log_likelihood(x).mean().item() - 1
 
 
 def test_posterior_path_from_the_exact_posterior_has_no_error():

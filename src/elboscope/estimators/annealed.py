@@ -27,6 +27,9 @@ from .annealed_run import annealed, described, frozen, planned, require_latents,
 from .annealing import PathName, Schedule
 from .evaluation import Progress, prepared
 
+# Data simulated from the same seed begin with the same numbers: z* would be a chain's first place.
+CHAIN_STREAM = 0xC4A1
+
 
 def annealed_importance_sampling(
     model: GenerativeModel,
@@ -89,7 +92,7 @@ def annealed_importance_sampling(
     """
     inputs = prepared(model, x, condition)
     plan = planned(num_temperatures, num_chains, num_leapfrog, schedule, path, batch_size)
-    with evaluating(model), seeded(seed) as used:
+    with evaluating(model), seeded(seed) as used, seeded(used ^ CHAIN_STREAM):
         families = described(model, inputs)
         steps = frozen(model, inputs, plan, step_sizes, used)
         run = annealed(model, inputs, None, plan, steps, progress)
@@ -154,7 +157,7 @@ def reverse_annealed_importance_sampling(
     inputs = prepared(model, x, condition)
     plan = planned(num_temperatures, num_chains, num_leapfrog, schedule, path, batch_size)
     require_latents(model, inputs, z)
-    with evaluating(model), seeded(seed) as used:
+    with evaluating(model), seeded(seed) as used, seeded(used ^ CHAIN_STREAM):
         families = described(model, inputs)
         steps = frozen(model, inputs, plan, step_sizes, used)
         run = annealed(model, inputs, placed_like(z, model), plan, steps, progress)

@@ -213,9 +213,14 @@ def forward_run(state: State, betas: Float64[Tensor, " S"], transition: Transiti
 
 
 def reverse_run(state: State, betas: Float64[Tensor, " S"], transition: Transition) -> Run:
-    """Anneals from exact draws of p(z|x) back to the base; E[u] = 1/p(x)."""
+    """Anneals from exact draws of p(z|x) back to the base; E[u] = 1/p(x).
+
+    Where the base is zero at the start (a q that cannot reach z*), u = 0 and the bound is +∞.
+    """
     T = len(betas) - 1
-    return _run(state, (-betas.diff()).flip(0).tolist(), range(T - 1, 0, -1), transition)
+    reached = state.log_ratio.isfinite()
+    run = _run(state, (-betas.diff()).flip(0).tolist(), range(T - 1, 0, -1), transition)
+    return run._replace(log_w=run.log_w.masked_fill(~reached, -torch.inf))
 
 
 def _run(state: State, increments: list[float], order: range, transition: Transition) -> Run:

@@ -34,6 +34,7 @@ from elboscope.core import (
 )
 
 from .chain_state import LogDensities
+from .supports import bounded_support, within
 
 PathName = Literal["prior", "posterior"]
 Schedule = Literal["sigmoid", "linear"] | Tensor
@@ -75,9 +76,15 @@ def annealing_path(model: GenerativeModel, x: Float[Tensor, "B *X"], name: str) 
 
 def _from_prior(model: GenerativeModel, x: Tensor) -> Path:
     prior = model.prior()
+
+    def log_densities(z: Tensor) -> tuple[Tensor, Tensor]:
+        return prior.log_prob(z), model.decode(z).log_prob(x)
+
+    with seeded(0):
+        somewhere = prior.sample(torch.Size((len(x),)))
     return Path(
         lambda C: prior.sample(torch.Size((C, len(x)))),
-        lambda z: (prior.log_prob(z), model.decode(z).log_prob(x)),
+        within(log_densities, [prior], somewhere),
     )
 
 
@@ -88,7 +95,10 @@ def _from_posterior(model: GenerativeModel, x: Tensor) -> Path:
         log_q = q.log_prob(z)
         return log_q, prior.log_prob(z) + model.decode(z).log_prob(x) - log_q
 
-    return Path(lambda C: q.sample(torch.Size((C,))), log_densities)
+    with seeded(0):
+        elsewhere = prior.sample(torch.Size((len(x),)))
+        somewhere = q.sample() if bounded_support(q) else elsewhere
+    return Path(lambda C: q.sample(torch.Size((C,))), within(log_densities, [q, prior], somewhere))
 
 
 def _posterior_with_density(model: GenerativeModel, x: Tensor) -> Distribution:

@@ -44,6 +44,7 @@ from elboscope.core import (
 
 from .evaluation import Progress, prepared
 from .importance import weight_average
+from .supports import is_real, log_prob_within
 
 
 def widened_importance_sampling(
@@ -106,7 +107,7 @@ def widened_importance_sampling(
         q = local.encode(x)
         wide = widened(q, local.prior(), scale)
         z = _interleaved(q, wide or local.prior(), _from_wide(samples, share))
-        log_q, log_wide = _log_prob(q, z), (wide or local.prior()).log_prob(z)
+        log_q, log_wide = _log_prob(q, z), log_prob_within(wide or local.prior(), z)
         log_mixture = _mixed(log_q, log_wide, _drawn_share(num_samples, share))
         return log_joint(local, x, z) - log_mixture
 
@@ -151,7 +152,7 @@ class Widened(Distribution):
 def widened(q: Distribution, prior: Distribution, scale: float | None) -> Widened | None:
     """Returns q stretched, or ``None`` if it has no mean or lives on a part of the space."""
     try:
-        everywhere = all(_is_real(p.support) for p in (q, prior))
+        everywhere = all(is_real(p.support) for p in (q, prior))
         centred = bool(q.mean.isfinite().all())
     except NotImplementedError:
         return None
@@ -159,12 +160,6 @@ def widened(q: Distribution, prior: Distribution, scale: float | None) -> Widene
         return None
     d = math.prod(q.event_shape)
     return Widened(q, 1 + math.sqrt(2 / d) if scale is None else scale)
-
-
-def _is_real(support: constraints.Constraint | None) -> bool:
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return support in (constraints.real, constraints.real_vector)
 
 
 def _from_wide(samples: slice, share: float) -> list[bool]:
@@ -206,7 +201,7 @@ def _mixed(
 
 def _log_prob(q: Distribution, z: Tensor) -> Tensor:
     try:
-        return q.log_prob(z)
+        return log_prob_within(q, z)
     except NotImplementedError as error:
         raise ContractError(
             "encode(x).log_prob",
