@@ -177,6 +177,53 @@ def test_the_gap_of_the_bound_is_the_divergence_in_the_extended_space(K):
     assert abs(log_p.item() - value.mean().item() - divergence) < 3.5 * error
 
 
+class Tied(nn.Module):
+    """The mean of q is Wx, the mean of p(x|z) is Wᵀz."""
+
+    def __init__(self):
+        super().__init__()
+        self.W = nn.Parameter(torch.tensor([[0.7, -0.2, 0.4]], dtype=torch.float64))
+
+    def prior(self):
+        return Independent(Normal(torch.zeros(1).double(), 1.0), 1)
+
+    def encode(self, x):
+        return Independent(Normal(x @ self.W.T, 0.6), 1)
+
+    def decode(self, z):
+        return Independent(Normal(z @ self.W, 0.5), 1)
+
+
+def test_a_weight_that_encoder_and_decoder_share_has_the_whole_gradient_of_the_elbo():
+    model, x = Tied(), torch.tensor([[1.0, -0.5, 0.3]], dtype=torch.float64)
+    W = model.W.detach().requires_grad_()
+    mean, v = x @ W.T, 0.36
+    ell = (
+        -(x - mean @ W).square().sum() / 0.5 - v * W.square().sum() / 0.5 - mean.square().sum() / 2
+    )
+    (truth,) = torch.autograd.grad(-ell, W)
+    with seeded(0):
+        draws = []
+        for _ in range(200):
+            bound = score_function(model, x.expand(100, 3), 4)
+            draws.append(torch.autograd.grad(bound.encoder_loss, model.W)[0])
+    found = torch.stack(draws)
+    z = (found.mean(0) - truth) / (found.std(0) / len(found) ** 0.5)
+    assert z.abs().max() < 4
+
+
+def test_the_wake_phase_of_a_shared_weight_is_the_sum_of_both_losses():
+    model, x = Tied(), torch.tensor([[1.0, -0.5, 0.3]], dtype=torch.float64)
+    with seeded(0):
+        bound = wake_phase(model, x, 6)
+    with seeded(0), torch.no_grad():
+        z = model.encode(x).sample((6,))
+    weights = (log_joint(model, x, z) - model.encode(x).log_prob(z)).detach().softmax(0)
+    both = log_joint(model, x, z) + model.encode(x).log_prob(z)
+    expected = torch.autograd.grad(-(weights * both).sum(), model.W)
+    torch.testing.assert_close(torch.autograd.grad(bound.encoder_loss, model.W), expected)
+
+
 @pytest.mark.parametrize("objective", [sticking_the_landing, dreg, wake_phase])
 def test_the_value_is_the_bound_though_the_surrogate_exceeds_it(objective):
     """Σ w̃ log w = log mean w + KL(w̃ ‖ uniform) ≥ the bound: logging it flatters a model."""

@@ -157,7 +157,7 @@ def wake_phase(
     joint, log_q = _at_fixed_draws(model, x, count("num_samples", num_samples, 2), condition)
     surrogate = (_normalised(joint - log_q) * log_q).sum(0)
     value = log_mean_exp(joint - log_q.detach()).to(joint.dtype)
-    return Bound(value.detach(), -value.mean(), -surrogate.mean())
+    return Bound(value.detach(), -value.mean(), -(surrogate + _shared(value)).mean())
 
 
 def score_function(
@@ -200,7 +200,7 @@ def score_function(
     joint, log_q = _at_fixed_draws(model, x, K, condition)
     log_w = (joint - log_q).detach()
     advantage = (log_w - log_w.mean(0)) * (K / (K - 1))  # = log w_k − mean of the others
-    return Bound(log_w.mean(0), -joint.mean(), -(advantage * log_q).mean())
+    return Bound(log_w.mean(0), -joint.mean(), -(advantage * log_q + _shared(joint)).mean())
 
 
 def _at_fixed_draws(
@@ -220,6 +220,11 @@ def _at_fixed_draws(
             got=f"{family(q)}, which cannot score them",
             do="Use a pathwise objective: elbo, iwae, dreg.",
         ) from error
+
+
+def _shared(log_p: Tensor) -> Tensor:
+    """Zero, with the gradient of log p(x, z) at fixed z: for parameters that the encoder shares."""
+    return log_p - log_p.detach()
 
 
 def _normalised(log_w: Float[Tensor, "K B"]) -> Float[Tensor, "K B"]:
