@@ -115,3 +115,9 @@ def test_x_follows_the_models_dtype():
     assert placed_like(x, from_modules(nn.Linear(3, 2), nn.Linear(1, 3))).dtype == torch.float32
     with pytest.raises(InputError, match=r"x: expected real numbers; got torch\.complex64"):
         placed_like(torch.zeros(2, 3, dtype=torch.complex64), LinearGaussian.instance_1())
+
+
+@pytest.mark.parametrize("seed", [True, 2**64, -(2**63) - 1])
+def test_seeds_that_torch_would_not_take_as_they_are_are_refused(seed) -> None:
+    with pytest.raises(InputError, match="seed: expected a whole number"), seeded(seed):
+        pass

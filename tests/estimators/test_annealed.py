@@ -518,6 +518,13 @@ def test_latents_of_another_shape_are_refused():
         reverse_annealed_importance_sampling(model, X, torch.zeros(3, 2).double())
 
 
+def test_latents_that_are_no_numbers_are_refused():
+    """From them came an upper bound of −∞, and no word."""
+    model, z = LinearGaussian.instance_1(), torch.full((1, 2), math.nan).double()
+    with pytest.raises(InputError, match=r"z: expected one latent .* got NaN or infinite values"):
+        reverse_annealed_importance_sampling(model, X, z, num_temperatures=5, seed=0)
+
+
 def test_dropout_is_off():
     """A decoder in training mode is evaluated as it will be used."""
     model = mlp_vae((4,), 2, hidden=(8,))

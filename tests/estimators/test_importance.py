@@ -191,3 +191,13 @@ def test_a_prior_that_depends_on_the_condition_is_refused() -> None:
     assert unit_kl(model, x).total == 0.0
     with pytest.raises(ContractError, match=r"prior\(\): .*got batch shape \(5,\)"):
         unit_kl(model, x, condition=torch.ones(5, 2))
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (3, 17), (3, 64)])
+def test_datapoints_of_another_shape_are_refused(shape) -> None:
+    """(3, 8, 8) broadcasts against (1, 8, 8): every image would be scored under all three."""
+    model = mlp_vae((1, 8, 8), 2, hidden=())
+    with pytest.raises(InputError, match=r"x: expected datapoints of shape \(1, 8, 8\), the event"):
+        importance_sampling(model, torch.ones(shape), 5, seed=0)
+    with pytest.raises(InputError, match="num_samples: expected a whole number; got True"):
+        importance_sampling(model, torch.ones(3, 1, 8, 8), True, seed=0)

@@ -7,8 +7,12 @@ __all__ = ["seeded"]
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import index
+from typing import SupportsIndex
 
 import torch
+
+from .errors import InputError
 
 
 @contextmanager
@@ -22,6 +26,9 @@ def seeded(seed: int | None) -> Iterator[int]:
     Yields:
         The seed that is in force, to be recorded beside the number it made.
 
+    Raises:
+        InputError: No whole number, or one of more than 64 bits.
+
     Example:
         >>> before = torch.get_rng_state()
         >>> with seeded(0) as seed:
@@ -29,8 +36,17 @@ def seeded(seed: int | None) -> Iterator[int]:
         >>> seed, torch.equal(before, torch.get_rng_state())
         (0, True)
     """
-    used = secrets.randbits(32) if seed is None else seed
+    used = secrets.randbits(32) if seed is None else _checked(seed)
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(list(devices)):
         torch.manual_seed(used)
         yield used
+
+
+def _checked(seed: object) -> int:
+    """Returns the seed as an int: torch would cut 2.5 down to 2 and say nothing."""
+    if isinstance(seed, bool) or not isinstance(seed, SupportsIndex):
+        raise InputError("seed", expected="a whole number or None", got=repr(seed))
+    if not -(2**63) <= (whole := index(seed)) < 2**64:
+        raise InputError("seed", expected="a whole number of at most 64 bits", got=str(whole))
+    return whole

@@ -123,15 +123,15 @@ def frozen(
     """Returns the step sizes that were given, or those of a pilot."""
     if steps is None:
         return tuned(model, inputs, plan, seed).at(plan.betas)
+    expected = f"{len(plan.betas) - 2} positive numbers, one for each transition (T − 1)"
+    if not isinstance(steps, Tensor):
+        got = type(steps).__name__
+        raise InputError("step_sizes", expected=f"a tensor of {expected}", got=got)
     steps = steps.detach().double().cpu()
-    count = len(plan.betas) - 2
     wrong = steps[~(steps.isfinite() & (steps > 0))]
-    if steps.shape != (count,) or len(wrong):
-        raise InputError(
-            "step_sizes",
-            expected=f"{count} positive numbers, one for each transition (T − 1)",
-            got=f"{wrong[0].item():g}" if len(wrong) else f"shape {tuple(steps.shape)}",
-        )
+    if steps.shape != (len(plan.betas) - 2,) or len(wrong):
+        got = f"{wrong[0].item():g}" if len(wrong) else f"shape {tuple(steps.shape)}"
+        raise InputError("step_sizes", expected=expected, got=got)
     return steps
 
 
@@ -276,11 +276,15 @@ def summarised(
 
 def require_latents(model: GenerativeModel, inputs: Inputs, z: Tensor) -> None:
     """Refuses a z that is not one latent for each datapoint."""
-    expected = (len(inputs.x), *model.prior().event_shape)
-    if tuple(z.shape) != expected:
-        raise InputError(
-            "z",
-            expected=f"one latent for each datapoint, shape {expected}",
-            got=str(tuple(z.shape)),
-            do="Give the z from which x was simulated.",
-        )
+    shape = (len(inputs.x), *model.prior().event_shape)
+    got = str(tuple(z.shape)) if isinstance(z, Tensor) else type(z).__name__
+    if got == str(shape):
+        if bool(z.isfinite().all()):
+            return
+        got = "NaN or infinite values, of which an upper bound would be made"
+    raise InputError(
+        "z",
+        expected=f"one latent for each datapoint, a tensor of shape {shape}",
+        got=got,
+        do="Give the z from which x was simulated.",
+    )

@@ -167,13 +167,14 @@ def betas_of(schedule: str | Tensor, num_temperatures: int) -> Float64[Tensor, "
     t = torch.arange(num_temperatures + 1, dtype=torch.float64) / num_temperatures
     if isinstance(schedule, Tensor):
         return _checked(schedule.detach().double().cpu())
-    if schedule == "linear":
+    word = schedule if isinstance(schedule, str) else type(schedule).__name__
+    if word == "linear":
         return t
-    if schedule == "sigmoid":
+    if word == "sigmoid":
         raw = (DELTA * (2 * t - 1)).sigmoid()
         return (raw - raw[0]) / (raw[-1] - raw[0])
     raise InputError(
-        "schedule", expected="'sigmoid', 'linear' or a tensor of β from 0 to 1", got=repr(schedule)
+        "schedule", expected="'sigmoid', 'linear' or a tensor of β from 0 to 1", got=repr(word)
     )
 
 

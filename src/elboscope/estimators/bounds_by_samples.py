@@ -136,9 +136,12 @@ def block_averages(log_w: Float64[Tensor, "S B"], K: int) -> dict[str, Tensor]:
 
 
 def _sizes(num_samples: Iterable[int]) -> tuple[int, ...]:
+    if not isinstance(num_samples, Iterable):
+        expected = "one or more numbers of samples, such as (1, 5, 50)"
+        raise InputError("num_samples", expected=expected, got=repr(num_samples))
     sizes = list(num_samples)
     if not sizes:
         raise InputError("num_samples", expected="at least one number of samples", got="none")
     for K in sizes:
         require_positive("num_samples", K)
-    return tuple(sorted(set(sizes)))
+    return tuple(sorted({int(K) for K in sizes}))

@@ -101,6 +101,7 @@ def likelihood_of(model: GenerativeModel, inputs: Inputs) -> Mapping[str, object
     local = given(model, condition)
     z = local.prior().sample(torch.Size((1, 1)))
     likelihood = local.decode(z)
+    _require_shape(likelihood, inputs.x)
     _require_support(likelihood, inputs.x)
     record: dict[str, object] = {"likelihood": family(likelihood)}
     if isinstance(local, LatentVariableModel):
@@ -121,6 +122,18 @@ def _require_one_prior(model: GenerativeModel) -> None:
         )
 
 
+def _require_shape(p: Distribution, x: Tensor) -> None:
+    """Refuses datapoints of another shape than the decoder's: they might broadcast to a number."""
+    decoded, given = tuple(p.event_shape), tuple(x.shape[1:])
+    if decoded != given:
+        raise InputError(
+            "x",
+            expected=f"datapoints of shape {decoded}, the event shape of decode(z)",
+            got=f"shape {given}, {len(x)} of them",
+            do="Reshape x, or wrap the likelihood in Independent.",
+        )
+
+
 def _require_support(p: Distribution, x: Tensor) -> None:
     """Refuses data for which log p(x|z) is the density of nothing: it would look like a score."""
     if not is_in_support(p, x):
@@ -136,7 +149,7 @@ def _require_support(p: Distribution, x: Tensor) -> None:
 
 def require_positive(name: str, value: int | None, least: int = 1) -> None:
     """Refuses counts below the least that gives a number; ``None`` stands for a default."""
-    if value is not None and not hasattr(value, "__index__"):
+    if isinstance(value, bool) or not (value is None or hasattr(value, "__index__")):
         raise InputError(name, expected="a whole number", got=repr(value))
     if value is not None and value < least:
         raise InputError(name, expected=f"at least {least}", got=str(value))

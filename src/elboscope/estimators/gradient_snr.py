@@ -187,7 +187,10 @@ def _checked(
     if not objectives or not counts:
         what = "num_samples" if objectives else "objectives"
         raise InputError(what, expected="at least one", got="none")
-    return counts
+    if not isinstance(objectives, Mapping) or not all(map(callable, objectives.values())):
+        expected = 'functions (model, x, K) -> Bound by their names, such as {"IWAE": iwae}'
+        raise InputError("objectives", expected=expected, got=type(objectives).__name__)
+    return tuple(map(int, counts))
 
 
 def _results(parts: Mapping[Part, Mapping[str, nn.Parameter]]) -> int:

@@ -22,6 +22,7 @@ __all__ = ["LogLikelihood", "log_likelihood"]
 
 import math
 from dataclasses import replace
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -283,5 +284,5 @@ class _Work:
 def _require_settings(num_samples: int, num_simulated: int, tolerance: float) -> None:
     require_positive("num_samples", num_samples)
     require_positive("num_simulated", num_simulated)
-    if not tolerance > 0:
+    if not isinstance(tolerance, Real) or not tolerance > 0:
         raise InputError("tolerance", expected="a positive number of nats", got=repr(tolerance))
