@@ -70,6 +70,14 @@ def test_equal_weights_are_the_best_case_and_keep_their_value():
     assert found.log_mean.tolist() == [-7.5, -7.5]
 
 
+def test_the_largest_weights_may_all_be_equal():
+    """Few discrete latents: the same weights come again and again."""
+    log_w = torch.tensor([0.3, -1.0], dtype=torch.float64).repeat(500)[:, None]
+    found = pareto_smoothed(log_w)
+    assert found.khat.item() == -math.inf
+    torch.testing.assert_close(found.log_mean, log_mean_exp(log_w))
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_has_no_index_and_does_not_spoil_its_neighbour(bad):
     log_w = exponential_tail(0.3, 1000, 2)

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from elboscope.core import InputError, effective_sample_size, log_weights, seeded
-from elboscope.models import LinearGaussian
-from elboscope.objectives import ciwae, elbo, iwae, miwae, piwae
+from elboscope.models import LinearGaussian, mlp_vae
+from elboscope.objectives import ciwae, dreg, elbo, iwae, miwae, piwae
 from elboscope.training import Minibatch, objective_step
 
 ONE_X = torch.tensor([[1.0, -1.0, 0.5]], dtype=torch.float64)
@@ -149,3 +149,22 @@ def test_one_step_gives_encoder_and_decoder_their_own_gradients():
 def test_a_mixture_outside_the_unit_interval_is_no_bound(beta):
     with pytest.raises(InputError, match=r"beta: expected a share of the ELBO in \[0, 1\]"):
         ciwae(LinearGaussian.instance_1(), ONE_X, 4, beta)
+
+
+@pytest.mark.parametrize(
+    "objective", [lambda m, x, _: piwae(m, x, 2, 4), lambda m, x, _: dreg(m, x, 4)]
+)
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_the_other_part_learns_where_one_is_frozen(objective, part):
+    model, x = mlp_vae((3,), 2, (4,)), torch.ones(5, 3)
+    other = {"encoder": "decoder", "decoder": "encoder"}[part]
+    getattr(model, part).requires_grad_(False)
+    before = [p.clone() for p in model.parameters()]
+    optimizer = torch.optim.SGD(getattr(model, other).parameters(), lr=0.1)
+    objective_step(model, objective, optimizer)(Minibatch(x, 1.0))
+    moved = {
+        name.split(".")[0]
+        for (name, p), old in zip(model.named_parameters(), before, strict=True)
+        if not torch.equal(p, old)
+    }
+    assert moved == {other}

@@ -36,7 +36,8 @@ def pareto_smoothed(log_w: Float[Tensor, "K B"]) -> ParetoSmoothed:
 
     The PSIS value has less variance than the plain average and a bias of unknown side: it is
     not a bound. Columns that are not finite, and K < 25 (fewer than five weights in the tail),
-    give NaN; weights that are all equal give k̂ = −∞ and their own value.
+    give NaN; where the largest weights are all equal (an exact posterior, few discrete latents)
+    nothing is heavy: k̂ = −∞, and the value is the plain one.
 
     Args:
         log_w: Log-weights, in nats.
@@ -57,6 +58,11 @@ def pareto_smoothed(log_w: Float[Tensor, "K B"]) -> ParetoSmoothed:
     return ParetoSmoothed(khat.to(log_w.device), log_mean.to(log_w.device))
 
 
+def _tail_length(K: int) -> int:
+    """How many weights are fitted, as arviz-stats does."""
+    return math.floor(min(K / 5, 3 * math.sqrt(K)))
+
+
 def _smooth(log_w: np.ndarray) -> tuple[float, float]:
     from arviz_stats.base import array_stats
 
@@ -66,7 +72,10 @@ def _smooth(log_w: np.ndarray) -> tuple[float, float]:
     lowest = int(log_w.argmin())
     if log_w.max() - log_w[lowest] <= EQUAL:
         return -math.inf, float(log_w[lowest])
-    with np.errstate(divide="ignore", invalid="ignore"):  # ties in the tail: k̂ is NaN
+    tail = np.partition(log_w, K - _tail_length(K))[-_tail_length(K) :]
+    if tail.max() - tail.min() <= EQUAL:
+        return -math.inf, float(np.logaddexp.reduce(log_w) - math.log(K))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # ties: k̂ is NaN
         normalised, khat = array_stats.psislw(-log_w)
     # psislw returns weights that sum to one; the lowest weight lies outside the tail and was
     # not smoothed, so the difference there is the normaliser that was taken away.

@@ -16,7 +16,10 @@ score function     :math:`\frac1K \sum_k (\log w_k - b_k) \log q_\phi(z_k)`, z f
                    :math:`b_k` the mean of the others: unbiased for the ELBO, any posterior
 ================== =====================================================================
 
-All other parameters follow :math:`\sum_k \tilde w_k \nabla \log p(x, z_k)`, or its ELBO form.
+All other parameters follow :math:`\sum_k \tilde w_k \nabla \log p(x, z_k)`, or its ELBO form. A
+parameter that the encoder shares (tied weights, a prior made of q) follows that as well with the
+wake phase and the score function. With the path derivative and DReG its share of log p is weighted
+like the encoder's, which is wrong for K > 1: use the plain bound there.
 """
 
 from __future__ import annotations

@@ -108,8 +108,10 @@ def objective_step(
             if not apart:  # traced once: the graph of later steps has the same leaves
                 apart.append(_encoder_and_rest(local, batch.x))
             encoder, decoder = apart[0]
-            backward(bound.loss, inputs=decoder, retain_graph=True)
-            backward(bound.encoder_loss, inputs=encoder)
+            if decoder:  # one of the two may be frozen
+                backward(bound.loss, inputs=decoder, retain_graph=True)
+            if encoder:
+                backward(bound.encoder_loss, inputs=encoder)
         if max_grad_norm is not None:
             nn.utils.clip_grad_norm_(parameters, max_grad_norm)
         optimizer.step()
