@@ -34,7 +34,7 @@ def test_every_public_name_resolves_and_is_documented():
 
 def test_core_runs_without_any_optional_extra():
     """Optional packages are hidden from the importer, as if they had never been installed."""
-    optional = "tensorboard playwright hypothesis pytest beartype pythae lightning zuko ruff mypy"
+    optional = "tensorboard playwright hypothesis pytest beartype pythae lightning ruff mypy"
     code = f"""
 import sys
 class Hidden:

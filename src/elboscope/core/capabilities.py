@@ -17,6 +17,7 @@ from torch.distributions import Distribution, Independent
 from torch.distributions.kl import kl_divergence
 
 from .model import GenerativeModel, LatentVariableModel
+from .weights import SamplesWithDensity
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Capabilities:
         in_support: Whether every x lies in the support of p(x|z); a Bernoulli on grey values
             does not, and what it returns is a cross-entropy, not a likelihood.
         problems: What is NaN, infinite or out of support, one sentence each.
+        scores_own_draws: Whether q(z|x) draws z with what importance weights divide by; a planar
+            and an auxiliary-variable flow do, without a density of a given z.
     """
 
     latent_shape: tuple[int, ...]
@@ -49,6 +52,7 @@ class Capabilities:
     analytic_kl: bool
     in_support: bool
     problems: tuple[str, ...]
+    scores_own_draws: bool = False
 
     @property
     def finite(self) -> bool:
@@ -85,6 +89,7 @@ def measure(
     has_likelihood = p is not None and _score("log p(x|z)", lambda: p.log_prob(x), problems)
     _score("log p(z)", lambda: model.prior().log_prob(z), problems)
     has_density = q is not None and _score("log q(z|x)", lambda: q.log_prob(drawn(q, x)), problems)
+    weighs = isinstance(q, SamplesWithDensity) and (has_density or _weighs(q, problems))
     return Capabilities(
         latent_shape=tuple(model.prior().event_shape),
         data_shape=tuple(x.shape[1:]),
@@ -97,6 +102,7 @@ def measure(
         analytic_kl=q is not None and _has_analytic_kl(q, model.prior()),
         in_support=in_support,
         problems=tuple(problems),
+        scores_own_draws=weighs,
     )
 
 
@@ -153,6 +159,11 @@ def _score(name: str, density: Callable[[], Tensor], problems: list[str]) -> boo
         if bool(bad.any()):
             problems.append(f"{name} is {word} for {int(bad.sum())} of {bad.numel()} values")
     return True
+
+
+def _weighs(q: SamplesWithDensity, problems: list[str]) -> bool:
+    own = lambda: q.rsample_and_log_prob(torch.Size())[1]  # noqa: E731
+    return _score("log q(z|x) of its own draws", own, problems)
 
 
 def _has_analytic_kl(q: Distribution, p: Distribution) -> bool:

@@ -233,7 +233,7 @@ def _latent(model: GenerativeModel, plan: Plan, evidence: Evidence, attempt: Att
         ),
         surgery=attempt(
             "surgery",
-            no_weights(evidence),
+            dense or no_likelihood(evidence),
             lambda: estimators.elbo_surgery(
                 q,
                 plan.x_mixture,

@@ -44,8 +44,9 @@ def no_likelihood(evidence: Evidence) -> str:
 
 
 def no_weights(evidence: Evidence) -> str:
-    """What needs importance weights."""
-    return no_density(evidence) or no_likelihood(evidence)
+    """What needs importance weights: of q's own draws, which some score without a density."""
+    own = evidence.capabilities.scores_own_draws
+    return ("" if own else no_density(evidence)) or no_likelihood(evidence)
 
 
 def not_gaussian(evidence: Evidence) -> str:

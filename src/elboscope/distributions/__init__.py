@@ -1,5 +1,6 @@
 """Distributions: likelihoods of images and approximate posteriors. All densities in nats."""
 
+from .auxiliary import AuxiliaryFlow, AuxiliaryPosterior
 from .bernoulli import (
     bernoulli,
     bernoulli_log_prob,
@@ -7,26 +8,44 @@ from .bernoulli import (
     continuous_bernoulli_log_prob,
 )
 from .chained import Chained, detached
+from .flows import (
+    ConditionalFlow,
+    FlowPosterior,
+    coupling_flow,
+    inverse_autoregressive_flow,
+    masked_autoregressive_flow,
+)
+from .full_covariance import full_covariance_gaussian
 from .likelihoods import (
     BernoulliLikelihood,
     ContinuousBernoulliLikelihood,
     GaussianLikelihood,
     Scale,
 )
+from .planar import PlanarPosterior
 from .posteriors import LOG_VARIANCE_RANGE, diagonal_gaussian, standard_normal
 
 __all__ = [
     "LOG_VARIANCE_RANGE",
+    "AuxiliaryFlow",
+    "AuxiliaryPosterior",
     "BernoulliLikelihood",
     "Chained",
+    "ConditionalFlow",
     "ContinuousBernoulliLikelihood",
+    "FlowPosterior",
     "GaussianLikelihood",
+    "PlanarPosterior",
     "Scale",
     "bernoulli",
     "bernoulli_log_prob",
     "continuous_bernoulli",
     "continuous_bernoulli_log_prob",
+    "coupling_flow",
     "detached",
     "diagonal_gaussian",
+    "full_covariance_gaussian",
+    "inverse_autoregressive_flow",
+    "masked_autoregressive_flow",
     "standard_normal",
 ]

@@ -31,6 +31,8 @@ from torch.distributions import Distribution
 
 from elboscope.core import ContractError
 
+from .fixed import with_fixed_parameters
+
 Shape = torch.Size | list[int] | tuple[int, ...]
 Conditional = Callable[[Tensor], Distribution]
 D = TypeVar("D", bound=Distribution)
@@ -93,7 +95,7 @@ class Chained(Distribution):
         a, b = self._parts(value)
         second = self.second
         if self.is_frozen and torch.is_grad_enabled() and isinstance(second, nn.Module):
-            second = _frozen(second)
+            second = with_fixed_parameters(second)
         log_q: Tensor = self.first.log_prob(a) + second(a).log_prob(b)
         return log_q
 
@@ -158,7 +160,7 @@ def detached(q: D) -> D:
         >>> detached(q).loc.requires_grad
         False
     """
-    if isinstance(q, Chained):
+    if hasattr(q, "frozen"):  # its networks have to be frozen too
         return cast(D, q.frozen())
     twin = copy.copy(q)
     for name, value in vars(q).items():
@@ -167,9 +169,3 @@ def detached(q: D) -> D:
         elif isinstance(value, Distribution):
             setattr(twin, name, detached(value))
     return twin
-
-
-def _frozen(module: nn.Module) -> Conditional:
-    """The module as a function that passes gradients to its argument alone."""
-    state = {name: p.detach() for name, p in module.named_parameters()}
-    return lambda a: torch.func.functional_call(module, state, (a,))

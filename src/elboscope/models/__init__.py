@@ -10,6 +10,15 @@ from .hierarchical import GaussianLayer, HierarchicalVAE, hierarchical_vae
 from .latent_space import completeness, continuity
 from .linear_chain import LinearChain
 from .linear_gaussian import LinearGaussian
+from .posteriors import (
+    IAF,
+    MAF,
+    AuxiliaryRealNVP,
+    FullCovariance,
+    Planar,
+    PosteriorFamily,
+    RealNVP,
+)
 from .quadrature import grid_log_likelihood
 from .separated import SeparatedPosteriors
 from .single_bit import SingleBit
@@ -18,16 +27,23 @@ from .state_space import LinearGaussianStateSpace
 from .vae import VAE
 
 __all__ = [
+    "IAF",
+    "MAF",
     "VAE",
     "Autoencoder",
+    "AuxiliaryRealNVP",
     "Bimodal",
     "EnumerableBernoulli",
+    "FullCovariance",
     "GaussianLayer",
     "GaussianToy",
     "HierarchicalVAE",
     "LinearChain",
     "LinearGaussian",
     "LinearGaussianStateSpace",
+    "Planar",
+    "PosteriorFamily",
+    "RealNVP",
     "SeparatedPosteriors",
     "SingleBit",
     "StackedVAE",

@@ -11,11 +11,13 @@ from __future__ import annotations
 __all__ = ["conv_vae", "mlp_vae", "start_at_mean"]
 
 import math
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from elboscope.core import InputError
 from elboscope.distributions import Scale
@@ -23,7 +25,8 @@ from elboscope.nn import Activation, conv_decoder, conv_encoder, mlp
 
 from .from_modules import LikelihoodName, make_likelihood
 from .hierarchical import HierarchicalVAE
-from .vae import VAE
+from .posteriors import PosteriorFamily
+from .vae import VAE, EncoderOutput
 
 MEAN_RANGE = (0.001, 0.999)
 M = TypeVar("M", bound=VAE | HierarchicalVAE)
@@ -36,6 +39,7 @@ def mlp_vae(
     nonlinearity: Activation = "relu",
     likelihood: LikelihoodName = "bernoulli",
     scale: Scale | None = None,
+    posterior: PosteriorFamily | None = None,
 ) -> VAE:
     r"""Returns a VAE whose encoder and decoder are multilayer perceptrons on flattened x.
 
@@ -46,6 +50,8 @@ def mlp_vae(
         nonlinearity: Of the hidden layers.
         likelihood: ``"bernoulli"``, ``"continuous_bernoulli"`` or ``"gaussian"``.
         scale: σ of the Gaussian: a number, ``"learned"`` or ``"learned_per_pixel"``.
+        posterior: ``FullCovariance()``, ``RealNVP()``, ``MAF()``, ``IAF()``, ``Planar()`` or
+            ``AuxiliaryRealNVP()``; the diagonal Gaussian if None.
 
     Example:
         >>> model = mlp_vae((1, 28, 28), latent_dim=50)
@@ -56,13 +62,24 @@ def mlp_vae(
     _require_units("hidden", tuple(hidden))
     pixels = math.prod(data_shape)
     return VAE(
-        mlp(pixels, tuple(hidden), 2 * latent_dim, nonlinearity),
+        mlp(pixels, tuple(hidden), _num_outputs(posterior, latent_dim), nonlinearity),
         mlp(latent_dim, tuple(reversed(hidden)), pixels, nonlinearity),
         make_likelihood(likelihood, tuple(data_shape), scale=scale),
         latent_shape=(latent_dim,),
         data_shape=tuple(data_shape),
         input_shape=(pixels,),
+        encoder_output=_reader(posterior, latent_dim),
     )
+
+
+def _num_outputs(posterior: PosteriorFamily | None, latent_dim: int) -> int:
+    return 2 * latent_dim if posterior is None else posterior.num_outputs(latent_dim)
+
+
+def _reader(
+    posterior: PosteriorFamily | None, latent_dim: int
+) -> EncoderOutput | Callable[..., Distribution]:
+    return "mu_logvar" if posterior is None else posterior.head(latent_dim)
 
 
 def _require_units(name: str, widths: tuple[int, ...]) -> None:
@@ -78,6 +95,7 @@ def conv_vae(
     nonlinearity: Activation = "leaky_relu",
     likelihood: LikelihoodName = "bernoulli",
     scale: Scale | None = None,
+    posterior: PosteriorFamily | None = None,
 ) -> VAE:
     r"""Returns a VAE of two strided convolutions and their mirror image.
 
@@ -88,6 +106,7 @@ def conv_vae(
         nonlinearity: Of the hidden layers.
         likelihood: ``"bernoulli"``, ``"continuous_bernoulli"`` or ``"gaussian"``.
         scale: σ of the Gaussian: a number, ``"learned"`` or ``"learned_per_pixel"``.
+        posterior: As in :func:`mlp_vae`.
 
     Example:
         >>> model = conv_vae((1, 28, 28), latent_dim=2, likelihood="gaussian", scale=0.07)
@@ -98,11 +117,12 @@ def conv_vae(
     _require_units("channels", tuple(channels))
     shape = tuple(data_shape)
     return VAE(
-        conv_encoder(shape, 2 * latent_dim, channels, nonlinearity),
+        conv_encoder(shape, _num_outputs(posterior, latent_dim), channels, nonlinearity),
         conv_decoder(latent_dim, shape, channels, nonlinearity),
         make_likelihood(likelihood, shape, scale=scale),
         latent_shape=(latent_dim,),
         data_shape=shape,
+        encoder_output=_reader(posterior, latent_dim),
     )
 
 

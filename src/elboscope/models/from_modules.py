@@ -28,6 +28,7 @@ from elboscope.distributions import (
     Scale,
 )
 
+from .posteriors import PosteriorFamily, PosteriorHead, joined_output, latent_dim_of
 from .vae import VAE, EncoderOutput, Head, reference
 
 LikelihoodName = Literal["bernoulli", "continuous_bernoulli", "gaussian"]
@@ -46,6 +47,7 @@ def from_modules(
     decoder_output: DecoderOutput | None = None,
     scale: Scale | None = None,
     prior: Distribution | nn.Module | None = None,
+    posterior: PosteriorFamily | None = None,
     conditional: bool = False,
 ) -> VAE:
     r"""Makes a model of an encoder and a decoder.
@@ -69,6 +71,9 @@ def from_modules(
             a decoder whose outputs all lie in [0, 1] is refused.
         scale: σ of the Gaussian: a number, ``"learned"`` or ``"learned_per_pixel"``.
         prior: p(z); N(0, I) if None.
+        posterior: A family such as ``models.RealNVP()``, whose networks are the model's; the
+            encoder then returns (μ, log σ², h) on one axis, as a tuple or one tensor, with as
+            many numbers as ``posterior.num_outputs(latent_dim)``. Diagonal Gaussian if None.
         conditional: Both modules take a condition as second argument. Then ``data_shape`` and
             ``latent_shape`` must be given, and nothing is measured.
 
@@ -87,6 +92,9 @@ def from_modules(
         torch.Size([1, 8, 8])
     """
     x_shape = _data_shape(encoder, data_shape)
+    if posterior is not None:
+        _require_mu_logvar(encoder_output)
+        encoder_output = _head(posterior, encoder, x_shape, latent_shape, conditional)
     head = make_likelihood(likelihood, x_shape, decoder_output=decoder_output, scale=scale)
     if isinstance(head, nn.Module):
         head.to(reference(encoder, decoder))  # a learned σ follows the networks
@@ -134,6 +142,40 @@ def _input_shape(encoder: nn.Module, data_shape: tuple[int, ...]) -> tuple[int, 
     first, pixels = _first_layer(encoder), math.prod(data_shape)
     flat = isinstance(first, nn.Linear) and first.in_features == pixels
     return (pixels,) if flat else data_shape
+
+
+def _require_mu_logvar(encoder_output: object) -> None:
+    if encoder_output != "mu_logvar":
+        raise InputError(
+            "encoder_output",
+            expected="'mu_logvar', in which a posterior family reads the encoder",
+            got=repr(encoder_output),
+            do="Let the encoder return log σ², or leave posterior out.",
+        )
+
+
+def _head(
+    family: PosteriorFamily,
+    encoder: nn.Module,
+    data_shape: tuple[int, ...],
+    latent_shape: tuple[int, ...] | None,
+    conditional: bool,
+) -> PosteriorHead:
+    """The family's networks, of the size that the encoder's output or latent_shape says."""
+    if latent_shape is not None and len(latent_shape) != 1:
+        raise InputError(
+            "latent_shape",
+            expected=f"(d,): {family} mixes all latents, on one axis",
+            got=str(tuple(latent_shape)),
+            do="Flatten the latents in the encoder, and unflatten them in the decoder.",
+        )
+    if latent_shape is not None or conditional:
+        (d,) = _declared(latent_shape, data_shape)
+    else:
+        x = torch.zeros(PROBE_ROWS, *_input_shape(encoder, data_shape)).to(reference(encoder))
+        with evaluating(encoder), seeded(0):
+            d = latent_dim_of(family, joined_output(encoder(x)).shape[1])
+    return family.head(d).to(reference(encoder))
 
 
 def _declared(

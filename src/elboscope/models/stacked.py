@@ -169,4 +169,5 @@ def _has_more(model: VAE | HierarchicalVAE) -> bool:
     learned = isinstance(likelihood, nn.Module) and bool(likelihood.state_dict())
     if isinstance(model, VAE):
         learned |= model.given_prior is not None or model.conditional
+        learned |= isinstance(model.encoder_output, nn.Module)
     return learned or num_members(model) > 1

@@ -25,6 +25,8 @@ from torch.distributions import Distribution, Independent, Normal
 from elboscope.core import ContractError, InputError
 from elboscope.distributions import diagonal_gaussian
 
+from .posteriors import PosteriorHead
+
 EncoderOutput = Literal["mu_logvar", "mu_logsigma", "mu_std"]
 Head = Callable[[Tensor], Distribution]
 
@@ -40,7 +42,8 @@ class VAE(nn.Module):
         data_shape: ``(*X)``.
         encoder_output: How to read the encoder: ``"mu_logvar"`` :math:`(\mu, \log\sigma^2)`,
             ``"mu_logsigma"`` :math:`(\mu, \log\sigma)` or ``"mu_std"`` :math:`(\mu, \sigma)`, as
-            a pair or as one tensor halved along axis 1; or a function from its output to q(z|x).
+            a pair or as one tensor halved along axis 1; or a function from its output to q(z|x),
+            as the head of a posterior family is, whose parameters are then the model's.
             :math:`\log\sigma^2` is clamped to [−14, 6].
         input_shape: The shape in which the encoder takes one datapoint; by default ``(*X)``.
         prior: p(z), a distribution, or a module that returns one when called; N(0, I) if None.
@@ -144,6 +147,7 @@ class VAE(nn.Module):
         """States what was assumed: the likelihood, the posterior, the prior, the shapes."""
         read = self.encoder_output
         how = f"diagonal Gaussian from {read}" if isinstance(read, str) else "by encoder_output"
+        how = str(read.family) if isinstance(read, PosteriorHead) else how
         prior = "N(0, I)" if self.given_prior is None else type(self.given_prior).__name__
         lines = [
             f"p(x|z): {_likelihood_name(self.likelihood)}, x {self.data_shape}",
