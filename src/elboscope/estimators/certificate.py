@@ -13,6 +13,12 @@ contradicts that they are like the simulated ones: importance sampling and AIS a
 move, and their weights are not those of one chain. It remains an assumption that the real data
 are as easy as the simulated ones: no upper bound is known for them.
 
+What no simulated datapoint shows is not in c. A region that sampler and chains both miss is seen
+only through a z* that lies in it, so that one holding less than about 3/n of the posterior mass
+may go unseen: with a mode of 3 % that q never visits, n = 30 and paths from q, nine of twenty runs
+were certified, to a few thousandths of a nat, where the mean error was 0.03. Paths from the prior
+found it in all of 26.
+
 Widths fall like 1/T once the chains mix and errors like 1/√n; what more is to be spent follows
 from these two laws.
 """
