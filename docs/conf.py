@@ -10,6 +10,7 @@ html_theme = "furo"
 exclude_patterns = ["_build", "reproductions/*"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
+napoleon_use_ivar = True  # else the fields of a NamedTuple are described twice
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 suppress_warnings = ["docutils", "ref"]
