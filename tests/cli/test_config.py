@@ -6,6 +6,7 @@ import yaml
 from elboscope.cli.config import apply_overrides, dump, read_config
 from elboscope.cli.errors import UsageError
 from elboscope.cli.resolve import resolve
+from elboscope.models import FullCovariance, RealNVP
 from elboscope.training import IWAE, BetaELBO
 
 BASE = {
@@ -89,3 +90,39 @@ def test_the_examples_resolve(name):
     if name == "mnist":
         arguments = run.config["model"]["init_args"]
         assert (arguments["latent_dim"], arguments["hidden"]) == (50, [200, 200])
+
+
+def test_a_posterior_is_a_class_within_the_model(tmp_path):
+    run = resolved(("model.posterior", "{class_path: RealNVP, init_args: {hidden: 16}}"))
+    whole = {"num_steps": 2, "hidden": 16, "context": 50}
+    section = run.config["model"]["init_args"]["posterior"]
+    assert section == {"class_path": "RealNVP", "init_args": whole}
+    (tmp_path / "config.yaml").write_text(dump(run.config))
+    assert resolve(read_config(tmp_path / "config.yaml")) == run
+    made = run.model((1, 8, 8))
+    assert made.encoder_output.family == RealNVP(hidden=16)
+    assert made.encoder[-1].out_features == 2 * 3 + 50
+    short = resolved(("model.posterior", "FullCovariance")).model((1, 8, 8))
+    assert short.encoder_output.family == FullCovariance()
+    again = resolved(
+        ("model.posterior", "{class_path: RealNVP}"),
+        ("model.posterior.init_args.num_steps", "3"),
+    )
+    assert again.model((1, 8, 8)).encoder_output.family.num_steps == 3
+    assert resolved().config["model"]["init_args"]["posterior"] is None
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("RealNVQ", r"posterior.class_path: expected one of FullCovariance, .* Did you mean 'Real"),
+        ("{class_path: RealNVP, init_args: {hiden: 3}}", "posterior.init_args.hiden: .*'hidden'"),
+        ("{class_path: MAF, init_args: {hidden: x}}", "hidden: expected a whole number; got 'x'"),
+        ("{hidden: 3}", "posterior: expected one of FullCovariance.*got {'hidden': 3}"),
+        ("{class_path: IAF, args: {}}", "posterior.args: expected one of class_path, init_args"),
+        ("7", "posterior: expected one of FullCovariance, .*; got 7"),
+    ],
+)
+def test_a_posterior_that_is_none_is_refused(value, message):
+    with pytest.raises(UsageError, match=message):
+        resolved(("model.posterior", value))

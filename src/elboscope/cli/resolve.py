@@ -15,20 +15,16 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from elboscope import models, training
+from elboscope import models
 from elboscope.core import InputError, LatentVariableModel
 from elboscope.data import Binarisation
 from elboscope.training import Objective, TrainingSettings
 
+from .classes import MODELS, OBJECTIVES, POSTERIORS, builder, posterior_family
+from .classes import objective as find_objective
 from .config import Config, require_key
 from .errors import UsageError, did_you_mean
-from .load import import_object, is_reference
 
-MODELS = ("mlp_vae", "conv_vae")
-OBJECTIVES = (
-    *("ELBO", "IWAE", "MIWAE", "PIWAE", "CIWAE", "DReG", "StickingTheLanding", "WakePhase"),
-    *("ScoreFunction", "BetaELBO", "KLWeight", "FreeBits", "AnnealedEntropy"),
-)
 WORDS = {
     int: "a whole number",
     float: "a number",
@@ -78,7 +74,7 @@ def resolve(config: Config) -> Resolved:
     settings = resolve_section("training", TrainingSettings, config.get("training", {}))
     model = _resolved_class("model", config["model"])
     objective = _resolved_class("objective", {"class_path": "ELBO"} | config.get("objective", {}))
-    made: Objective = _objective(objective["class_path"])(**objective["init_args"])
+    made: Objective = find_objective(objective["class_path"])(**objective["init_args"])
     complete: Config = {
         "data": config["data"],
         "binarisation": binarisation,
@@ -100,7 +96,7 @@ def _resolved_class(section: str, given: Mapping[str, Any]) -> Config:
         expected = f"one of {known}, or package.module:name"
         raise UsageError(f"{section}.class_path", expected=expected, got="none")
     path = given["class_path"]
-    find = _builder if section == "model" else _objective
+    find = builder if section == "model" else find_objective
     arguments = given.get("init_args") or {}
     return {"class_path": path, "init_args": resolve_section(section, find(path), arguments)}
 
@@ -150,6 +146,9 @@ def _typed(
     typed: dict[str, Any] = {}
     parameters = _parameters(target)
     for name in names:  # one at a time, so that a message can name the key
+        if _is_family(parameters[name]):
+            typed[name] = _resolved_family(f"{prefix}.{name}", given.get(name))
+            continue
         parser = ArgumentParser(exit_on_error=False)
         skip: set[str | int] = {*(other for other in parameters if other != name), *filled}
         if inspect.isclass(target):
@@ -162,6 +161,27 @@ def _typed(
             raise UsageError(f"{prefix}.{name}", expected="a value", got=got)
         typed[name] = _value(parser, name, given, prefix, target)
     return typed
+
+
+def _is_family(parameter: inspect.Parameter) -> bool:
+    """Whether an argument is a posterior family: a class of its own within the model's."""
+    return models.PosteriorFamily.__name__ in str(parameter.annotation)
+
+
+def _resolved_family(what: str, given: Any) -> Config | None:
+    """``RealNVP``, or ``{class_path: RealNVP, init_args: {…}}``, with every default."""
+    if given is None:
+        return None
+    value = {"class_path": given} if isinstance(given, str) else given
+    if not isinstance(value, Mapping) or not isinstance(value.get("class_path"), str):
+        expected = f"one of {', '.join(POSTERIORS)}, with class_path and init_args"
+        raise UsageError(what, expected=expected, got=repr(given))
+    for key in value:
+        require_key(str(key), ("class_path", "init_args"), f"{what}.{key}")
+    path: str = value["class_path"]
+    arguments: Any = value.get("init_args") or {}
+    filled = resolve_section(f"{what}.init_args", posterior_family(path, what), arguments)
+    return {"class_path": path, "init_args": filled}
 
 
 def _value(
@@ -203,30 +223,6 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
 
 
-def _builder(path: str) -> Any:
-    """Returns the function, class or model that a ``class_path`` names."""
-    if is_reference(path):
-        return import_object(path)
-    name = path.removeprefix("elboscope.models.")
-    if name in MODELS:
-        return getattr(models, name)
-    raise _unknown("model.class_path", path, MODELS)
-
-
-def _objective(path: str) -> Any:
-    if is_reference(path):
-        return import_object(path)
-    name = path.removeprefix("elboscope.training.")
-    if name in OBJECTIVES:
-        return getattr(training, name)
-    raise _unknown("objective.class_path", path, OBJECTIVES)
-
-
-def _unknown(what: str, path: str, known: tuple[str, ...]) -> UsageError:
-    expected = f"one of {', '.join(known)}, or package.module:name, or FILE.py:name"
-    return UsageError(what, expected=expected, got=repr(path), do=did_you_mean(path, known))
-
-
 def build_model(section: Mapping[str, Any], data_shape: tuple[int, ...]) -> LatentVariableModel:
     """Returns the model of a configuration's ``model`` section.
 
@@ -248,13 +244,22 @@ def build_model(section: Mapping[str, Any], data_shape: tuple[int, ...]) -> Late
 
 
 def _made(path: str, init_args: Mapping[str, Any], data_shape: tuple[int, ...]) -> object:
-    target = _builder(path)
+    target = builder(path)
     if not (inspect.isclass(target) or inspect.isroutine(target)):
         return target
-    arguments = {k: _tuples(v) for k, v in init_args.items()}
+    arguments = {k: _argument(path, k, v) for k, v in init_args.items()}
     if "data_shape" in _parameters(target):
         arguments["data_shape"] = data_shape
     return called(f"model ({path})", target, arguments)
+
+
+def _argument(path: str, name: str, value: Any) -> Any:
+    """A list as a tuple; a posterior family as an object."""
+    if not (isinstance(value, Mapping) and "class_path" in value):
+        return _tuples(value)
+    what = f"{name} ({value['class_path']})"
+    settings = {k: _tuples(v) for k, v in value["init_args"].items()}
+    return called(what, posterior_family(value["class_path"], f"model ({path}).{name}"), settings)
 
 
 def called(what: str, build: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:

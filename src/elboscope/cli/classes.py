@@ -1,0 +1,54 @@
+"""The classes that a configuration may name: elboscope's own by name, anybody's by place."""
+
+from __future__ import annotations
+
+__all__ = ["MODELS", "OBJECTIVES", "POSTERIORS", "builder", "objective", "posterior_family"]
+
+from typing import Any
+
+from elboscope import models, training
+
+from .errors import UsageError, did_you_mean
+from .load import import_object, is_reference
+
+MODELS = ("mlp_vae", "conv_vae")
+POSTERIORS = ("FullCovariance", "RealNVP", "MAF", "IAF", "Planar", "AuxiliaryRealNVP")
+OBJECTIVES = (
+    *("ELBO", "IWAE", "MIWAE", "PIWAE", "CIWAE", "DReG", "StickingTheLanding", "WakePhase"),
+    *("ScoreFunction", "BetaELBO", "KLWeight", "FreeBits", "AnnealedEntropy"),
+)
+
+
+def builder(path: str) -> Any:
+    """Returns the function, class or model that a ``class_path`` names."""
+    if is_reference(path):
+        return import_object(path)
+    name = path.removeprefix("elboscope.models.")
+    if name in MODELS:
+        return getattr(models, name)
+    raise _unknown("model.class_path", path, MODELS)
+
+
+def objective(path: str) -> Any:
+    """Returns the class of an objective."""
+    if is_reference(path):
+        return import_object(path)
+    name = path.removeprefix("elboscope.training.")
+    if name in OBJECTIVES:
+        return getattr(training, name)
+    raise _unknown("objective.class_path", path, OBJECTIVES)
+
+
+def _unknown(what: str, path: str, known: tuple[str, ...]) -> UsageError:
+    expected = f"one of {', '.join(known)}, or package.module:name, or FILE.py:name"
+    return UsageError(what, expected=expected, got=repr(path), do=did_you_mean(path, known))
+
+
+def posterior_family(path: str, what: str) -> Any:
+    """Returns the class of a posterior family; ``what`` is the argument that names it."""
+    if is_reference(path):
+        return import_object(path)
+    name = path.removeprefix("elboscope.models.")
+    if name in POSTERIORS:
+        return getattr(models, name)
+    raise _unknown(f"{what}.class_path", path, POSTERIORS)
