@@ -11,9 +11,11 @@ many of them. The directional ratio is DSNR = E[‖Δ∥‖/‖Δ⊥‖], Δ∥ 
 u = E Δ/‖E Δ‖, here along the mean of the same draws: without signal it reads about 1/√R.
 
 Means and sums of squares are accumulated in float64, chunk by chunk (Welford; Chan et al.).
-Intervals are of the *basic* bootstrap over draws, 2θ̂ − θ*: resampling adds the floor's bias a
-second time, which reflecting takes off again. For speed it looks at some thousand coordinates,
-whose relative change with the resampling is that of all.
+Intervals are of the bootstrap over draws. Resampling adds the floor's bias a second time; the
+*basic* bootstrap, 2θ̂ − θ*, takes it off again, but near the floor it is too narrow (74 % instead of
+95 % for one coordinate with an SNR of 1/√R). The interval is therefore the hull of the basic one
+and of the percentiles, and begins at 0 where the draws do not show any signal. For speed it looks
+at some thousand coordinates, whose relative change with the resampling is that of all.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ from torch import Tensor
 Interval = tuple[float, float]
 REPLICATES, AT_ONCE = 200, 50
 LEVEL = 0.95
+# Of χ² with one degree of freedom, 97.5 %: without signal the mean over coordinates of SNR² exceeds
+# this over R no more often than 1 time in 40, however they are correlated.
+QUANTILE = 5.024
 # A standard deviation below this share of the mean is rounding: the draws do not vary.
 ROUNDING = 1e-12
 # Below this share of ‖Δ‖² a difference of squares is rounding.
@@ -135,12 +140,14 @@ def bootstrap(
     share = weights[speaks] / weights[speaks].sum()
     snr = _resampled(draws[:, speaks], seed_of)
     here = ratios(centre, spread)[speaks]
-    plain = _reflected((here @ share).item(), snr @ share, whole.mean)
+    plain = _hull((here @ share).item(), snr @ share, whole.mean)
     # In the bootstrap's world the truth is what the draws have, uncorrected.
     square = (here.square() @ share).item()
-    squares = _reflected(square, snr.square() @ share - 1 / R, square)
+    squares = _hull(square, snr.square() @ share - 1 / R, square)
     scale = _ratio(whole.corrected**2, square - 1 / R)
     low, high = (math.sqrt(max(v - 1 / R, 0.0) * scale) for v in squares)
+    if low == 0 and whole.corrected**2 + 1 / R <= QUANTILE / R:
+        plain = (0.0, plain[1])
     return plain, (low, high)
 
 
@@ -161,12 +168,11 @@ def _resampled(
     return torch.cat(found)
 
 
-def _reflected(here: float, replicates: Float64[Tensor, " n"], whole: float) -> Interval:
-    """The basic interval of ``whole``, whose relative error is that of the kept coordinates."""
-    tail = torch.tensor([(1 + LEVEL) / 2, (1 - LEVEL) / 2]).to(replicates)
-    high, low = replicates.quantile(tail).tolist()
-    scale = _ratio(whole, here)
-    return max(0.0, whole - (high - here) * scale), max(0.0, whole - (low - here) * scale)
+def _hull(here: float, replicates: Float64[Tensor, " n"], whole: float) -> Interval:
+    """Basic and percentile interval of ``whole``, whose relative error is that of what was kept."""
+    tail = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2]).to(replicates)
+    low, high = ((q - here) * _ratio(whole, here) for q in replicates.quantile(tail).tolist())
+    return max(0.0, whole + min(low, -high)), max(0.0, whole + max(high, -low))
 
 
 def _ratio(whole: float, part: float) -> float:

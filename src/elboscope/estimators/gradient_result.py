@@ -20,10 +20,7 @@ from torch import Tensor
 from elboscope.core import InputError
 
 from .gradient_draws import Part
-from .gradient_moments import Direction, Interval, Moments, SnrSummary, floor
-
-# Of χ² with one degree of freedom, 97.5 %.
-QUANTILE = 5.024
+from .gradient_moments import QUANTILE, Direction, Interval, Moments, SnrSummary, floor
 
 
 class Slope(NamedTuple):
@@ -197,8 +194,7 @@ class GradientSNR:
     def __str__(self) -> str:
         lines = [
             f"SNR of gradients, {self.num_draws} draws of a minibatch of "
-            f"{self.settings.get('num_data', '?')}; no signal reads {self.floor:.2g}, "
-            "which the intervals have taken off"
+            f"{self.settings.get('num_data', '?')}; no signal reads {self.floor:.2g}"
         ]
         lines += [_line(e) for e in self.blocks if e.block == "all"]
         return "\n".join(lines)
