@@ -75,6 +75,7 @@ class BetaELBO(Objective):
         beta: β of Higgins et al., multiplying the KL (some papers use its reciprocal).
         warm_up_epochs: Epochs of a linear rise from 0 to β; 0: none.
         cycle_epochs: Length of one cycle, half of it rising; 0: no cycles.
+        analytic_kl: Use the closed form of KL(q(z|x) ‖ p(z)); else it is sampled, as a flow needs.
 
     References:
         | beta-VAE (Higgins et al., 2017), ICLR
@@ -88,6 +89,7 @@ class BetaELBO(Objective):
     beta: float = 1.0
     warm_up_epochs: float = 0.0
     cycle_epochs: float = 0.0
+    analytic_kl: bool = True
 
     def __post_init__(self) -> None:
         _require_nonnegative(beta=self.beta, warm_up_epochs=self.warm_up_epochs)
@@ -101,7 +103,8 @@ class BetaELBO(Objective):
 
     def __call__(self, model: LatentVariableModel, x: Float[Tensor, "B *X"], epoch: float) -> Bound:
         """Returns the ELBO, and the β-weighted loss."""
-        return objectives.beta_elbo(model, x, self.weight(epoch))
+        kl: Literal["analytic", "sampled"] = "analytic" if self.analytic_kl else "sampled"
+        return objectives.beta_elbo(model, x, self.weight(epoch), kl=kl)
 
     def weight(self, epoch: float) -> float:
         """Returns β at this time."""
