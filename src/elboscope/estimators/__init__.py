@@ -5,6 +5,7 @@ from .annealed import annealed_importance_sampling, reverse_annealed_importance_
 from .bidirectional import Sandwich, bidirectional_monte_carlo
 from .bounds_by_samples import importance_weighted_bounds, sample_ladder
 from .certificate import Certificate
+from .convergence import Convergence
 from .decoder_use import implied_variance, zeroing_effect
 from .gradient_result import BlockSNR, GradientSNR
 from .gradient_snr import at_budget, gradient_snr, snr_over_checkpoints
@@ -14,6 +15,7 @@ from .log_likelihood import LogLikelihood, log_likelihood
 from .lower_bound import evidence_lower_bound, reconstruction
 from .marginal_kl import marginal_kl
 from .mutual_information import mutual_information
+from .optimal_posterior import OptimalPosterior, optimal_posterior
 from .posteriors import (
     DiagonalPosteriors,
     FullPosteriors,
@@ -21,6 +23,7 @@ from .posteriors import (
     Posteriors,
     encode_posteriors,
 )
+from .refine import RefinedModel, refine
 from .surgery import ElboSurgery, elbo_surgery
 from .units import active_units, posterior_variance, unit_kl
 from .widened import widened_importance_sampling
@@ -28,13 +31,16 @@ from .widened import widened_importance_sampling
 __all__ = [
     "BlockSNR",
     "Certificate",
+    "Convergence",
     "DiagonalPosteriors",
     "ElboSurgery",
     "FullPosteriors",
     "GradientSNR",
     "LogLikelihood",
+    "OptimalPosterior",
     "OtherPosteriors",
     "Posteriors",
+    "RefinedModel",
     "Sandwich",
     "active_units",
     "annealed_importance_sampling",
@@ -53,9 +59,11 @@ __all__ = [
     "log_marginal_posteriors",
     "marginal_kl",
     "mutual_information",
+    "optimal_posterior",
     "posterior_variance",
     "prior_sampling",
     "reconstruction",
+    "refine",
     "reverse_annealed_importance_sampling",
     "sample_ladder",
     "snr_over_checkpoints",
