@@ -27,7 +27,7 @@ def outcome(**changes) -> Reproduction:
 
 def test_a_row_shows_both_numbers_with_epochs_samples_and_source():
     assert shown(ROWS[0]) == (
-        "IWAE", "log p̂", "-90.12 ± 0.46", "1", "1000", "10000",
+        "IWAE", "log p̂ [nats]", "-90.12 ± 0.46", "1", "1000", "10000",
         "-84.52 ± 0.02", "3280", "Rainforth et al. 2018",
     )  # fmt: skip
     assert shown(ROWS[1])[2] == "19.00"

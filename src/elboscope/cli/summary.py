@@ -13,6 +13,7 @@ from rich.text import Text
 
 from elboscope.core import Severity
 from elboscope.report import Diagnosis
+from elboscope.report.quantities import TITLES
 from elboscope.report.rows import number, row_of
 
 STYLES: dict[Severity, tuple[str, str]] = {
@@ -73,6 +74,8 @@ def _numbers(diagnosis: Diagnosis) -> Table:
 def headline(diagnosis: Diagnosis) -> list[Headline]:
     """Returns the leading numbers; what could not be computed is there with its reason."""
     rows = [_row(diagnosis, key, label) for key, label in LABELS.items()]
+    if "log_px" not in diagnosis.estimates and "log_px_annealed" in diagnosis.estimates:
+        rows[0] = _row(diagnosis, "log_px_annealed", TITLES["log_px_annealed"])
     return [*rows[:3], *_surgery(diagnosis), rows[3]]
 
 

@@ -189,7 +189,7 @@ def _tiles(diagnosis: Diagnosis) -> list[Tile]:
         notes["mutual_information"] = f"ceiling log N = {number(float(surgery.log_n))}"
         notes["marginal_kl"] = f"within [{number(max(0.0, low))}, {number(high)}]"
     labels = {
-        "log_px": "log p(x)",
+        **_likelihood_tile(rows),
         "elbo": "ELBO",
         "bound_gap": "bound gap",
         "mutual_information": "mutual information",
@@ -201,6 +201,11 @@ def _tiles(diagnosis: Diagnosis) -> list[Tile]:
         for key, label in labels.items()
         if key in rows
     ]
+
+
+def _likelihood_tile(rows: Mapping[str, Row]) -> dict[str, str]:
+    """Importance sampling, or AIS where q is missing or has no density."""
+    return {"log_px": "log p(x)"} if "log_px" in rows else {"log_px_annealed": "log p(x), AIS"}
 
 
 def _note(row: Row) -> str:

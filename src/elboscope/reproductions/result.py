@@ -143,7 +143,9 @@ def shown(row: Row) -> tuple[str, ...]:
     if published is not None:
         beside = (str(published), _count(published.epochs), published.source)
     ours = f"{row.value:.2f} ± {row.error:.2f}" if math.isfinite(row.error) else f"{row.value:.2f}"
-    unit = "" if row.unit in ("nats", "units") else f" [{row.unit}]"
+    if math.isnan(row.value):
+        ours = "all noise"  # nothing could be fitted, or no draw had a value
+    unit = "" if row.unit == "units" else f" [{row.unit}]"
     counts = (_count(row.epochs), _count(row.num_samples), _count(row.num_data))
     return (row.label, row.quantity + unit, ours, *counts, *beside)
 

@@ -45,6 +45,8 @@ def exponent(text: str, slope: Slope, published: Published) -> Claim:
     elif distance > TOLERANCE + 2 * slope.stderr:
         outcome = "contradicted"
     evidence = f"slope {slope} against {published} (within {TOLERANCE:g}?)"
+    if math.isnan(slope.value):
+        evidence = f"no slope could be fitted: at some K all is noise; published {published}"
     off = slope.value - published.value
     return Claim(text, published.source, outcome, evidence, off, slope.stderr)
 
