@@ -175,3 +175,26 @@ def test_the_demo_is_healthy_and_repeatable(folder, capsys):
     assert main(["demo", "--out", "d"]) == 0  # a second time: trained already
     assert main(["demo", "--out", "."]) == 2
     assert "a folder with other files" in capsys.readouterr().err
+
+
+def test_without_an_encoder_the_headline_is_ais():
+    """An estimate that was made is not hidden behind the one that could not be."""
+    from dataclasses import replace
+
+    import elboscope as es
+    from elboscope.cli.summary import headline
+    from elboscope.diagnostics.budget import QUICK
+    from elboscope.models import LinearGaussian
+
+    model = LinearGaussian.instance_1()
+    x, _ = model.sample(120, seed=0)
+
+    class Decoder:
+        prior, decode = model.prior, model.decode
+
+    short = replace(QUICK, num_samples=100)
+    diagnosis = es.diagnose(Decoder(), x, budget=short)
+    first, ais = headline(diagnosis)[0], diagnosis.estimates["log_px_annealed"]
+    assert first.quantity == "log p(x), AIS"
+    assert f"≥ {ais.mean:.2f}".replace("-", "−") in first.value
+    assert "annealed importance sampling" in first.beside
