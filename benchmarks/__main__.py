@@ -2,13 +2,14 @@
 
 import sys
 
-from . import aggregate_posterior, annealed, importance, training_throughput
+from . import aggregate_posterior, annealed, importance, optimal_posterior, training_throughput
 
 BENCHMARKS = {
     "training": training_throughput.main,
     "aggregate": aggregate_posterior.main,
     "importance": importance.main,
     "annealed": annealed.main,
+    "optimal": optimal_posterior.main,
 }
 
 if __name__ == "__main__":
