@@ -219,6 +219,29 @@ def test_a_trained_run_is_loaded_with_its_flow(tmp_path, capsys):
     assert last.abs().max() > 0  # trained away from the identity, and saved
 
 
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(f, marks=pytest.mark.slow if isinstance(f, (RealNVP, MAF, IAF)) else ())
+        for f in FAMILIES
+    ],
+    ids=lambda f: type(f).__name__,
+)
+def test_diagnose_answers_what_can_be_asked_and_says_why_not(family):
+    x = (es.data.digits().test[:64] > 0.5).float()
+    with seeded(4):
+        model = mlp_vae((1, 8, 8), 2, hidden=(16,), posterior=family)
+    found = es.diagnose(model, x, budget="quick")
+    evidence = found.evidence
+    assert evidence.log_px.mean >= evidence.elbo.mean
+    assert type(family).__name__ in repr(model)
+    dense = isinstance(family, WITH_DENSITY)
+    assert (evidence.surgery is not None) == dense
+    assert ("has no density" in evidence.skipped.get("surgery", "")) == (not dense)
+    assert all(evidence.skipped.values())
+    assert "log p" in found.to_json()
+
+
 # How a user gets one.
 
 

@@ -166,10 +166,21 @@ class ConditionalFlow(nn.Module):
     def _through(self, z: Tensor, context: Tensor | None, backwards: bool) -> tuple[Tensor, Tensor]:
         total = torch.zeros_like(z[..., 0])
         for step in reversed(self.steps) if backwards else self.steps:
-            transform = step(context).inv if backwards else step(context)
-            z, log_det = transform.call_and_ladj(z)
+            transform = step(context)
+            z, log_det = _undone(transform, z) if backwards else transform.call_and_ladj(z)
             total = total + log_det
         return z, total
+
+
+def _undone(transform: Any, z: Tensor) -> tuple[Tensor, Tensor]:
+    """The inverse and its log|det|; the network of a coupling is evaluated once."""
+    if not hasattr(transform, "merge"):
+        found: tuple[Tensor, Tensor] = transform.inv.call_and_ladj(z)
+        return found
+    kept, moved = transform.split(z)
+    affine = transform.meta(kept)
+    back = affine.inv(moved)
+    return transform.merge(kept, back, z.shape), -affine.log_abs_det_jacobian(back, moved)
 
 
 def coupling_flow(
