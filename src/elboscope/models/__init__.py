@@ -10,15 +10,8 @@ from .hierarchical import GaussianLayer, HierarchicalVAE, hierarchical_vae
 from .latent_space import completeness, continuity
 from .linear_chain import LinearChain
 from .linear_gaussian import LinearGaussian
-from .posteriors import (
-    IAF,
-    MAF,
-    AuxiliaryRealNVP,
-    FullCovariance,
-    Planar,
-    PosteriorFamily,
-    RealNVP,
-)
+from .posterior_heads import PosteriorFamily
+from .posteriors import IAF, MAF, AuxiliaryRealNVP, FullCovariance, Planar, RealNVP
 from .quadrature import grid_log_likelihood
 from .separated import SeparatedPosteriors
 from .single_bit import SingleBit

@@ -25,7 +25,7 @@ from elboscope.nn import Activation, conv_decoder, conv_encoder, mlp
 
 from .from_modules import LikelihoodName, make_likelihood
 from .hierarchical import HierarchicalVAE
-from .posteriors import PosteriorFamily
+from .posterior_heads import PosteriorFamily
 from .vae import VAE, EncoderOutput
 
 MEAN_RANGE = (0.001, 0.999)

@@ -28,11 +28,11 @@ from elboscope.distributions import (
     Scale,
 )
 
-from .posteriors import PosteriorFamily, PosteriorHead, joined_output, latent_dim_of
+from .output_checks import DecoderOutput, check_range, check_std
+from .posterior_heads import PosteriorFamily, measured_head
 from .vae import VAE, EncoderOutput, Head, reference
 
 LikelihoodName = Literal["bernoulli", "continuous_bernoulli", "gaussian"]
-DecoderOutput = Literal["logits", "probs"]
 PROBE_ROWS = 16
 
 
@@ -93,8 +93,9 @@ def from_modules(
     """
     x_shape = _data_shape(encoder, data_shape)
     if posterior is not None:
-        _require_mu_logvar(encoder_output)
-        encoder_output = _head(posterior, encoder, x_shape, latent_shape, conditional)
+        declared = _declared(latent_shape, data_shape) if conditional else latent_shape
+        probe = torch.zeros(PROBE_ROWS, *_input_shape(encoder, x_shape)).to(reference(encoder))
+        encoder_output = measured_head(posterior, encoder, encoder_output, probe, declared)
     head = make_likelihood(likelihood, x_shape, decoder_output=decoder_output, scale=scale)
     if isinstance(head, nn.Module):
         head.to(reference(encoder, decoder))  # a learned σ follows the networks
@@ -119,10 +120,6 @@ def _first_layer(module: nn.Module) -> nn.Module | None:
     return next((m for m in module.modules() if any(True for _ in m.parameters(False))), None)
 
 
-def _last_layer(module: nn.Module) -> nn.Module:
-    return [m for m in module.modules() if not any(True for _ in m.children())][-1]
-
-
 def _data_shape(encoder: nn.Module, data_shape: tuple[int, ...] | None) -> tuple[int, ...]:
     first = _first_layer(encoder)
     if data_shape is not None:
@@ -142,40 +139,6 @@ def _input_shape(encoder: nn.Module, data_shape: tuple[int, ...]) -> tuple[int, 
     first, pixels = _first_layer(encoder), math.prod(data_shape)
     flat = isinstance(first, nn.Linear) and first.in_features == pixels
     return (pixels,) if flat else data_shape
-
-
-def _require_mu_logvar(encoder_output: object) -> None:
-    if encoder_output != "mu_logvar":
-        raise InputError(
-            "encoder_output",
-            expected="'mu_logvar', in which a posterior family reads the encoder",
-            got=repr(encoder_output),
-            do="Let the encoder return log σ², or leave posterior out.",
-        )
-
-
-def _head(
-    family: PosteriorFamily,
-    encoder: nn.Module,
-    data_shape: tuple[int, ...],
-    latent_shape: tuple[int, ...] | None,
-    conditional: bool,
-) -> PosteriorHead:
-    """The family's networks, of the size that the encoder's output or latent_shape says."""
-    if latent_shape is not None and len(latent_shape) != 1:
-        raise InputError(
-            "latent_shape",
-            expected=f"(d,): {family} mixes all latents, on one axis",
-            got=str(tuple(latent_shape)),
-            do="Flatten the latents in the encoder, and unflatten them in the decoder.",
-        )
-    if latent_shape is not None or conditional:
-        (d,) = _declared(latent_shape, data_shape)
-    else:
-        x = torch.zeros(PROBE_ROWS, *_input_shape(encoder, data_shape)).to(reference(encoder))
-        with evaluating(encoder), seeded(0):
-            d = latent_dim_of(family, joined_output(encoder(x)).shape[1])
-    return family.head(d).to(reference(encoder))
 
 
 def _declared(
@@ -266,7 +229,7 @@ def _measured_latent_shape(model: VAE, declared: tuple[int, ...] | None) -> tupl
     try:
         with evaluating(model), seeded(0):
             if model.encoder_output == "mu_std":
-                _check_std(model.encoder(x.reshape(len(x), *model.input_shape)))
+                check_std(model.encoder(x.reshape(len(x), *model.input_shape)))
             q = model.encode(x)
     except (RuntimeError, TypeError, IndexError) as error:
         raise InputError(
@@ -286,18 +249,6 @@ def _measured_latent_shape(model: VAE, declared: tuple[int, ...] | None) -> tupl
     return measured
 
 
-def _check_std(output: Tensor | tuple[Tensor, Tensor]) -> None:
-    std = output.chunk(2, dim=1)[1] if isinstance(output, Tensor) else output[1]
-    if not bool((std <= 0).any()):
-        return
-    raise InputError(
-        "encoder_output 'mu_std'",
-        expected="standard deviations, which are positive",
-        got=f"values down to {std.min().item():.3g}",
-        do="For log-variances use encoder_output='mu_logvar', for log σ 'mu_logsigma'.",
-    )
-
-
 def _check_decoder(
     model: VAE, likelihood: LikelihoodName | Head, decoder_output: DecoderOutput | None
 ) -> None:
@@ -315,25 +266,4 @@ def _check_decoder(
             do="Check data_shape; a decoder that returns several tensors needs a wrapper.",
         ) from error
     if likelihood in ("bernoulli", "continuous_bernoulli"):
-        _check_range(model.decoder, output, decoder_output)
-
-
-def _check_range(decoder: nn.Module, output: Tensor, declared: DecoderOutput | None) -> None:
-    ends_in_sigmoid = isinstance(_last_layer(decoder), nn.Sigmoid)
-    inside = bool(((output >= 0) & (output <= 1)).all())
-    got = f"outputs from {output.min().item():.3g} to {output.max().item():.3g}" + (
-        " of a decoder that ends in Sigmoid" if ends_in_sigmoid else ""
-    )
-    if declared == "probs" and not inside:
-        raise InputError(
-            "decoder_output 'probs'", expected="outputs in [0, 1]", got=got, do="Use 'logits'."
-        )
-    if inside and (declared is None or (declared == "logits" and ends_in_sigmoid)):
-        raise InputError(
-            "decoder_output",
-            expected="logits, which are unbounded",
-            got=got,
-            do="If they are probabilities, pass decoder_output='probs'; better, drop the Sigmoid "
-            "and keep logits"
-            + ("." if ends_in_sigmoid else "; if they are logits, say decoder_output='logits'."),
-        )
+        check_range(model.decoder, output, decoder_output)

@@ -25,7 +25,7 @@ from torch.distributions import Distribution, Independent, Normal
 from elboscope.core import ContractError, InputError
 from elboscope.distributions import diagonal_gaussian
 
-from .posteriors import PosteriorHead
+from .posterior_heads import PosteriorHead
 
 EncoderOutput = Literal["mu_logvar", "mu_logsigma", "mu_std"]
 Head = Callable[[Tensor], Distribution]
