@@ -158,7 +158,8 @@ class AuxiliaryPosterior(Distribution):
             freeze: Stop gradients through the parameters of q(z, v|x), but not through z and v.
                 r is part of the target :math:`p(x, z)\, r(v|x, z)`, not of the density drawn
                 from: its parameters keep their gradient, without which the bound's would be
-                biased.
+                biased. (DReG with K > 1 weights r's gradient as the encoder's, by squared
+                weights: for r that is a biased direction.)
         """
         z0 = self.base.rsample(shape)
         start = self.flow.start(z0, self.context)
