@@ -179,6 +179,7 @@ def test_run_json_says_what_the_numbers_must_be_read_with(tmp_path: Path) -> Non
     assert record["data"]["num_validation"] == 5
     assert record["settings"]["objective"] == {
         "class": "BetaELBO", "beta": 4.0, "warm_up_epochs": 0.0, "cycle_epochs": 0.0,
+        "analytic_kl": True,
     }  # fmt: skip
     assert record["versions"]["torch"] == torch.__version__
     assert record["threads"] == torch.get_num_threads()

@@ -115,6 +115,7 @@ def resolve_section(
         UsageError: An unknown argument, or a value that its annotation does not allow.
 
     Example:
+        >>> from elboscope import training
         >>> resolve_section("objective", training.IWAE, {"num_samples": 50})
         {'num_samples': 50}
     """

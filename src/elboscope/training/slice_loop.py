@@ -101,10 +101,10 @@ def take_steps(run: SlicedRun, stop: Interruption) -> str:
         due = ended and now - run.saved_at >= run.checkpoint_seconds
         if (run.complete or late or due or stop.reason) and not _save(run):
             return _diverged(run, "a weight is not finite")
-        if run.complete:
-            return "finished"
-        if late or stop.reason:
-            return "interrupted" if stop.reason else "to be continued"
+        if stop.reason:  # after the last step too: who asked for an end expects one
+            return "interrupted"
+        if run.complete or late:
+            return "finished" if run.complete else "to be continued"
         if ended:
             _begin_epoch(run)
 
