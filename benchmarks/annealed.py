@@ -10,9 +10,10 @@ and the matrix products alone of 10 gradients a transition, into buffers that ex
 already, which is the limit.
 
 Then a VAE of that size is trained on binary MNIST, and the time in which elboscope puts log p(x) of
-its own data between two bounds is compared with the time that the published schedule needs for its
-500 temperatures, forward alone. elboscope's is the whole call: data, pilot, forward and reverse
-with T and 2T increments, from q(z|x).
+its own data between two bounds is compared with the time that the published schedule needs for a
+sandwich of its own with 500 temperatures: the forward run is timed and counted twice, the way back
+being the same loop. elboscope's is the whole call: data, pilot, forward and reverse with T and 2T
+increments, from q(z|x).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ T, C, L = 60, 500, 10
 PER_TURN = 6  # transitions: candidates take turns often, so that a busy moment hits all of them
 WIDTHS = (50, 200, 200, 784)
 ROUNDS = 30
-N_DATA, N_CHAINS, T_SANDWICH, T_PUBLISHED, STEPS = 20, 16, 30, 500, 3000
+N_DATA, N_CHAINS, T_SANDWICH, T_PUBLISHED, STEPS = 60, 16, 30, 500, 3000
 
 
 def main() -> None:
@@ -74,13 +75,13 @@ def main() -> None:
     print(f"  {facts['times_matrix_products']:.2f}× the time of the matrix products (at most 1.7)")
     facts |= sandwich()
     print(f"  a sandwich of {facts['sandwich_width']:.3f} nats (to reach: 0.1)")
-    print(f"  in {facts['sandwich_share']:.2f} of the published forward run's time (goal: 0.2),")
-    print(f"  which ends {facts['published_below_our_upper']:.2f} nats below our upper bound")
+    print(f"  in {facts['sandwich_share']:.2f} of the time of the published one (to reach: 0.2),")
+    print(f"  whose forward run ends {facts['published_below_our_upper']:.2f} nats below our upper")
     write("annealed", seconds, facts)
 
 
 def sandwich() -> dict[str, object]:
-    """Times the sandwich of a trained VAE's data, and the published forward run on the same x."""
+    """Times the sandwich of a trained VAE's data, and the published schedule on the same x."""
     x, name = binary_images()
     model = trained(x)
     began = time.process_time()
@@ -100,10 +101,10 @@ def sandwich() -> dict[str, object]:
         "sandwich_width": s.width.mean,
         "sandwich_width_stderr": s.width.stderr,
         "sandwich_cpu_seconds": ours,
-        "published_cpu_seconds": published,
+        "published_forward_cpu_seconds": published,
         "published_temperatures": T_PUBLISHED,
         "published_below_our_upper": (s.upper_doubled.values - below).mean().item(),
-        "sandwich_share": ours / published,
+        "sandwich_share": ours / (2 * published),
     }
 
 
