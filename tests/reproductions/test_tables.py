@@ -93,6 +93,15 @@ def test_slices_give_the_numbers_of_one_sitting(smoke, tmp_path):
     assert values(outcome) == values(smoke("tighter-bounds-table1"))
 
 
+@pytest.fixture
+def heard():
+    """A program started in the background of a shell does not hear Ctrl-C: this one shall."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_leaves_nothing_half_written_and_can_be_continued(smoke, tmp_path):
     out, told = tmp_path / "run", []
 
