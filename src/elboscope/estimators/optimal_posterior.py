@@ -38,6 +38,7 @@ from .annealed_run import described
 from .convergence import Convergence, Trial, judged
 from .evaluation import Inputs, Progress, prepared, require_positive
 from .gaussian_families import DiagonalGaussian, Family, FullGaussian, Parameters
+from .importance import as_estimate, averages
 from .local_optimisation import WINDOW
 from .local_search import Search, no_worse_than_encoder, rungs, searched
 from .local_target import Target, scored
@@ -57,6 +58,8 @@ class OptimalPosterior:
     Attributes:
         elbo: L[q*] per datapoint, a lower bound on log p(x), from fresh samples; of the datapoints
             in ``index``, if any had to be left out.
+        log_px: log p(x) by importance sampling from q*, with the same fresh samples: never below
+            ``elbo``, and with k̂ and ESS in ``diagnostics``.
         posterior: q*, batch ``(n,)``, event ``(*Z)``; the prior's moments where it diverged.
         certificate: How close the mean of ``elbo`` is to the maximum over the family.
         index: The datapoints that have a value, ``(m,)``.
@@ -64,6 +67,7 @@ class OptimalPosterior:
     """
 
     elbo: Estimate
+    log_px: Estimate
     posterior: Distribution
     certificate: Convergence
     index: Int64[Tensor, " m"]
@@ -183,14 +187,14 @@ def _found(
                        _second_half(progress, n))  # fmt: skip
     fine = log_w.mean(0).isfinite()
     index = fine.nonzero()[:, 0]
-    elbo = _estimate(log_w[:, index], index, inputs, trial, settings)
+    elbo, log_px = _estimates(log_w[:, index], index, inputs, trial, settings)
     waiting = (~state.arrived & fine & ~kept).nonzero()[:, 0]
     certificate = judged(
         elbo, trial, state.promise[index].double().nan_to_num(posinf=math.inf), waiting,
         (~fine).nonzero()[:, 0], kept.nonzero()[:, 0], tolerance,
     )  # fmt: skip
     q = search.family.distribution(_mended(search, parameters, fine))
-    return OptimalPosterior(elbo, q, certificate, index, str(settings["family"]))
+    return OptimalPosterior(elbo, log_px, q, certificate, index, str(settings["family"]))
 
 
 def _mended(search: Search, parameters: Parameters, fine: Tensor) -> Parameters:
@@ -202,25 +206,25 @@ def _mended(search: Search, parameters: Parameters, fine: Tensor) -> Parameters:
     return tuple(p.index_copy(0, rows, q) for p, q in zip(parameters, prior, strict=True))
 
 
-def _estimate(
+def _estimates(
     log_w: Float64[Tensor, "K m"],
     index: Tensor,
     inputs: Inputs,
     trial: Trial,
     settings: Mapping[str, object],
-) -> Estimate:
+) -> tuple[Estimate, Estimate]:
+    """The mean of the log-weights, L[q*], and the log of the mean of the weights."""
     K, n = len(log_w), len(inputs.x)
     error = log_w.std(0) / math.sqrt(K) if K > 1 else torch.full_like(log_w[0], torch.nan)
     left_out = {} if len(index) == n else {"left_out": n - len(index)}
-    return Estimate.per_datapoint(
-        "L[q*]",
-        f"{settings['family']} Gaussian optimised per datapoint",
-        log_w.mean(0),
-        error,
-        "lower",
-        settings={**settings, "start": trial.chosen, **left_out},
-        data_id=inputs.data_id if len(index) == n else data_id(inputs.x[index]),
+    done = {**settings, "start": trial.chosen, **left_out}
+    of = inputs.data_id if len(index) == n else data_id(inputs.x[index])
+    method = f"{settings['family']} Gaussian optimised per datapoint"
+    elbo = Estimate.per_datapoint(
+        "L[q*]", method, log_w.mean(0), error, "lower", settings=done, data_id=of
     )
+    method = f"importance sampling from q* ({settings['family']})"
+    return elbo, as_estimate(method, averages(log_w), done, of)
 
 
 def _first_half(progress: Progress | None, n: int) -> Callable[[int], None] | None:
