@@ -14,7 +14,15 @@ from elboscope.core import Bound, InputError, log_mean_exp, log_weights, seeded
 from elboscope.data import Binarisation
 from elboscope.models import hierarchical_vae, member, mlp_vae, stack
 from elboscope.objectives import iwae
-from elboscope.training import IWAE, PIWAE, BetaELBO, TrainingInterrupted, train_in_slices
+from elboscope.training import (
+    IWAE,
+    PIWAE,
+    AnnealedEntropy,
+    BetaELBO,
+    TrainingInterrupted,
+    slice_loop,
+    train_in_slices,
+)
 from elboscope.training.graphed import GraphedStep, captured, unchanged
 
 N, B, EPOCHS = 26, 6, 3  # four steps an epoch, two datapoints left over
@@ -40,7 +48,11 @@ def same(a, b):
     return all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
 
 
-@pytest.mark.parametrize("objective", [IWAE(4), PIWAE(2, 3)], ids=["iwae", "piwae"])
+@pytest.mark.parametrize(
+    "objective",
+    [IWAE(4), PIWAE(2, 3), AnnealedEntropy(2.0), BetaELBO(warm_up_epochs=9.0)],
+    ids=["iwae", "piwae", "annealed", "beta"],
+)
 def test_one_sitting_and_one_a_step_give_the_same_weights_bit_for_bit(tmp_path, objective):
     whole = model()
     once = run(whole, tmp_path / "once", objective)
@@ -100,6 +112,47 @@ def test_training_raises_the_bound_and_follows_the_schedule(tmp_path):
     assert [row[1] for row in seen] == result.bounds[:, 0].tolist()
     assert result.bounds[0, 0] < -3.0
     assert -1.5 < result.bounds[-1, 0] < -0.69
+
+
+@pytest.mark.parametrize(
+    ("objective", "weights"),
+    [
+        (AnnealedEntropy(3.0), [1 / 3, 2 / 3, 1.0, 1.0, 1.0]),  # min(1, number of the epoch / 3)
+        (BetaELBO(warm_up_epochs=2.0), [0.25, 0.75, 1.0, 1.0, 1.0]),
+        (IWAE(2), [1.0] * 5),
+    ],
+    ids=["annealed", "beta", "iwae"],
+)
+def test_a_weight_is_that_of_the_epoch_and_a_step_is_made_anew_when_it_moves(
+    tmp_path, monkeypatch, objective, weights
+):
+    made, followed = [], []
+
+    def frozen(step):
+        weight = step.weight
+        made.append(weight)
+
+        def advance():
+            followed.append(weight)
+            step()
+
+        return advance
+
+    monkeypatch.setattr(slice_loop, "captured", frozen)
+    run(model(), tmp_path, objective, epochs=5)
+    assert followed == [pytest.approx(w) for w in weights for _ in range(4)]
+    assert made == [pytest.approx(w) for w in dict.fromkeys(weights)]
+
+
+def test_an_annealed_run_follows_lambda_and_reports_the_bound(tmp_path):
+    nets = {length: model() for length in (1.0, 1e9)}
+    for length, net in nets.items():
+        bounds = run(net, tmp_path / str(length), AnnealedEntropy(length), epochs=40).bounds
+        assert bounds.shape == (40, 2)
+    with torch.no_grad():
+        x = grey()[:B].repeat(2, 1) / 255
+        widths = [net.encode(x).stddev.log().mean() for net in nets.values()]
+    assert widths[1] < widths[0] - 0.5  # without entropy q shrinks to a point
 
 
 def test_a_rate_of_zero_changes_nothing_but_the_noise(tmp_path):
@@ -208,6 +261,22 @@ def test_a_replayed_graph_is_the_step_on_cuda():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_cuda_a_weight_moves_too(tmp_path):
+    nets = {length: model().cuda() for length in (1.0, 4.0)}
+    runs = {
+        length: run(net, tmp_path / str(length), AnnealedEntropy(length), x=grey().cuda())
+        for length, net in nets.items()
+    }
+    whole, parts = model().cuda(), tmp_path / "parts"
+    while not (
+        part := run(whole, parts, AnnealedEntropy(4.0), x=grey().cuda(), slice_seconds=0.0)
+    ).finished:
+        pass
+    torch.testing.assert_close(part.bounds, runs[4.0].bounds, atol=1e-4, rtol=0)
+    assert (runs[1.0].bounds - runs[4.0].bounds).abs().max() > 1e-3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_sittings_on_cuda_continue_each_other(tmp_path):
     whole, net = model().cuda(), model().cuda()
     once = run(whole, tmp_path / "once", x=grey().cuda())
@@ -266,8 +335,6 @@ def test_bad_arguments_are_named(tmp_path):
         run(model(), tmp_path, batch_size=27)
     with pytest.raises(InputError, match="epochs: expected at least 1"):
         run(model(), tmp_path, epochs=0)
-    with pytest.raises(InputError, match="objective: expected one that is the same in every epoch"):
-        run(model(), tmp_path, BetaELBO(warm_up_epochs=2.0))
 
 
 def test_random_state_of_the_caller_is_untouched_and_rows_cut_back(tmp_path):

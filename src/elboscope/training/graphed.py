@@ -4,7 +4,8 @@ The data lie on the device; an epoch's order is an index array there; the step c
 its rows from the order, and adds its bounds to sums. Nothing is read back. On CUDA the step is
 captured once as a graph and replayed: no Python runs within an epoch, whose time for the small
 networks of the literature is otherwise that of launching kernels. On a CPU the same function is
-called instead, with the same arithmetic.
+called instead, with the same arithmetic. A graph holds the numbers that it was captured with, so
+one whose weight of the objective has changed is captured anew.
 
 Random numbers come from the device's default generator, which graphs advance at each replay.
 """
@@ -36,7 +37,7 @@ class GraphedStep:
 
     Args:
         model: The model of S·B rows.
-        objective: ``(model, x, epoch) -> Bound``, the same at any epoch.
+        objective: ``(model, x, epoch) -> Bound``, asked at ``time``.
         optimizer: Holds the parameters; its rate is a tensor.
         x: All data on the device; bytes are grey values 0 … 255.
         batch_size: B.
@@ -56,6 +57,7 @@ class GraphedStep:
     ) -> None:
         self.model, self.objective, self.optimizer = model, objective, optimizer
         self.x, self.members, self.binarisation = x, members, binarisation
+        self.time = 0.5  # in epochs: the middle of the first
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.sums: Float64[Tensor, " S"] = torch.zeros(
             members, dtype=torch.float64, device=x.device
@@ -73,6 +75,12 @@ class GraphedStep:
         orders = [permutation(len(self.x), seed + s, epoch) for s in range(self.members)]
         self.order.copy_(torch.cat([o[: T * B].reshape(T, B) for o in orders], dim=1))
 
+    @property
+    def weight(self) -> float:
+        """The objective's weight at this time; 1 for a function, which has none."""
+        weight = getattr(self.objective, "weight", None)
+        return 1.0 if weight is None else float(weight(self.time))
+
     def minibatch(self) -> Float[Tensor, "SB *X"]:
         """Returns the rows whose turn it is, members in blocks, binarised."""
         x = self.x.index_select(0, self.order.index_select(0, self.position)[0])
@@ -82,7 +90,7 @@ class GraphedStep:
 
     def __call__(self) -> None:
         """Takes the step."""
-        bound = self.objective(self.model, self.minibatch(), 0.0)
+        bound = self.objective(self.model, self.minibatch(), self.time)
         self._set_gradients(bound)
         self.optimizer.step()
         self.sums += bound.value.double().reshape(self.members, -1).mean(1)

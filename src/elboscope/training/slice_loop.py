@@ -90,7 +90,7 @@ def take_steps(run: SlicedRun, stop: Interruption) -> str:
         _save(run)
     run.saved_at = time.monotonic()
     _begin_epoch(run)
-    advance = captured(run.step)
+    advance, weight = captured(run.step), run.step.weight
     while True:
         advance()
         run.state.step += 1
@@ -107,10 +107,13 @@ def take_steps(run: SlicedRun, stop: Interruption) -> str:
             return "finished" if run.complete else "to be continued"
         if ended:
             _begin_epoch(run)
+            if run.step.weight != weight:
+                advance, weight = captured(run.step), run.step.weight
 
 
 def _begin_epoch(run: SlicedRun) -> None:
     epoch, position = divmod(run.state.step, run.steps_per_epoch)
+    run.step.time = epoch + 0.5
     run.step.shuffle(run.seed, epoch)
     run.step.position.fill_(position)
     for group in run.step.optimizer.param_groups:

@@ -92,8 +92,10 @@ def train_in_slices(
 
     Args:
         model: A model whose networks are ``nn.Module``s, or a stack of S; trained in place.
-        objective: ``(model, x, epoch) -> Bound``, such as :class:`~elboscope.training.IWAE`; it
-            must not change with the epoch.
+        objective: ``(model, x, epoch) -> Bound``, such as :class:`~elboscope.training.IWAE`. A
+            weight that moves, such as that of :class:`~elboscope.training.AnnealedEntropy`, is
+            asked for in the middle of each epoch and stays for all of it; a function without a
+            ``weight`` must not change with the epoch.
         x: Training data, on the device of the model. Bytes are grey values 0 … 255, made
             [0, 1]; floating values are taken as they are.
         folder: Where the run is kept.
@@ -114,7 +116,7 @@ def train_in_slices(
 
     Raises:
         InputError: Fewer datapoints than a minibatch; another model, data or setting than the
-            run in the folder was begun with; an objective with a warm-up.
+            run in the folder was begun with.
         TrainingInterrupted: Ctrl-C or SIGTERM came; the state was saved first.
 
     References:
@@ -130,7 +132,7 @@ def train_in_slices(
     """
     began = time.monotonic()
     path, binarisation = Path(folder), binarisation or Binarisation("dynamic")
-    _check(x, objective, epochs, batch_size)
+    _check(x, epochs, batch_size)
     module = trainable_module(model)
     members = num_members(module)
     optimizer = torch.optim.Adam(
@@ -176,16 +178,8 @@ def _name(function: object) -> str:
     return str(getattr(function, "__qualname__", repr(function)))
 
 
-def _check(x: Tensor, objective: object, epochs: int, batch_size: int) -> None:
+def _check(x: Tensor, epochs: int, batch_size: int) -> None:
     if not 1 <= batch_size <= len(x):
         raise InputError("batch_size", expected=f"1 to {len(x)}, the data", got=str(batch_size))
     if epochs < 1:
         raise InputError("epochs", expected="at least 1", got=str(epochs))
-    settled = getattr(objective, "settled", None)
-    if settled is not None and not settled(0.0):
-        raise InputError(
-            "objective",
-            expected="one that is the same in every epoch",
-            got=repr(objective),
-            do="Use train for a warm-up: here a step is recorded once and repeated.",
-        )
