@@ -1,0 +1,263 @@
+r"""The gap between log p(x) and L[q] of a trained model, in its two parts, datapoint by datapoint.
+
+.. math:: \log \hat p(x) - L[q] = (\log \hat p(x) - L[q^*]) + (L[q^*] - L[q])
+
+The first part, the approximation gap, is that of the family; the second, the amortisation gap, is
+the encoder's. q* is of the family that the model was trained with. log p̂ is the best *by its mean
+over the datapoints* of importance sampling from q, from both q*, and, if asked for, of annealing:
+each is a lower bound in expectation, and a choice for each datapoint would be one of its noise.
+
+Every part is kept in the state of the reproduction as soon as it is there: a sitting that ends
+between two of them loses neither.
+"""
+
+from __future__ import annotations
+
+__all__ = ["FamilyName", "Gaps", "measured_gaps"]
+
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Literal, NamedTuple, cast
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from safetensors import safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from elboscope.core import Estimate, InputError, LatentVariableModel
+from elboscope.estimators import (
+    annealed_importance_sampling,
+    evidence_lower_bound,
+    importance_sampling,
+    optimal_posterior,
+)
+
+from .sitting import Sitting
+from .training import derived_seed, file_name
+
+FamilyName = Literal["diagonal", "flow"]
+
+Part = tuple[dict[str, Tensor], dict[str, object]]
+"""Values of all datapoints, NaN where there is none, and what is said of them."""
+
+
+class Gaps(NamedTuple):
+    """Values of the same datapoints, in nats.
+
+    Attributes:
+        log_px: log p̂.
+        flow: L[q*] of the flow; NaN where it was not asked for.
+        diagonal: L[q*] of the diagonal Gaussian.
+        elbo: L[q].
+        family: With which the model was trained, whose q* splits the gap.
+        certificates: What each search for q* says of itself, by family.
+        within: To how many nats each mean of L[q*] is certain, by family.
+        certified: Whether every search was certified to the tolerance.
+        chosen: What log p̂ is of.
+        candidates: The mean of each estimate among which log p̂ was chosen.
+        rows: Of x, that these are of; others diverged somewhere.
+    """
+
+    log_px: Float64[Tensor, " n"]
+    flow: Float64[Tensor, " n"]
+    diagonal: Float64[Tensor, " n"]
+    elbo: Float64[Tensor, " n"]
+    family: str
+    certificates: Mapping[str, str]
+    within: Mapping[str, float]
+    certified: bool
+    chosen: str
+    candidates: Mapping[str, float]
+    rows: Int64[Tensor, " n"]
+
+    @property
+    def optimal(self) -> Float64[Tensor, " n"]:
+        """L[q*] of the family with which the model was trained."""
+        return self.flow if self.family == "flow" else self.diagonal
+
+    @property
+    def approximation(self) -> Float64[Tensor, " n"]:
+        """log p̂ − L[q*]: what is lost by the family."""
+        return self.log_px - self.optimal
+
+    @property
+    def amortisation(self) -> Float64[Tensor, " n"]:
+        """L[q*] − L[q]: what is lost by the encoder."""
+        return self.optimal - self.elbo
+
+    @property
+    def inference(self) -> Float64[Tensor, " n"]:
+        """log p̂ − L[q], the sum of both."""
+        return self.log_px - self.elbo
+
+
+def measured_gaps(
+    name: str,
+    model: LatentVariableModel,
+    x: Float[Tensor, "N *X"],
+    family: FamilyName,
+    now: Sitting,
+    *,
+    num_samples: int = 5000,
+    max_steps: int = 400,
+    step_samples: int = 32,
+    tolerance: float = 0.02,
+    seed: int = 0,
+    flow: bool = True,
+    num_temperatures: int | None = None,
+) -> Gaps:
+    """Returns the gaps of a trained model; what a sitting before measured is only read.
+
+    Args:
+        name: Of the model and the data, for messages and files.
+        model: It stays as it is.
+        x: Binary images, on its device.
+        family: With which it was trained.
+        now: The sitting.
+        num_samples: K, with which every value is reported.
+        max_steps: Steps of the search for q*, at most.
+        step_samples: Samples of a step.
+        tolerance: To how many nats the means of L[q*] are to be certified.
+        seed: Of all draws.
+        flow: Whether to search for the best flow too, which takes the most time.
+        num_temperatures: Of annealing, which is left out without.
+
+    Raises:
+        Unfinished: The slice of time ended between two parts.
+        InputError: No datapoint has all of the values; a flow as the family, and ``flow=False``.
+
+    Example:
+        >>> import tempfile, elboscope as es
+        >>> from pathlib import Path
+        >>> from elboscope.reproductions.options import Options
+        >>> from elboscope.reproductions.sitting import sitting
+        >>> model = es.models.LinearGaussian.instance_1()
+        >>> x, _ = model.sample(4, seed=0)
+        >>> with sitting(Path(tempfile.mkdtemp()), {}, Options(), None) as now:
+        ...     gaps = measured_gaps("toy", model, x, "diagonal", now, num_samples=500, flow=False)
+        >>> bool((gaps.amortisation.mean().abs() < 0.1)), sorted(gaps.candidates)
+        (True, ['importance sampling from q', 'importance sampling from q* (diagonal)'])
+    """
+    if family == "flow" and not flow:
+        raise InputError("flow", expected="True for a model trained with a flow", got="False")
+
+    work = _Work(name, model, x, now, num_samples, max_steps, step_samples, tolerance, seed)
+    parts = {"q": work.kept("q", work.amortised)}
+    for of in ("diagonal", "flow") if flow else ("diagonal",):
+        parts[of] = work.kept(of, partial(work.searched, of))
+    if num_temperatures is not None:
+        parts["AIS"] = work.kept("AIS", partial(work.annealed, num_temperatures))
+    return _joined(name, parts, family)
+
+
+class _Work(NamedTuple):
+    """What the parts share."""
+
+    name: str
+    model: LatentVariableModel
+    x: Tensor
+    now: Sitting
+    num_samples: int
+    max_steps: int
+    step_samples: int
+    tolerance: float
+    seed: int
+
+    def kept(self, part: str, measure: Callable[[], Part]) -> Part:
+        """Reads a part, or measures it and keeps it."""
+        file = f"{file_name(self.name)}-gaps-{part}.safetensors"
+        if not (self.now.folder / file).is_file():
+            self.now.require_time(f"{self.name}, {part}")
+            self.now.say(f"{self.name}: {part}", 0, 1)
+            values, said = measure()
+            self.now.keep(file, to_bytes(values, metadata={"said": json.dumps(said)}))
+        with safe_open(self.now.folder / file, framework="pt") as kept:
+            values = {field: kept.get_tensor(field) for field in kept.keys()}  # noqa: SIM118
+            return values, json.loads(kept.metadata()["said"])
+
+    def amortised(self) -> Part:
+        """L[q] and importance sampling from q."""
+        seed = self._seed("q")
+        log_px = importance_sampling(self.model, self.x, self.num_samples, seed=seed)
+        elbo = evidence_lower_bound(self.model, self.x, self.num_samples, seed=seed + 1)
+        return {"log_px": _values(log_px), "elbo": _values(elbo)}, {}
+
+    def searched(self, family: str) -> Part:
+        """L[q*] and importance sampling from q*, with the certificate."""
+        found = optimal_posterior(
+            self.model,
+            self.x,
+            cast(Literal["diagonal"], family),
+            num_samples=self.num_samples,
+            step_samples=self.step_samples,
+            max_steps=self.max_steps,
+            tolerance=self.tolerance,
+            seed=self._seed(family),
+            progress=self._tell(f"q* ({family})"),
+        )
+        said: dict[str, object] = {
+            "text": str(found.certificate),
+            "within": found.certificate.within,
+            "certified": found.certificate.certified,
+        }
+        values = {"elbo": _values(found.elbo), "log_px": _values(found.log_px)}
+        return {k: _placed(v, found.index.cpu(), len(self.x)) for k, v in values.items()}, said
+
+    def annealed(self, num_temperatures: int) -> Part:
+        """AIS."""
+        found = annealed_importance_sampling(
+            self.model,
+            self.x,
+            num_temperatures=num_temperatures,
+            seed=self._seed("AIS"),
+            progress=self._tell("annealing"),
+        )
+        return {"log_px": _values(found)}, {}
+
+    def _seed(self, part: str) -> int:
+        return derived_seed(f"{self.name}, {part}", self.seed)
+
+    def _tell(self, what: str) -> Callable[[int, int], None]:
+        return lambda done, total: self.now.say(f"{self.name}: {what}", done, total)
+
+
+def _values(estimate: Estimate) -> Float64[Tensor, " n"]:
+    return estimate.values.double().cpu()
+
+
+def _placed(values: Float64[Tensor, " m"], index: Tensor, n: int) -> Float64[Tensor, " n"]:
+    """NaN for the datapoints that have no value."""
+    return torch.full((n,), torch.nan, dtype=torch.float64).index_copy(0, index, values)
+
+
+def _joined(name: str, parts: Mapping[str, Part], family: str) -> Gaps:
+    fine = torch.stack([v.isfinite() for values, _ in parts.values() for v in values.values()])
+    rows = fine.all(0).nonzero()[:, 0]
+    if not len(rows):
+        raise InputError(name, expected="at least one datapoint with all values", got="none")
+    log_px = {_sampler(part): values["log_px"][rows] for part, (values, _) in parts.items()}
+    means = {sampler: values.mean().item() for sampler, values in log_px.items()}
+    chosen = max(means, key=lambda sampler: means[sampler])
+    elbo = {part: values["elbo"][rows] for part, (values, _) in parts.items() if "elbo" in values}
+    said = {part: what for part, (_, what) in parts.items() if what}
+    return Gaps(
+        log_px[chosen],
+        elbo.get("flow", torch.full_like(elbo["q"], torch.nan)),
+        elbo["diagonal"],
+        elbo["q"],
+        family,
+        {part: str(what["text"]) for part, what in said.items()},
+        {part: float(str(what["within"])) for part, what in said.items()},
+        all(bool(what["certified"]) for what in said.values()),
+        chosen,
+        means,
+        rows,
+    )
+
+
+def _sampler(part: str) -> str:
+    if part == "AIS":
+        return "annealing"
+    return "importance sampling from " + ("q" if part == "q" else f"q* ({part})")
