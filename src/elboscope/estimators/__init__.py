@@ -11,6 +11,8 @@ from .gradient_result import BlockSNR, GradientSNR
 from .gradient_snr import at_budget, gradient_snr, snr_over_checkpoints
 from .held_out_kl import held_out_marginal_kl
 from .importance import importance_sampling, prior_sampling
+from .inference_gap import inference_gap
+from .inference_gap_result import Generalisation, InferenceGap, UnpairedDifference
 from .log_likelihood import LogLikelihood, log_likelihood
 from .lower_bound import evidence_lower_bound, reconstruction
 from .marginal_kl import marginal_kl
@@ -35,13 +37,16 @@ __all__ = [
     "DiagonalPosteriors",
     "ElboSurgery",
     "FullPosteriors",
+    "Generalisation",
     "GradientSNR",
+    "InferenceGap",
     "LogLikelihood",
     "OptimalPosterior",
     "OtherPosteriors",
     "Posteriors",
     "RefinedModel",
     "Sandwich",
+    "UnpairedDifference",
     "active_units",
     "annealed_importance_sampling",
     "at_budget",
@@ -54,6 +59,7 @@ __all__ = [
     "implied_variance",
     "importance_sampling",
     "importance_weighted_bounds",
+    "inference_gap",
     "log_aggregate_posterior",
     "log_likelihood",
     "log_marginal_posteriors",

@@ -10,6 +10,7 @@ from __future__ import annotations
 __all__ = [
     "Inputs",
     "Progress",
+    "SharedProgress",
     "blocks",
     "error_per_unit",
     "likelihood_of",
@@ -144,6 +145,25 @@ def _require_support(p: Distribution, x: Tensor) -> None:
             "is a cross-entropy and no density",
             do="Binarise them, es.data.Binarisation('dynamic').fixed_draw(x), or take a "
             "likelihood of grey values.",
+        )
+
+
+class SharedProgress:
+    """Reports the parts of the work as one: each gets its share of the whole."""
+
+    TOTAL = 1000
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress, self._begun = progress, 0.0
+
+    def part(self, share: float) -> Progress | None:
+        """Returns what the next part is to call."""
+        progress, begun = self._progress, self._begun
+        self._begun += share
+        if progress is None:
+            return None
+        return lambda done, total: progress(
+            round(self.TOTAL * (begun + share * done / total)), self.TOTAL
         )
 
 

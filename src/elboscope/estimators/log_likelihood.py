@@ -44,7 +44,14 @@ from .annealed import annealed_importance_sampling
 from .annealing import PathName
 from .bidirectional import Sandwich, bidirectional_monte_carlo
 from .certificate import Certificate, certify
-from .evaluation import Inputs, Progress, likelihood_of, prepared, require_positive
+from .evaluation import (
+    Inputs,
+    Progress,
+    SharedProgress,
+    likelihood_of,
+    prepared,
+    require_positive,
+)
 from .importance import importance_sampling
 from .widened import widened_importance_sampling
 
@@ -144,7 +151,7 @@ def log_likelihood(
     with evaluating(model), seeded(seed) as used:
         likelihood_of(model, inputs)  # refuses x outside the support before anything is spent
         start: PathName = path or ("posterior" if _scores_anything(model, inputs) else "prior")
-        work = _Work(progress)
+        work = SharedProgress(progress)
         sandwich = bidirectional_monte_carlo(
             model,
             num_simulated,
@@ -260,25 +267,6 @@ def _scores_anything(model: GenerativeModel, inputs: Inputs) -> bool:
     except NotImplementedError:
         return False
     return True
-
-
-class _Work:
-    """Reports the parts of the work as one: each gets its share of the whole."""
-
-    TOTAL = 1000
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress, self._begun = progress, 0.0
-
-    def part(self, share: float) -> Progress | None:
-        """Returns what the next part is to call."""
-        progress, begun = self._progress, self._begun
-        self._begun += share
-        if progress is None:
-            return None
-        return lambda done, total: progress(
-            round(self.TOTAL * (begun + share * done / total)), self.TOTAL
-        )
 
 
 def _require_settings(num_samples: int, num_simulated: int, tolerance: float) -> None:

@@ -1,0 +1,204 @@
+r"""Why inference is suboptimal: the gap of the bound in the family's part and the encoder's part.
+
+.. math:: \underbrace{\log p(x) - L[q]}_{\text{inference}}
+          = \underbrace{\log p(x) - L[q^*]}_{\text{approximation}}
+          + \underbrace{L[q^*] - L[q]}_{\text{amortisation}}, \qquad
+          q^* = \arg\max_{q \in \mathcal Q} L[q]
+
+The first part is :math:`\mathrm{KL}(q^* \| p(z|x))`: no encoder of this family can win it back, a
+richer family can. The second is what a network that answers for all x at once loses against one
+search for each x; a larger encoder, or steps at inference time, can win it back.
+
+log p(x) is not known. Each candidate for it (importance sampling from q, from every q*, AIS where
+asked for) is a lower bound in expectation, so the larger is the tighter. The one with the largest
+*mean over the datapoints* is taken for all of them: the largest of each datapoint would be picked
+by its noise and is no bound. The approximation gap is therefore, if anything, too small.
+"""
+
+from __future__ import annotations
+
+__all__ = ["inference_gap"]
+
+from dataclasses import replace
+from numbers import Real
+
+from torch import Tensor
+
+from elboscope.core import (
+    ContractError,
+    GenerativeModel,
+    InputError,
+    LatentVariableModel,
+    evaluating,
+    given,
+    sample_posterior,
+    seeded,
+)
+from elboscope.data import as_tensor
+
+from .evaluation import Progress, SharedProgress, prepared, require_positive
+from .inference_gap_bounds import Data, GapFamily, Plan, Richer, own_family
+from .inference_gap_parts import measured
+from .inference_gap_result import InferenceGap
+from .local_optimisation import WINDOW
+from .starting_points import require_real_latents
+
+TRAIN_STREAM = 0x7EA1  # training data have draws of their own
+FAMILIES = ("diagonal", "full", "flow")
+WITHOUT_ENCODER = (
+    "What the prior and decoder allow is known without q(z|x): es.optimal_posterior(model, x) "
+    "finds the best q* of a family for each datapoint, and the approximation gap is its log_px "
+    "minus its elbo."
+)
+
+
+def inference_gap(
+    model: LatentVariableModel,
+    x: object,
+    family: GapFamily | None = None,
+    *,
+    x_train: object | None = None,
+    richer: Richer | None = "flow",
+    num_samples: int = 5000,
+    tolerance: float = 0.02,
+    max_steps: int = 400,
+    num_temperatures: int = 0,
+    seed: int | None = None,
+    condition: Tensor | None = None,
+    condition_train: Tensor | None = None,
+    progress: Progress | None = None,
+) -> InferenceGap:
+    r"""Splits log p(x) − L[q] into what the posterior's family loses and what its encoder loses.
+
+    It says nothing about the decoder: a model with no gap at all may be a poor one. Nor is the
+    amortisation gap a test error; that of training data is there as well (``x_train``), and the
+    difference is how badly inference generalises. Where log p̂ is loose the approximation gap is
+    too small; see :func:`.log_likelihood` for a certificate of it.
+
+    Args:
+        model: The model: an encoder whose posterior has a density, real latents.
+        x: Data, ``(N, *X)``, in the support of the likelihood.
+        family: Whose optimum splits the gap. By default the encoder's own: ``"diagonal"`` or
+            ``"full"`` for these Gaussians, ``"flow"`` for every other density; it is named in the
+            result. If it is narrower than the encoder's, L[q*] may lie below L[q].
+        x_train: Data that the model was trained on, for the generalisation of inference.
+        richer: A second family, whose L[q*] is set against that of the diagonal Gaussian: how far
+            the true posteriors are from one.
+        num_samples: K, samples of each datapoint and bound; those of L[q] are at least 1000.
+        tolerance: To how many nats the mean of each L[q*] is to be certified.
+        max_steps: Steps of each local optimisation, at most.
+        num_temperatures: T of annealed importance sampling, a further candidate for log p̂ that
+            does not depend on any q; 0 leaves it out.
+        seed: Of all draws.
+        condition: One row per datapoint of x.
+        condition_train: One row per datapoint of x_train.
+        progress: Called with the work done and its total.
+
+    Returns:
+        The bounds, the gaps with paired errors, the certificates of every q*, the datapoints left
+        out; :attr:`InferenceGap.generalisation` with ``x_train``.
+
+    Raises:
+        InputError: x cannot be data; training data that are the same; an unknown family.
+        ContractError: The model has no encoder, or one without a density; latents not real.
+
+    References:
+        | Inference Suboptimality in Variational Autoencoders (Cremer, Li, Duvenaud, 2018),
+          https://arxiv.org/abs/1801.03558
+
+    Example:
+        >>> import elboscope as es
+        >>> model = es.models.LinearGaussian.instance_1().with_mistuned_posterior(0.3)
+        >>> x, _ = model.sample(4, seed=0)
+        >>> gap = inference_gap(model, x, richer=None, num_samples=1000, seed=0)
+        >>> abs(gap.approximation.mean - model.approximation_gap().item()) < 0.02
+        True
+        >>> abs(gap.amortisation.mean - model.amortisation_gap(x).mean().item()) < 0.04
+        True
+        >>> gap.family, gap.certified
+        ('diagonal', True)
+    """
+    _require_settings(family, richer, num_samples, tolerance, max_steps, num_temperatures)
+    data = _read(model, x, condition, "x")
+    _require_density(model, data)
+    train = None if x_train is None else _read(model, x_train, condition_train, "x_train")
+    _require_other_data(data, train, condition_train)
+    with evaluating(model), seeded(seed) as used:
+        own = own_family(model, data.inputs)
+        plan = Plan(model, family or own, own, richer,
+                    num_samples, tolerance, max_steps, num_temperatures)  # fmt: skip
+        work, share = SharedProgress(progress), 1.0 if train is None else 0.5
+        gap = measured(plan, data, used, work, share)
+        if train is None:
+            return gap
+        return replace(gap, train=measured(plan, train, used ^ TRAIN_STREAM, work, share))
+
+
+def _read(model: GenerativeModel, x: object, condition: Tensor | None, name: str) -> Data:
+    """Converts data once: a loader may shuffle."""
+    batch = as_tensor(x, name=name)
+    return Data(batch.x, batch.treatment, prepared(model, batch.x, condition, name))
+
+
+def _require_density(model: GenerativeModel, data: Data) -> None:
+    """Refuses what has no q(z|x) whose bound could be measured, before anything is spent."""
+    if not isinstance(model, LatentVariableModel):
+        raise ContractError(
+            "encode(x)",
+            expected="an encoder, whose bound L[q] is set against that of q*",
+            got=f"{type(model).__name__} without one",
+            do=WITHOUT_ENCODER,
+        )
+    x, condition = data.inputs.rows(slice(0, 1))
+    with evaluating(model), seeded(0):
+        require_real_latents(given(model, condition))
+        try:
+            sample_posterior(given(model, condition), x, 1)
+        except ContractError as error:
+            if error.what != "encode(x).log_prob":
+                raise
+            raise ContractError(
+                error.what,
+                expected="a density of q(z|x), log_prob or rsample_and_log_prob, for L[q]",
+                got=error.got,
+                do=WITHOUT_ENCODER,
+            ) from error
+
+
+def _require_other_data(test: Data, train: Data | None, condition_train: Tensor | None) -> None:
+    if train is None and condition_train is not None:
+        raise InputError("condition_train", expected="x_train with it", got="no x_train")
+    if train is None:
+        return
+    if (test.inputs.condition is None) != (train.inputs.condition is None):
+        raise InputError(
+            "condition_train",
+            expected="conditions of x and of x_train, or of neither",
+            got="those of one",
+        )
+    if test.inputs.data_id == train.inputs.data_id:
+        raise InputError(
+            "x_train",
+            expected="other data than x: the difference of the two is the generalisation",
+            got="the same",
+            do="Give held-out data as x, or leave x_train out.",
+        )
+
+
+def _require_settings(
+    family: object,
+    richer: object,
+    num_samples: int,
+    tolerance: float,
+    max_steps: int,
+    num_temperatures: int,
+) -> None:
+    require_positive("num_samples", num_samples, least=2)
+    require_positive("max_steps", max_steps, least=2 * WINDOW)
+    require_positive("num_temperatures", num_temperatures, least=0)
+    if not isinstance(tolerance, Real) or not tolerance > 0:
+        raise InputError("tolerance", expected="a positive number of nats", got=repr(tolerance))
+    if family not in (None, *FAMILIES):
+        raise InputError("family", expected=f"None or one of {FAMILIES}", got=repr(family))
+    if richer not in (None, *FAMILIES[1:]):
+        raise InputError("richer", expected=f"None or one of {FAMILIES[1:]}", got=repr(richer))
