@@ -8,7 +8,15 @@ trained at once, as one stack (:func:`elboscope.models.stacked.stack`), in slice
 
 from __future__ import annotations
 
-__all__ = ["PUBLISHED_EPOCHS", "Build", "Schedule", "derived_seed", "file_name", "train_members"]
+__all__ = [
+    "PUBLISHED_EPOCHS",
+    "Build",
+    "Schedule",
+    "derived_seed",
+    "file_name",
+    "train_members",
+    "train_to",
+]
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -16,9 +24,11 @@ from dataclasses import asdict, dataclass
 from typing import cast
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
-from elboscope.core import InputError, seeded
+from elboscope.core import InputError, LatentVariableModel, seeded
+from elboscope.data import Binarisation
 from elboscope.models import VAE
 from elboscope.models.hierarchical import HierarchicalVAE
 from elboscope.models.stacked import member, stack
@@ -100,21 +110,62 @@ def train_members(
     untrained = [_untrained(build, name, seed, images.train) for seed in seeds]
     models = stack(cast(Sequence[VAE], untrained)).to(device)  # or of the other kind, all alike
 
-    def tell(epoch: int, bounds: list[float]) -> None:
-        now.say(f"{name}: training, bound {sum(bounds) / len(bounds):.2f}", epoch, schedule.epochs)
+    train_to(
+        schedule.epochs, name, models, objective, images.train, schedule, seeds[0], now, device
+    )
+    return [member(models, s) for s in range(len(seeds))]
+
+
+def train_to(
+    epoch: int,
+    name: str,
+    model: LatentVariableModel,
+    objective: Objective,
+    x: Shaped[Tensor, "N *X"],
+    schedule: Schedule,
+    seed: int,
+    now: Sitting,
+    device: torch.device,
+    *,
+    binarisation: Binarisation = BINARISATION,
+) -> None:
+    """Trains a model, or a stack, on the device up to the end of an epoch, or reads its weights.
+
+    Ask for earlier epochs first: what has been trained further is not taken back.
+
+    Args:
+        epoch: At whose end to stop.
+        name: Of the model; its folder in the state is called after it.
+        model: On the device; its weights are replaced.
+        objective: Its loss is followed.
+        x: Training data.
+        schedule: Its steps.
+        seed: Of the order of the data and of all draws.
+        now: The sitting; its end is kept within a step.
+        device: Where to train.
+        binarisation: Of each minibatch; "none" for data that are binary.
+
+    Raises:
+        Unfinished: The slice of time ended; the state is saved.
+        TrainingInterrupted: Ctrl-C or SIGTERM; the state is saved.
+        InputError: The training diverged.
+    """
+
+    def tell(done: int, bounds: list[float]) -> None:
+        now.say(f"{name}: training, bound {sum(bounds) / len(bounds):.2f}", done, schedule.epochs)
 
     now.say(f"{name}: training", 0, schedule.epochs)
     run = train_in_slices(
-        models,
+        model,
         objective,
-        images.train.to(device),
+        x.to(device),
         now.folder / file_name(name),
-        epochs=schedule.epochs,
+        epochs=epoch,
         batch_size=schedule.batch_size,
-        seed=seeds[0],
+        seed=seed,
         learning_rate=schedule.rate,
         eps=schedule.eps,
-        binarisation=BINARISATION,
+        binarisation=binarisation,
         slice_seconds=max(now.left, 0.0),
         progress=tell,
     )
@@ -123,7 +174,6 @@ def train_members(
         raise InputError(name, expected="a training that stays finite", got=run.status, do=do)
     if not run.finished:
         raise now.unfinished(f"{name}, epoch {run.epoch:.2f} of {schedule.epochs}")
-    return [member(models, s) for s in range(len(seeds))]
 
 
 def _untrained(build: Build, name: str, seed: int, x: Tensor) -> VAE | HierarchicalVAE:
