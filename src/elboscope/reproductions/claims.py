@@ -64,17 +64,18 @@ def verdict(difference: float, error: float, sign: Literal[1, -1] = 1) -> Verdic
 
 
 class Difference(NamedTuple):
-    """A mean difference, its standard error, and how many seeds and test images are behind it."""
+    """A mean difference, its standard error, and how many seeds and images are behind it."""
 
     value: float
     error: float
     num_seeds: int
     num_data: int
     unit: str = "nats"
+    data: str = "test images"
 
     def __str__(self) -> str:
         seeds = f"{self.num_seeds} seed{'s' if self.num_seeds > 1 else ''}"
-        data = f", {self.num_data} test images" if self.num_data else ""
+        data = f", {self.num_data} {self.data}" if self.num_data else ""
         return f"{self.value:+.3f} ± {self.error:.3f} {self.unit} ({seeds}{data})"
 
 
@@ -84,6 +85,7 @@ def difference(
     *,
     runs: float | None = None,
     unit: str = "nats",
+    data: str = "test images",
 ) -> Difference:
     r"""Returns the mean of a − b over seeds and test images, compared in pairs.
 
@@ -95,6 +97,7 @@ def difference(
         runs: The error that stems from the runs, see :func:`run_error`; by default that of these
             S differences alone.
         unit: Of the values.
+        data: What the n are.
 
     Raises:
         InputError: The two are of different shapes.
@@ -117,7 +120,7 @@ def difference(
     if runs is None:
         runs = math.sqrt(delta.mean(1).var().item() / S) * student(S - 1) if S > 1 else 0.0
     error = math.sqrt(images + runs**2) if S * n > 1 else math.nan
-    return Difference(delta.mean().item(), error, S, n if n > 1 else 0, unit)
+    return Difference(delta.mean().item(), error, S, n if n > 1 else 0, unit, data)
 
 
 def run_error(entries: Iterable[Float[Tensor, "S n"]]) -> float:

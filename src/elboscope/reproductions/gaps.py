@@ -106,6 +106,7 @@ def measured_gaps(
     tolerance: float = 0.02,
     seed: int = 0,
     flow: bool = True,
+    full: bool = False,
     num_temperatures: int | None = None,
 ) -> Gaps:
     """Returns the gaps of a trained model; what a sitting before measured is only read.
@@ -122,6 +123,7 @@ def measured_gaps(
         tolerance: To how many nats the means of L[q*] are to be certified.
         seed: Of all draws.
         flow: Whether to search for the best flow too, which takes the most time.
+        full: Whether to sample from the best Gaussian with all correlations too, for log p̂.
         num_temperatures: Of annealing, which is left out without.
 
     Raises:
@@ -145,7 +147,8 @@ def measured_gaps(
 
     work = _Work(name, model, x, now, num_samples, max_steps, step_samples, tolerance, seed)
     parts = {"q": work.kept("q", work.amortised)}
-    for of in ("diagonal", "flow") if flow else ("diagonal",):
+    sought = {"diagonal": True, "full": full, "flow": flow}
+    for of in [of for of, wanted in sought.items() if wanted]:
         parts[of] = work.kept(of, partial(work.searched, of))
     if num_temperatures is not None:
         parts["AIS"] = work.kept("AIS", partial(work.annealed, num_temperatures))
