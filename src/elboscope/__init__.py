@@ -42,6 +42,7 @@ _HOME = {
     "elbo_surgery": "estimators",
     "evidence_lower_bound": "estimators",
     "gradient_snr": "estimators",
+    "grid_posterior": "estimators",
     "importance_sampling": "estimators",
     "importance_weighted_bounds": "estimators",
     "inference_gap": "estimators",

@@ -9,6 +9,8 @@ from .convergence import Convergence
 from .decoder_use import implied_variance, zeroing_effect
 from .gradient_result import BlockSNR, GradientSNR
 from .gradient_snr import at_budget, gradient_snr, snr_over_checkpoints
+from .grid_density import GridPosterior
+from .grid_posterior import grid_posterior
 from .held_out_kl import held_out_marginal_kl
 from .importance import importance_sampling, prior_sampling
 from .inference_gap import inference_gap
@@ -39,6 +41,7 @@ __all__ = [
     "FullPosteriors",
     "Generalisation",
     "GradientSNR",
+    "GridPosterior",
     "InferenceGap",
     "LogLikelihood",
     "OptimalPosterior",
@@ -55,6 +58,7 @@ __all__ = [
     "encode_posteriors",
     "evidence_lower_bound",
     "gradient_snr",
+    "grid_posterior",
     "held_out_marginal_kl",
     "implied_variance",
     "importance_sampling",

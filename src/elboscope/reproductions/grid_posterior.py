@@ -1,19 +1,14 @@
-r"""The true posterior of a model with two latents, on a grid of z.
-
-.. math:: p(z|x) = \frac{p(z)\, p(x|z)}{\sum_{ij} p(z_{ij})\, p(x|z_{ij})\, \delta^2}
+r"""The true posteriors of many images on one and the same grid of two latents.
 
 For binary x and a Bernoulli likelihood with logits g(z), log p(x|z) is affine in x, so all grid
-points and all x together are one matrix product. Entropies in nats, float64. The grid is fine
-enough while the posterior is wider than its spacing and within its limits; what lies outside is
-not seen.
+points and all x together are one matrix product. The grid is fine enough while the posterior is
+wider than its spacing and within its limits; what lies outside is not seen. Any likelihood, and a
+grid for each x: :func:`elboscope.estimators.grid_posterior`.
 """
 
 from __future__ import annotations
 
-__all__ = ["GridPosterior", "grid_posterior"]
-
-import math
-from typing import NamedTuple
+__all__ = ["grid_posterior"]
 
 import torch
 from jaxtyping import Float, Float64
@@ -21,50 +16,10 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent
 
 from elboscope.core import LatentVariableModel, evaluating
+from elboscope.estimators import GridPosterior
 from elboscope.models.quadrature import line
 
 ROWS = 8192
-
-
-class GridPosterior(NamedTuple):
-    """p(z|x) of some x.
-
-    Attributes:
-        log_density: log p(z|x) at the nodes.
-        nodes: z₁ and z₂ of each node.
-        log_cell: Log of the area of a cell.
-        log_px: log p(x), the grid's sum.
-    """
-
-    log_density: Float64[Tensor, "B P"]
-    nodes: Float64[Tensor, "P 2"]
-    log_cell: float
-    log_px: Float64[Tensor, " B"]
-
-    def mass(self) -> Float64[Tensor, "B P"]:
-        """Returns the probability of each cell."""
-        return (self.log_density + self.log_cell).exp()
-
-    def edge(self) -> Float64[Tensor, " B"]:
-        """Returns the probability of the outermost cells: more lies beyond if it is not small."""
-        far = self.nodes.abs().amax(1) >= self.nodes.max() - 1e-9
-        return self.mass()[:, far].sum(1)
-
-    def entropy(self) -> Float64[Tensor, " B"]:
-        r"""Returns :math:`-\int p \log p\, dz` in nats."""
-        return -(self.mass() * self.log_density.clamp(min=-1e4)).sum(1)
-
-    def gaussian_entropy(self) -> Float64[Tensor, " B"]:
-        """Returns the entropy of the Gaussian with the posterior's mean and covariance.
-
-        It is at least the posterior's; the two agree where the posterior is Gaussian.
-        """
-        mass = self.mass()
-        mean = mass @ self.nodes
-        second = torch.einsum("bp,pi,pj->bij", mass, self.nodes, self.nodes)
-        covariance = second - mean.unsqueeze(2) * mean.unsqueeze(1)
-        log_det: Tensor = torch.linalg.slogdet(2 * math.pi * math.e * covariance).logabsdet
-        return 0.5 * log_det
 
 
 def grid_posterior(
@@ -95,7 +50,9 @@ def grid_posterior(
         parts = [_log_joint(model, z, x) for z in nodes.split(ROWS)]
     log_joint = torch.cat(parts, dim=1)
     log_px = log_joint.logsumexp(1) + 2 * log_spacing
-    return GridPosterior(log_joint - log_px[:, None], nodes, 2 * log_spacing, log_px)
+    log_density = (log_joint - log_px[:, None]).unflatten(1, (points, points))
+    axes = axis.expand(len(x), points)
+    return GridPosterior(log_density, axes, axes, log_px)
 
 
 def _log_joint(model: LatentVariableModel, z: Tensor, x: Tensor) -> Float64[Tensor, "B P"]:

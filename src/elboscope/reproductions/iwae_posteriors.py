@@ -25,12 +25,13 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from elboscope.core import LatentVariableModel, evaluating
+from elboscope.estimators import GridPosterior
 from elboscope.plots.posterior_contours import PosteriorPanel, plot_posterior_contours
 from elboscope.training import IWAE, MIWAE
 from elboscope.training.objective import Objective
 
 from .claims import Claim, difference, judged, run_error, without_verdict
-from .grid_posterior import GridPosterior, grid_posterior
+from .grid_posterior import grid_posterior
 from .images import load_images
 from .networks import burda_vae
 from .options import Options, Progress
@@ -207,7 +208,7 @@ def _panels(
 ) -> list[list[PosteriorPanel]]:
     return [
         [
-            _panel(truth, row, plan.points, (mean, sigma), name)
+            _panel(truth, row, (mean, sigma), name)
             for row, (mean, sigma) in enumerate(zip(*_moments(model, x), strict=True))
         ]
         for name, model in models.items()
@@ -215,16 +216,13 @@ def _panels(
     ]
 
 
-def _panel(
-    truth: GridPosterior, row: int, points: int, q: tuple[Tensor, Tensor], label: str
-) -> PosteriorPanel:
+def _panel(truth: GridPosterior, row: int, q: tuple[Tensor, Tensor], label: str) -> PosteriorPanel:
     """Cuts out the square that holds three standard deviations of both."""
     mean, sigma = q
-    density = truth.log_density[row].exp().reshape(points, points)
-    axis = truth.nodes[:points, 1]
-    mass = truth.mass()[row]
-    centre = mass @ truth.nodes
-    spread = (mass @ truth.nodes.square()).sub(centre.square()).clamp(min=0).sqrt()
+    truth = truth.row(row)
+    density, axis = truth.log_density[0].exp(), truth.z1[0]
+    centres, covariances = truth.moments()
+    centre, spread = centres[0], covariances[0].diagonal().sqrt()
     half = max((3 * spread).max().item(), (3 * sigma + (mean - centre).abs()).max().item(), 0.1)
     inside = [((axis - c).abs() <= half).nonzero().flatten() for c in centre]
     cut = density[inside[0]][:, inside[1]]
