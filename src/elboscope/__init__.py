@@ -46,6 +46,7 @@ _HOME = {
     "importance_sampling": "estimators",
     "importance_weighted_bounds": "estimators",
     "inference_gap": "estimators",
+    "local_posteriors": "estimators",
     "log_likelihood": "estimators",
     "marginal_kl": "estimators",
     "mutual_information": "estimators",

@@ -15,6 +15,7 @@ from .held_out_kl import held_out_marginal_kl
 from .importance import importance_sampling, prior_sampling
 from .inference_gap import inference_gap
 from .inference_gap_result import Generalisation, InferenceGap, UnpairedDifference
+from .local_posteriors import LocalPosterior, PicturedDensity, local_posteriors
 from .log_likelihood import LogLikelihood, log_likelihood
 from .lower_bound import evidence_lower_bound, reconstruction
 from .marginal_kl import marginal_kl
@@ -43,9 +44,11 @@ __all__ = [
     "GradientSNR",
     "GridPosterior",
     "InferenceGap",
+    "LocalPosterior",
     "LogLikelihood",
     "OptimalPosterior",
     "OtherPosteriors",
+    "PicturedDensity",
     "Posteriors",
     "RefinedModel",
     "Sandwich",
@@ -64,6 +67,7 @@ __all__ = [
     "importance_sampling",
     "importance_weighted_bounds",
     "inference_gap",
+    "local_posteriors",
     "log_aggregate_posterior",
     "log_likelihood",
     "log_marginal_posteriors",

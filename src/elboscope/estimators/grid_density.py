@@ -157,6 +157,7 @@ def density_of_draws(
         np.append(nodes.cpu().numpy() - cell / 2, nodes[-1].item() + cell / 2)
         for nodes, cell in zip((z1, z2), cells, strict=True)
     ]
-    counts, _, _ = np.histogram2d(*z.double().cpu().numpy().T, bins=edges)
+    first, second = z.double().cpu().numpy().T
+    counts, _, _ = np.histogram2d(first, second, bins=edges)
     smooth = gaussian_filter(counts, [width / cell for cell in cells], mode="constant")
     return torch.from_numpy(smooth / (len(z) * cells[0] * cells[1]))

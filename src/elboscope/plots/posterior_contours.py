@@ -6,7 +6,7 @@ as the ellipses that hold 39 % and 86 % of its mass (1 and 2 standard deviations
 
 from __future__ import annotations
 
-__all__ = ["PosteriorPanel", "plot_posterior_contours"]
+__all__ = ["PosteriorPanel", "levels", "plot_posterior_contours"]
 
 import math
 from collections.abc import Sequence
@@ -70,7 +70,7 @@ def plot_posterior_contours(rows: Sequence[Sequence[PosteriorPanel]]) -> Figure:
 
 
 def _draw(axes: Axes, panel: PosteriorPanel) -> None:
-    heights = _levels(panel.density)
+    heights = levels(panel.density)
     axes.contourf(
         panel.z1,
         panel.z2,
@@ -92,8 +92,14 @@ def _draw(axes: Axes, panel: PosteriorPanel) -> None:
         spine.set_linewidth(0.5)
 
 
-def _levels(density: Float[np.ndarray, "P Q"]) -> list[float]:
-    """The heights of the densest sets that hold 86 % and 39 % of the mass, as q's ellipses do."""
+def levels(density: Float[np.ndarray, "P Q"]) -> list[float]:
+    """Returns the heights of the densest sets that hold 86 % and 39 % of the mass.
+
+    A Gaussian's lines at these heights are the ellipses of 2 and 1 standard deviations.
+
+    Args:
+        density: At the nodes of an equidistant grid; it need not be normalised.
+    """
     ordered = np.sort(density.ravel())[::-1]
     mass = np.cumsum(ordered) / ordered.sum()
     shares = [1 - math.exp(-0.5 * scale**2) for scale in (2.0, 1.0)]
