@@ -280,4 +280,6 @@ def _window(log_densities: Sequence[Float64[Tensor, "P Q"]]) -> tuple[slice, sli
 
 def _span(seen: Tensor) -> slice:
     places = seen.nonzero()[:, 0]
+    if not len(places):  # no number anywhere
+        return slice(None)
     return slice(max(int(places[0]) - 1, 0), int(places[-1]) + 2)
