@@ -4,10 +4,20 @@ import math
 from dataclasses import replace
 
 import torch
+from torch.distributions import Normal
 
 from elboscope.core import Capabilities, Estimate
 from elboscope.diagnostics import Evidence, ImpliedScale
-from elboscope.estimators import Certificate, ElboSurgery, LogLikelihood, Sandwich
+from elboscope.estimators import (
+    Certificate,
+    Convergence,
+    ElboSurgery,
+    InferenceGap,
+    LogLikelihood,
+    OptimalPosterior,
+    Sandwich,
+)
+from elboscope.estimators.convergence import Trial
 
 LOG_N = math.log(1000)
 CAPABILITIES = Capabilities(
@@ -90,6 +100,66 @@ def log_likelihood(annealed=-4.0, error=0.01, *, certified=True, n=40, alone=Fal
     )
 
 
+def split(
+    approximation=0.05,
+    amortisation=0.05,
+    error=0.01,
+    *,
+    within=0.01,
+    diverged=(),
+    n=30,
+    khat=0.3,
+    train=None,
+    richer=None,
+    family="diagonal",
+    data_id="a",
+):
+    """log p̂ at −4 nats; both parts and their sum and difference have this error."""
+    spread = estimate(0.0, error, n=n).values
+    swapped = spread.reshape(2, -1).flip(0).flatten()  # nearly uncorrelated with the first
+    elbo = estimate(-4.0 - approximation - amortisation, 0.0, n=n).values - spread - swapped
+    best = replace(estimate(-4.0 - approximation, n=n), values=elbo + amortisation + swapped)
+    log_px = estimate(-4.0, 0.0, n=n, khat=khat, ess=1000.0)
+
+    def gap(name, values):
+        return Estimate.per_datapoint(name, "by hand", values, values * 0, "none", data_id=data_id)
+
+    trial = Trial({"encoder": -4.1, "prior": -4.2}, "encoder", n, 0.0, 0.0)
+    certificate = Convergence(within <= 0.02, 0.02, within, trial, 0.0, 0.0, 0.003, (),
+                              diverged, (), ())  # fmt: skip
+    optimal = OptimalPosterior(
+        elbo=best,
+        posterior=Normal(0.0, 1.0),
+        certificate=certificate,
+        index=torch.arange(n),
+        family=family,
+        log_px=log_px,
+    )
+    optimal_elbo = {"diagonal": best, family: best}
+    found = None
+    if richer is not None:
+        optimal_elbo["flow"] = replace(best, values=best.values + richer)
+        found = gap("L[q*_flow] − L[q*_diagonal]", best.values * 0 + richer)
+    return InferenceGap(
+        log_px=log_px,
+        optimal=dict.fromkeys(optimal_elbo, optimal),
+        optimal_elbo=optimal_elbo,
+        elbo=replace(best, values=elbo),
+        family=family,
+        approximation=gap("approximation gap", log_px.values - best.values),
+        amortisation=gap("amortisation gap", best.values - elbo),
+        inference=gap("inference gap", log_px.values - elbo),
+        richer=found,
+        index=torch.arange(n),
+        diverged=diverged,
+        below=(),
+        certified=certificate.certified and not diverged,
+        reasons=(),
+        settings={"num_samples": 5000, "chosen": "importance sampling from q", "split_by": ""},
+        train=train,
+    )
+
+
 def evidence(**fields):
     """A healthy model's evidence on 200 binary datapoints, with these fields replaced."""
     x = (torch.arange(200 * 8).reshape(200, 8) % 3 == 0).float()
@@ -107,6 +177,7 @@ def evidence(**fields):
         active_units=units([0.9, 0.8, 0.7, 0.2]),
         zeroing=units([1.0, 0.9, 0.8, 0.1]),
         log_likelihood=log_likelihood(),
+        inference_gap=split(),
         train_elbo=estimate(-4.0, 0.01, data_id="b", kl=3.0),
     )
     return replace(healthy, **fields)

@@ -8,7 +8,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from handmade import CAPABILITIES, estimate, evidence, log_likelihood, scale, surgery, units
+from handmade import (
+    CAPABILITIES,
+    estimate,
+    evidence,
+    log_likelihood,
+    scale,
+    split,
+    surgery,
+    units,
+)
 
 import elboscope as es
 from elboscope.cli import config, parser
@@ -17,6 +26,7 @@ from elboscope.diagnostics import (
     CHECKS,
     bound_tightness,
     divergence,
+    inference_gap,
     likelihood_certificate,
     likelihood_scale,
     likelihood_trust,
@@ -36,7 +46,7 @@ def gaussian(**fields):
 
 
 def test_a_healthy_model_is_ok_by_every_check():
-    assert [check(evidence()).severity for check in CHECKS] == ["ok"] * 8
+    assert [check(evidence()).severity for check in CHECKS] == ["ok"] * 9
 
 
 @pytest.mark.parametrize(
@@ -238,6 +248,7 @@ def test_divergence(fields, severity, words):
         (likelihood_trust, "log_px"),
         (likelihood_certificate, "log_likelihood"),
         (bound_tightness, "bound_gap"),
+        (inference_gap, "inference_gap"),
         (posterior_collapse, "active_units"),
         (prior_hole, "surgery"),
         (overfitting, "train_elbo"),
@@ -255,6 +266,12 @@ SICK = (
     likelihood_certificate(evidence(log_likelihood=log_likelihood(-3.0))),
     likelihood_certificate(evidence(log_likelihood=log_likelihood(certified=False))),
     bound_tightness(evidence(bound_gap=estimate(9.0))),
+    bound_tightness(evidence(bound_gap=estimate(9.0), inference_gap=None)),
+    inference_gap(evidence(inference_gap=split(0.1, 2.0))),
+    inference_gap(evidence(inference_gap=split(0.1, 2.0, train=split(0.1, 0.1)))),
+    inference_gap(evidence(inference_gap=split(2.0, 0.1))),
+    inference_gap(evidence(inference_gap=split(2.0, 0.1, family="flow"))),
+    inference_gap(evidence(inference_gap=split(1.0, 1.0))),
     posterior_collapse(evidence(active_units=units([0.0] * 4))),
     posterior_collapse(evidence(zeroing=units([0.0] * 4))),
     prior_hole(evidence(surgery=surgery(39.0, 6.9, 32.1, 12.0))),
@@ -322,6 +339,75 @@ def test_the_certificate_says_what_was_certified_and_what_to_spend():
     assert "log p̂(x) by AIS alone is certified" in alone.summary
     missed = likelihood_certificate(evidence(log_likelihood=log_likelihood(-3.0)))
     assert "AIS finds 1.00 ± 0.01 nats more than importance sampling" in missed.summary
+
+
+@pytest.mark.parametrize(
+    ("gap", "severity", "larger"),
+    [
+        (split(0.05, 0.05), "ok", "undecided"),
+        (split(0.05, 0.35, 0.02), "ok", "amortisation"),  # a warning starts at 0.45
+        (split(0.05, 0.4, 0.1), "undecided", "amortisation"),
+        (split(0.1, 0.6), "warning", "amortisation"),
+        (split(0.6, 0.1), "warning", "approximation"),
+        (split(0.2, 2.5), "problem", "amortisation"),
+        (split(2.5, 0.2), "problem", "approximation"),
+        (split(0.5, 0.5), "undecided", "undecided"),
+        (split(0.7, 0.6, within=0.2), "undecided", "undecided"),  # 0.1 could be −0.3
+        (split(1.2, 0.6, within=0.2), "warning", "approximation"),
+        (split(0.6, 0.7, within=0.2), "warning", "amortisation"),  # a better q* adds to it
+        (split(0.05, 0.05, khat=0.9), "undecided", "undecided"),
+        (split(0.1, 0.6, khat=0.9), "undecided", "undecided"),
+        (split(0.6, 0.1, khat=0.9), "warning", "approximation"),  # a better log p̂ adds to it
+        (split(0.9, -0.1), "undecided", "undecided"),  # no search ends below its start
+    ],
+)
+def test_inference_gap(gap, severity, larger):
+    finding = inference_gap(evidence(inference_gap=gap))
+    assert (finding.severity, finding.evidence["larger"]) == (severity, larger), finding.summary
+
+
+def test_the_inference_gap_names_the_larger_part_and_how_sure_it_is():
+    finding = inference_gap(evidence(inference_gap=split(0.1, 0.6)))
+    assert "0.10 ± 0.01 by its family, diagonal Gaussians (approximation)" in finding.summary
+    assert "0.60 ± 0.01 by its encoder (amortisation)" in finding.summary
+    assert "Amortisation is the larger by 0.50 ±" in finding.summary
+    assert "q* certified to ±0.010" in finding.summary
+    assert "es.refine(model, steps=20)" in finding.action
+    richer = inference_gap(evidence(inference_gap=split(0.6, 0.1, richer=0.4)))
+    assert "L[q*_flow] − L[q*_diagonal] is 0.40 ± 0.00 nats" in richer.summary
+    assert "--model.posterior AuxiliaryRealNVP" in richer.action
+    flow = inference_gap(evidence(inference_gap=split(0.6, 0.1, family="flow")))
+    assert "--objective IWAE" in flow.action
+
+
+def test_diverged_datapoints_make_a_verdict_undecided_only_where_they_could_change_it():
+    few = inference_gap(evidence(inference_gap=split(0.2, 0.12, 0.05, diverged=(3,))))
+    assert few.severity == "ok"  # one of 31 would have to lose 4.35 nats
+    many = split(0.2, 0.12, 0.03, diverged=(3, 5, 7, 9, 11, 13, 15, 17, 19, 21))
+    finding = inference_gap(evidence(inference_gap=many))
+    assert finding.severity == "undecided"
+    assert (
+        "10 of 40 datapoints diverged and are left out; if they lost 0.84 nats" in finding.summary
+    )
+    sure = inference_gap(evidence(inference_gap=split(0.1, 1.4, diverged=(3,))))
+    assert (sure.severity, sure.evidence["diverged"]) == ("warning", 1)
+
+
+def test_inference_overfits_where_amortisation_is_larger_on_new_data():
+    found = inference_gap(evidence(inference_gap=split(0.1, 2.0, train=split(0.1, 0.1))))
+    assert "amortisation loses 1.90 ± 0.01 nats less: inference overfits." in found.summary
+    assert "--binarisation dynamic" in found.action
+    assert found.evidence["amortisation_test_minus_train"] == pytest.approx(1.9)
+    same = inference_gap(evidence(inference_gap=split(0.1, 2.0, train=split(0.1, 1.99))))
+    assert "no sign that inference overfits" in same.summary
+    assert "--model.hidden '[400, 400]'" in same.action
+
+
+def test_bound_tightness_leaves_the_cause_to_the_inference_gap():
+    loose = {"bound_gap": estimate(9.0)}
+    assert "es.inference_gap(model, x)" in bound_tightness(evidence(**loose)).action
+    alone = bound_tightness(evidence(**loose, inference_gap=None))
+    assert "larger encoder" in alone.action
 
 
 def hasattr_settings(key):

@@ -23,7 +23,8 @@ from elboscope.diagnostics.plan import stratified
 from elboscope.models import LinearGaussian, mlp_vae
 
 SMALL = Budget("quick", 400, 50, 60, 60, 300, 60.0)
-ANNEALED = replace(SMALL, num_temperatures=10, num_chains=4, num_annealed=12, num_simulated=20)
+ANNEALED = replace(SMALL, num_temperatures=10, num_chains=4, num_annealed=12, num_simulated=20,
+                   num_optimised=15, num_optimised_train=12)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,26 @@ def test_the_bounds_by_samples_are_of_the_same_weights_and_rise(exact):
     assert means == sorted(means)
 
 
+def test_the_parts_of_the_inference_gap_agree_with_the_closed_form_on_their_rows(exact):
+    model, x, e = exact
+    gap, mine = e.inference_gap, x[e.optimised]
+    assert (len(e.optimised), e.settings["n_optimised"]) == (15, 15)
+    assert gap.certified, gap.reasons
+    truth = {"approximation": model.gap(mine), "amortisation": model.gap(mine) * 0}
+    for part, value in truth.items():
+        assert abs(getattr(gap, part).mean - value.mean().item()) < 0.01, part
+    assert len(gap.train.index) == e.settings["n_optimised_train"] == 12
+    assert abs(gap.generalisation.amortisation.value) < 0.01
+
+
+def test_training_data_that_are_the_evaluation_data_are_no_second_set():
+    model = LinearGaussian.instance_1()
+    x, _ = model.sample(12, seed=0)
+    e = gather_evidence(model, x, x_train=x, budget=replace(ANNEALED, num_temperatures=0))
+    assert e.inference_gap is not None
+    assert e.inference_gap.train is None
+
+
 class WithoutGradient(LinearGaussian):
     """A decoder in numpy."""
 
@@ -83,6 +104,7 @@ def test_a_decoder_without_a_gradient_costs_only_the_certificate():
     model = WithoutGradient(first.W, first.b, 0.5)
     e = gather_evidence(model, first.sample(40, seed=0)[0], budget=ANNEALED)
     assert "AIS needs the decoder's gradient" in e.skipped["log_likelihood"]
+    assert "the search for q* needs the decoder's gradient" in e.skipped["inference_gap"]
     assert e.log_px is not None
     assert "log_likelihood" not in e.nonfinite
 
@@ -92,6 +114,7 @@ def test_a_budget_without_temperatures_says_so():
     e = gather_evidence(model, model.sample(40, seed=0)[0], budget=SMALL)
     assert e.skipped == {
         "log_likelihood": "budget 'quick' has no temperatures for annealing",
+        "inference_gap": "budget 'quick' searches no best posteriors",
         "train_elbo": "no training data was given",
         "train_log_px": "no training data was given",
     }
@@ -170,8 +193,12 @@ class Generator:
 @pytest.mark.parametrize(
     ("wrap", "missing", "words"),
     [
-        (Implicit, ("log_px", "elbo", "unit_kl", "surgery"), "can be sampled but has no density"),
-        (Generator, ("log_px", "elbo", "active_units", "scale"), "no encoder"),
+        (
+            Implicit,
+            ("log_px", "elbo", "unit_kl", "surgery", "inference_gap"),
+            "can be sampled but has no density",
+        ),
+        (Generator, ("log_px", "elbo", "active_units", "scale", "inference_gap"), "no encoder"),
     ],
 )
 def test_what_a_model_cannot_be_asked_is_skipped_with_its_reason(wrap, missing, words):
@@ -266,6 +293,7 @@ def test_what_is_too_slow_is_cut_and_then_skipped_and_says_so():
     assert "100 of 2000 datapoints" in e.settings["subsampled"]
     assert "would take about" in e.skipped["log_px"]
     assert "AIS would take about" in e.skipped["log_likelihood"]
+    assert "the best posteriors of 10 datapoints would take about" in e.skipped["inference_gap"]
     assert e.elbo is not None
     trust = {c(e).check: c(e) for c in CHECKS}["likelihood trust"]
     assert (trust.severity, "would take about" in trust.summary) == ("unavailable", True)
@@ -316,6 +344,10 @@ def test_a_budget_says_what_it_spends():
     # 10 temperatures · 10 leapfrog steps: 3 passes of 4 chains on 12 + 6 · 20 datapoints, 7 runs
     expected = 100 * (1e-6 * 3 * 4 * 132 + 8e-4 * 7)
     assert ANNEALED.annealing_seconds(1e-6, 12, 20) == pytest.approx(expected)
+    assert "the best posteriors of 30 datapoints" in QUICK.describe()
+    # 15 datapoints: 250 steps · 16 samples · 3 passes, 5000 samples for each of three bounds
+    searched = 1e-6 * 15 * (12_000 + 15_000) + 250 * 8e-4
+    assert ANNEALED.optimising_seconds(1e-6, 15) == pytest.approx(searched)
     # 400 samples of 60 + 60 (posterior, prior) + 60 datapoints, 50 of 2 · 60 for the ELBO
     assert SMALL.expected_seconds(1e-6, 60, 60) == pytest.approx(1e-6 * (400 * 180 + 50 * 120))
 

@@ -71,6 +71,21 @@ def test_the_certificate_is_written_with_its_reasons(diagnosis):
     assert "bound_5000" not in read["estimates"]  # it is log_px
 
 
+def test_the_inference_gap_is_written_with_its_parts(diagnosis):
+    read = json.loads(diagnosis.to_json(), parse_constant=no_constants)
+    gap, estimates = diagnosis.evidence.inference_gap, read["estimates"]
+    assert estimates["approximation_gap"]["mean"] == gap.approximation.mean
+    assert estimates["optimal_flow"]["mean"] == gap.optimal["flow"].elbo.mean
+    assert estimates["train_amortisation_gap"]["mean"] == gap.train.amortisation.mean
+    written = read["inference"]
+    assert (written["family"], written["certified"]) == ("diagonal", False)
+    assert written["within"] == {"diagonal": 0.012, "flow": 0.05}
+    assert written["reasons"] == ["q*_flow: within ±0.05 …"]
+    assert set(written["test_minus_train"]) == {"approximation", "amortisation", "inference"}
+    without = json.loads(complete_diagnosis(inference_gap=None).to_json())
+    assert without["inference"] is None
+
+
 def test_no_certificate_is_null_and_its_numbers_say_why(diagnosis):
     missing = {"skipped": {"log_likelihood": "would take an hour"}, "log_likelihood": None}
     read = json.loads(complete_diagnosis(**missing).to_json())

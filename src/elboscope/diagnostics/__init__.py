@@ -9,6 +9,7 @@ from .budget import QUICK, STANDARD, THOROUGH, Budget, budget_named
 from .divergence import divergence
 from .evidence import Evidence, ImpliedScale
 from .gather import gather_evidence
+from .inference_gap import inference_gap
 from .likelihood_certificate import likelihood_certificate
 from .likelihood_scale import likelihood_scale
 from .likelihood_trust import likelihood_trust
@@ -28,6 +29,7 @@ __all__ = [
     "budget_named",
     "divergence",
     "gather_evidence",
+    "inference_gap",
     "likelihood_certificate",
     "likelihood_scale",
     "likelihood_trust",
@@ -43,6 +45,7 @@ CHECKS: tuple[Callable[[Evidence], Finding], ...] = (
     likelihood_trust,
     likelihood_certificate,
     bound_tightness,
+    inference_gap,
     posterior_collapse,
     prior_hole,
     overfitting,

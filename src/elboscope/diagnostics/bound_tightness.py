@@ -47,9 +47,8 @@ def bound_tightness(evidence: Evidence) -> Finding:
         return missing
     gap = evidence.bound_gap
     assert gap is not None
-    rate = _rate(evidence)
-    warning = max(LEAST_NATS, min(WARNING_SHARE * rate, MOST_NATS))
-    problem = max(PROBLEM_NATS, PROBLEM_SHARE * rate)
+    rate = rate_of(evidence)
+    warning, problem = gap_thresholds(rate)
     severity = graded(gap.mean, gap.stderr, warning=warning, problem=problem)
     trusted = likelihood_trust(evidence).severity != "problem"
     if severity == "ok" and not trusted:
@@ -72,10 +71,26 @@ def bound_tightness(evidence: Evidence) -> Finding:
         "problem_from": problem,
         "weights_trusted": trusted,
     }
-    return Finding(CHECK, severity, summary, numbers, _action(severity))
+    return Finding(CHECK, severity, summary, numbers, _action(severity, evidence))
 
 
-def _rate(evidence: Evidence) -> float:
+def gap_thresholds(rate: float) -> tuple[float, float]:
+    """Returns from how many nats a gap is a warning and a problem, beside the rate.
+
+    Args:
+        rate: Nats that the code carries.
+
+    Example:
+        >>> gap_thresholds(10.0), gap_thresholds(0.0), gap_thresholds(25.0)
+        ((1.5, 5.0), (0.2, 2.0), (2.0, 12.5))
+    """
+    return (
+        max(LEAST_NATS, min(WARNING_SHARE * rate, MOST_NATS)),
+        max(PROBLEM_NATS, PROBLEM_SHARE * rate),
+    )
+
+
+def rate_of(evidence: Evidence) -> float:
     """The mean KL, in closed form or as the ELBO sampled it; 0 where neither is known."""
     if evidence.kl is not None:
         return evidence.kl.mean
@@ -83,11 +98,16 @@ def _rate(evidence: Evidence) -> float:
     return 0.0 if kl is None else kl.double().mean().item()
 
 
-def _action(severity: Severity) -> str:
+def _action(severity: Severity, evidence: Evidence) -> str:
     if severity == "ok":
         return ""
     if severity == "undecided":
         return "es.diagnose(model, x, budget='thorough') uses more samples and datapoints."
+    if evidence.inference_gap is not None:
+        return (
+            "Report log p̂ instead of the ELBO. Which part of inference loses it, and what repairs "
+            "that part, is the verdict on the inference gap: es.inference_gap(model, x)"
+        )
     return (
         "The encoder is the bottleneck: report log p̂ instead of the ELBO, and train on with a "
         "larger encoder (--model.hidden '[400, 400]'), a smaller KL weight if it is above 1, or a "

@@ -31,6 +31,12 @@ STEP_SECONDS = 8e-4
 SANDWICH_RUNS = 6
 # Below these AIS is not cut any further: a certificate needs twenty simulated datapoints.
 MIN_ANNEALED, MIN_SIMULATED = 10, 20
+# The search for a datapoint's best posterior: steps, their samples, and what reports each bound.
+NUM_STEPS, STEP_SAMPLES, REPORT_SAMPLES = 250, 16, 5000
+# A flow of its own for each datapoint, in searches of a Gaussian.
+FLOW_SEARCHES = 6
+# Of fewer datapoints the parts of the gap have an error as large as they are.
+MIN_OPTIMISED = 10
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,10 @@ class Budget:
         num_chains: Chains of AIS per datapoint.
         num_annealed: Evaluation datapoints for AIS, of those evaluated.
         num_simulated: Datapoints that the model simulates for the certificate.
+        num_optimised: Evaluation datapoints whose best posteriors are searched; 0 leaves the
+            inference gap out.
+        num_optimised_train: Training datapoints of which the same is searched.
+        richer: A family set against the diagonal one: ``"full"``, ``"flow"`` or ``None``.
     """
 
     name: BudgetName
@@ -63,13 +73,16 @@ class Budget:
     num_chains: int = 10
     num_annealed: int = 40
     num_simulated: int = 40
+    num_optimised: int = 0
+    num_optimised_train: int = 0
+    richer: Literal["full", "flow"] | None = None
 
     def describe(self) -> str:
         """Says what will be spent, in one line to be printed before starting."""
         return (
             f"budget {self.name}: up to {self.num_data} datapoints × K={self.num_samples} "
             f"importance samples, {self.num_train} training datapoints, "
-            f"a mixture of up to {self.num_mixture}{self._annealing()}; about "
+            f"a mixture of up to {self.num_mixture}{self._annealing()}{self._optimising()}; about "
             f"{self.max_seconds:.0f} s of sampling at most"
         )
 
@@ -80,6 +93,12 @@ class Budget:
             f", AIS of {self.num_annealed} datapoints and of {self.num_simulated} simulated ones "
             f"with {self.num_temperatures} temperatures × {self.num_chains} chains"
         )
+
+    def _optimising(self) -> str:
+        if not self.num_optimised:
+            return ""
+        more = f" and {self.num_optimised_train} training ones" if self.num_optimised_train else ""
+        return f", the best posteriors of {self.num_optimised} datapoints{more}"
 
     def expected_seconds(
         self, seconds_per_sample: float, n: int | None = None, n_train: int = 0
@@ -109,15 +128,32 @@ class Budget:
         besides = STEP_SECONDS * (1 + SANDWICH_RUNS)
         return steps * (seconds_per_sample * STEP_PASSES * rows + besides)
 
+    def optimising_seconds(self, seconds_per_sample: float, n: int, families: int = 1) -> float:
+        """Returns the expected time of the search for the best posteriors of n datapoints.
+
+        Args:
+            seconds_per_sample: Time to decode and score one z, as timed on the machine.
+            n: Datapoints, training data included.
+            families: Gaussian or other families besides ``richer``.
+        """
+        if not n:
+            return 0.0
+        searches = families + {None: 0, "full": 1, "flow": FLOW_SEARCHES}[self.richer]
+        passes = NUM_STEPS * STEP_SAMPLES * STEP_PASSES + 2 * REPORT_SAMPLES
+        besides = NUM_STEPS * STEP_SECONDS * searches
+        return seconds_per_sample * n * (searches * passes + REPORT_SAMPLES) + besides
+
     def affordable(self, seconds_per_sample: float, n: int, n_train: int = 0) -> float:
         """Returns the share (≤ 1) of the datapoints that the time allows."""
         expected = self.expected_seconds(seconds_per_sample, n, n_train)
         return min(1.0, self.max_seconds / expected) if expected > 0 else 1.0
 
 
-QUICK = Budget("quick", 1000, 32, 200, 200, 2000, 30.0, 20, 8, 20, 20)
-STANDARD = Budget("standard", 5000, 100, 1000, 500, 10_000, 240.0, 50, 10, 40, 30)
-THOROUGH = Budget("thorough", 20_000, 200, 5000, 2000, 60_000, 4 * 3600.0, 500, 16, 200, 100)
+QUICK = Budget("quick", 1000, 32, 200, 200, 2000, 30.0, 20, 8, 20, 20, 30)
+STANDARD = Budget("standard", 5000, 100, 1000, 500, 10_000, 240.0, 50, 10, 40, 30, 40)
+THOROUGH = Budget(
+    "thorough", 20_000, 200, 5000, 2000, 60_000, 4 * 3600.0, 500, 16, 200, 100, 200, 200
+)
 _BUDGETS = {budget.name: budget for budget in (QUICK, STANDARD, THOROUGH)}
 
 

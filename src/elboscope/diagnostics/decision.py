@@ -1,7 +1,7 @@
 """Thresholds against numbers with an error: decided, or honestly undecided.
 
 A number exceeds a threshold when it does so by two standard errors (about 97.5 % one-sided, for
-one check; a page of eight checks at one error would cry wolf on every healthy sixth). Between,
+one check; a page of nine checks at one error would cry wolf on every healthy sixth). Between,
 the verdict is *undecided*.
 """
 
@@ -68,6 +68,7 @@ QUANTITIES = {
     "log_likelihood": "Annealed importance sampling",
     "elbo": "The ELBO",
     "bound_gap": "The gap log p(x) − ELBO",
+    "inference_gap": "The best posterior of each datapoint",
     "kl": "KL(q(z|x)‖p(z))",
     "unit_kl": "The KL per unit",
     "active_units": "The variance of the posterior means",

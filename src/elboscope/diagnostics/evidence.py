@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from elboscope.core import Capabilities, Estimate
-from elboscope.estimators import ElboSurgery, LogLikelihood
+from elboscope.estimators import ElboSurgery, InferenceGap, LocalPosterior, LogLikelihood
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,10 @@ class Evidence:
         log_likelihood: Importance sampling and AIS combined, with the sandwich on simulated data
             and the certificate; of the rows ``annealed`` of x.
         annealed: The rows of x that were annealed.
+        inference_gap: What the posterior's family loses and what the encoder loses; of the rows
+            ``optimised`` of x, its own ``index`` counting these.
+        optimised: The rows of x whose best posteriors were searched.
+        local_posteriors: True posteriors of some of these on a grid, of two latents only.
         history: Rows of the training's metrics.
         skipped: Why a field is ``None``.
         nonfinite: How many values of a quantity were NaN or infinite (it is then ``None``).
@@ -103,6 +107,9 @@ class Evidence:
     bounds_by_samples: Mapping[int, Estimate] | None = None
     log_likelihood: LogLikelihood | None = None
     annealed: Int64[Tensor, " a"] | None = None
+    inference_gap: InferenceGap | None = None
+    optimised: Int64[Tensor, " o"] | None = None
+    local_posteriors: Sequence[LocalPosterior] | None = None
     history: Sequence[Mapping[str, float]] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     nonfinite: Mapping[str, int] = field(default_factory=dict)

@@ -37,6 +37,8 @@ from .annealing import certified
 from .attempts import Attempts, Progress
 from .budget import PRIOR_DATA, STANDARD, WEIGHED_TRAIN, Budget, budget_named
 from .evidence import Evidence
+from .inference import split
+from .local_pictures import local_pictures
 from .measured import implied_scale, posterior_kl, posterior_means, shown
 from .plan import Plan, capabilities_of, chosen, plan_for, stratified
 from .reasons import (
@@ -49,7 +51,7 @@ from .reasons import (
 )
 
 NUM_SHOWN = 16  # images in a row of the report
-NUM_ATTEMPTS = 17  # quantities that progress counts
+NUM_ATTEMPTS = 19  # quantities that progress counts
 
 
 def gather_evidence(
@@ -111,6 +113,8 @@ def gather_evidence(
             attempts.nonfinite["parameters"] = broken
         evidence = _sampled(model, plan, evidence, attempts)
         evidence = certified(model, plan, evidence, attempts)
+        evidence = split(model, plan, evidence, attempts)
+        evidence = local_pictures(model, plan, evidence, attempts)
         evidence = _latent(model, plan, evidence, attempts)
         evidence = _pictures(model, plan, evidence, attempts)
     return replace(evidence, skipped=attempts.skipped, nonfinite=attempts.nonfinite)

@@ -98,14 +98,14 @@ def usable_threshold(K: int) -> float:
 
 def _judged(log_px: Estimate, khat: Tensor, ess: Tensor) -> Finding:
     K = int(str(log_px.settings.get("num_samples", 5000)))
-    bad, bad_error = _share(khat >= usable_threshold(K))
-    poor, poor_error = _share((khat >= UNRELIABLE_K) | (ess < FEW_SAMPLES))
+    bad, bad_error = share(khat >= usable_threshold(K))
+    poor, poor_error = share((khat >= UNRELIABLE_K) | (ess < FEW_SAMPLES))
     step, step_error = _step(log_px)
     severity = _severity((bad, bad_error), (poor, poor_error), (step, step_error))
     median, median_ess = khat.nanmedian().item(), ess.median().item()
     summary = (
         f"k̂ is {median:.2f} at the median datapoint; ≥ {usable_threshold(K):.2g} for "
-        f"{bad:.0%}, ≥ 0.5 for {_share(khat >= UNRELIABLE_K)[0]:.0%} of n={len(khat)}; ESS "
+        f"{bad:.0%}, ≥ 0.5 for {share(khat >= UNRELIABLE_K)[0]:.0%} of n={len(khat)}; ESS "
         f"{median_ess:.0f} of K={K}; from K/2 to K the estimate moves by {step:+.3f} ± "
         f"{step_error:.3f} nats{_MEANING[severity]}"
     )
@@ -132,7 +132,7 @@ _MEANING: dict[Severity, str] = {
 }
 
 
-def _share(bad: Tensor) -> tuple[float, float]:
+def share(bad: Tensor) -> tuple[float, float]:
     """The share of datapoints and its binomial error (of n + 2: never zero)."""
     n = len(bad)
     share = bad.double().mean().item()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 __all__ = ["Plan", "capabilities_of", "chosen", "plan_for", "stratified"]
 
-import time
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from elboscope.core import (
@@ -16,14 +15,12 @@ from elboscope.core import (
     ContractError,
     GenerativeModel,
     check_model,
-    given,
     modules_of,
     seeded,
 )
 
-from .budget import MIN_ANNEALED, MIN_DATA, MIN_SIMULATED, Budget
-
-TIMED_DATA, TIMED_ELEMENTS = 32, 2**20
+from .budget import MIN_ANNEALED, MIN_DATA, MIN_OPTIMISED, MIN_SIMULATED, Budget
+from .pace import duration, seconds_per_sample
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,8 @@ class Plan:
         annealed: Rows of x for AIS.
         num_simulated: Datapoints to simulate for its certificate.
         annealing_seconds: Expected time of both.
+        optimised: Rows of x whose best posteriors are searched; ``optimised_train`` likewise.
+        optimising_seconds: Expected time of the search.
     """
 
     budget: Budget
@@ -61,6 +60,9 @@ class Plan:
     annealed: Tensor
     num_simulated: int
     annealing_seconds: float
+    optimised: Tensor
+    optimised_train: Tensor
+    optimising_seconds: float
 
     @property
     def too_slow(self) -> str:
@@ -68,9 +70,9 @@ class Plan:
         if self.seconds <= 2 * self.budget.max_seconds:
             return ""
         return (
-            f"would take about {_duration(self.seconds)} for {len(self.x)} datapoints at "
+            f"would take about {duration(self.seconds)} for {len(self.x)} datapoints at "
             f"K={self.budget.num_samples}; budget {self.budget.name!r} allows "
-            f"{_duration(self.budget.max_seconds)}"
+            f"{duration(self.budget.max_seconds)}"
         )
 
     @property
@@ -83,9 +85,24 @@ class Plan:
         if self.annealing_seconds <= 2 * allowed:
             return ""
         return (
-            f"AIS would take about {_duration(self.annealing_seconds)} for {len(self.annealed)} "
+            f"AIS would take about {duration(self.annealing_seconds)} for {len(self.annealed)} "
             f"datapoints and {self.num_simulated} simulated ones with {budget.num_temperatures} "
-            f"temperatures; budget {budget.name!r} leaves {_duration(allowed)}"
+            f"temperatures; budget {budget.name!r} leaves {duration(allowed)}"
+        )
+
+    @property
+    def too_slow_to_optimise(self) -> str:
+        """Why no best posterior is searched, or nothing."""
+        budget = self.budget
+        if not budget.num_optimised:
+            return f"budget {budget.name!r} searches no best posteriors"
+        allowed = _left(budget, self.seconds + self.annealing_seconds)
+        if self.optimising_seconds <= 2 * allowed:
+            return ""
+        return (
+            f"searching the best posteriors of {len(self.optimised)} datapoints would take about "
+            f"{duration(self.optimising_seconds)}; budget {budget.name!r} leaves "
+            f"{duration(allowed)}"
         )
 
     def record(self) -> dict[str, object]:
@@ -107,11 +124,20 @@ class Plan:
                 "n_simulated": self.num_simulated,
                 "expected_seconds": round(self.seconds + self.annealing_seconds, 1),
             }
+        if not self.too_slow_to_optimise:
+            done |= {
+                "n_optimised": len(self.optimised),
+                "n_optimised_train": len(self.optimised_train),
+                "richer": self.budget.richer or "none",
+                "expected_seconds": round(
+                    float(str(done["expected_seconds"])) + self.optimising_seconds, 1
+                ),
+            }
         if self.x_train is not None:
             done |= {"n_train": len(self.x_train), "n_train_given": self.total_train}
         if len(self.x) < self.total:
             clock = len(self.x) < min(self.total, self.budget.num_data)
-            why = f"to stay within {_duration(self.budget.max_seconds)}" if clock else "its size"
+            why = f"to stay within {duration(self.budget.max_seconds)}" if clock else "its size"
             done["subsampled"] = (
                 f"{len(self.x)} of {self.total} datapoints, one from each of as many equal "
                 f"stretches, seed {self.seed}; budget {self.budget.name!r}: {why}"
@@ -182,6 +208,11 @@ def plan_for(
     chains = budget.num_chains if budget.num_temperatures else 0
     slow_pace = seconds_per_sample(model, x, condition, chains) if pace and chains else 0.0
     annealed, simulated = _annealed(budget, slow_pace, len(rows), _left(budget, seconds))
+    annealing = budget.annealing_seconds(slow_pace, annealed, simulated)
+    families = 1 if capabilities.posterior == "Normal" else 2  # the diagonal one comes first
+    optimised, optimised_train = _optimised(
+        budget, pace, families, len(rows), len(rows_train), _left(budget, seconds + annealing)
+    )
     return Plan(
         budget=budget,
         seed=seed,
@@ -197,12 +228,15 @@ def plan_for(
         total_train=total_train,
         annealed=stratified(len(rows), annealed, seed + 3),
         num_simulated=simulated,
-        annealing_seconds=budget.annealing_seconds(slow_pace, annealed, simulated),
+        annealing_seconds=annealing,
+        optimised=stratified(len(rows), optimised, seed + 4),
+        optimised_train=stratified(len(rows_train), optimised_train, seed + 5),
+        optimising_seconds=budget.optimising_seconds(pace, optimised + optimised_train, families),
     )
 
 
 def _left(budget: Budget, seconds: float) -> float:
-    """What annealing may take: what sampling leaves, and never less than a quarter."""
+    """What the next may take: what those before leave, and never less than a quarter."""
     return max(budget.max_seconds - seconds, budget.max_seconds / 4)
 
 
@@ -214,6 +248,19 @@ def _annealed(budget: Budget, pace: float, n: int, allowed: float) -> tuple[int,
     return (
         max(min(n, MIN_ANNEALED), int(n * share)),
         max(min(simulated, MIN_SIMULATED), int(simulated * share)),
+    )
+
+
+def _optimised(
+    budget: Budget, pace: float, families: int, n: int, n_train: int, allowed: float
+) -> tuple[int, int]:
+    """How many datapoints get a search for their best posterior, cut as the clock demands."""
+    n, n_train = min(n, budget.num_optimised), min(n_train, budget.num_optimised_train)
+    expected = budget.optimising_seconds(pace, n + n_train, families)
+    share = min(1.0, allowed / expected) if expected > 0 else 1.0
+    return (
+        max(min(n, MIN_OPTIMISED), int(n * share)),
+        max(min(n_train, MIN_OPTIMISED), int(n_train * share)),
     )
 
 
@@ -235,38 +282,8 @@ def stratified(n: int, size: int, seed: int) -> Int64[Tensor, " m"]:
         >>> stratified(10, 5, seed=0) // 2
         tensor([0, 1, 2, 3, 4])
     """
-    if size >= n:
-        return torch.arange(n)
+    if size >= n or not size:
+        return torch.arange(min(n, size))
     with seeded(seed):
         offset = torch.rand(size, dtype=torch.float64)
     return ((torch.arange(size) + offset) * (n / size)).long().clamp(max=n - 1)
-
-
-def seconds_per_sample(
-    model: GenerativeModel,
-    x: Float[Tensor, "n *X"],
-    condition: Tensor | None = None,
-    num_samples: int | None = None,
-) -> float:
-    """Times two decoder passes (the first warms up) and returns seconds per decoded z.
-
-    Args:
-        model: The model.
-        x: Data.
-        condition: Their conditions.
-        num_samples: Samples of each of the 32 first x; by default as many as fill a batch.
-    """
-    x, condition = x[:TIMED_DATA], None if condition is None else condition[:TIMED_DATA]
-    K = num_samples or max(1, min(256, TIMED_ELEMENTS // max(1, x.numel())))
-    local = given(model, condition)
-    with seeded(0):
-        z = model.prior().sample(torch.Size((K, len(x))))
-    for _ in range(2):
-        start = time.perf_counter()
-        local.decode(z).log_prob(x).sum().item()
-        elapsed = time.perf_counter() - start
-    return elapsed / (K * len(x))
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

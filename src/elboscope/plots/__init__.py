@@ -26,6 +26,12 @@ if TYPE_CHECKING:
         latent_map_data,
         latent_map_html,
     )
+    from .local_posteriors import (
+        LocalPanel,
+        LocalPosteriors,
+        local_posteriors_data,
+        plot_local_posteriors,
+    )
     from .log_likelihood import LogLikelihoods, log_likelihood_data, plot_log_likelihood
     from .pareto_k import ParetoK, pareto_k_data, plot_pareto_k
     from .sandwich import SandwichBounds, plot_sandwich, sandwich_data
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
     from .surgery import SurgeryBars, plot_surgery, surgery_data
     from .training_curves import TrainingCurves, plot_training_curves, training_curves_data
     from .unit_kl import UnitKL, plot_unit_kl, unit_kl_data
+    from .waterfall import Waterfall, WaterfallSteps, plot_waterfall, waterfall_data
 
 _HOME = {
     "ActiveUnits": "active_units",
@@ -41,6 +48,8 @@ _HOME = {
     "ImageRange": "images",
     "LatentMap": "latent_map",
     "LatentMapHtml": "latent_map",
+    "LocalPanel": "local_posteriors",
+    "LocalPosteriors": "local_posteriors",
     "LogLikelihoods": "log_likelihood",
     "ParetoK": "pareto_k",
     "SnrCurve": "gradient_snr",
@@ -49,6 +58,8 @@ _HOME = {
     "SurgeryBars": "surgery",
     "TrainingCurves": "training_curves",
     "UnitKL": "unit_kl",
+    "Waterfall": "waterfall",
+    "WaterfallSteps": "waterfall",
     "active_units_data": "active_units",
     "as_images": "images",
     "bokeh_code": "latent_map",
@@ -58,17 +69,20 @@ _HOME = {
     "image_layout": "images",
     "latent_map_data": "latent_map",
     "latent_map_html": "latent_map",
+    "local_posteriors_data": "local_posteriors",
     "log_likelihood_data": "log_likelihood",
     "pareto_k_data": "pareto_k",
     "plot_active_units": "active_units",
     "plot_bound_by_samples": "bound_by_samples",
     "plot_gradient_snr": "gradient_snr",
+    "plot_local_posteriors": "local_posteriors",
     "plot_log_likelihood": "log_likelihood",
     "plot_pareto_k": "pareto_k",
     "plot_sandwich": "sandwich",
     "plot_surgery": "surgery",
     "plot_training_curves": "training_curves",
     "plot_unit_kl": "unit_kl",
+    "plot_waterfall": "waterfall",
     "png_uri": "images",
     "sandwich_data": "sandwich",
     "surgery_data": "surgery",
@@ -76,6 +90,7 @@ _HOME = {
     "training_curves_data": "training_curves",
     "unit_kl_data": "unit_kl",
     "value_range": "images",
+    "waterfall_data": "waterfall",
 }
 
 __all__ = [
@@ -85,6 +100,8 @@ __all__ = [
     "ImageRange",
     "LatentMap",
     "LatentMapHtml",
+    "LocalPanel",
+    "LocalPosteriors",
     "LogLikelihoods",
     "ParetoK",
     "SandwichBounds",
@@ -93,6 +110,8 @@ __all__ = [
     "SurgeryBars",
     "TrainingCurves",
     "UnitKL",
+    "Waterfall",
+    "WaterfallSteps",
     "active_units_data",
     "as_images",
     "bokeh_code",
@@ -102,17 +121,20 @@ __all__ = [
     "image_layout",
     "latent_map_data",
     "latent_map_html",
+    "local_posteriors_data",
     "log_likelihood_data",
     "pareto_k_data",
     "plot_active_units",
     "plot_bound_by_samples",
     "plot_gradient_snr",
+    "plot_local_posteriors",
     "plot_log_likelihood",
     "plot_pareto_k",
     "plot_sandwich",
     "plot_surgery",
     "plot_training_curves",
     "plot_unit_kl",
+    "plot_waterfall",
     "png_uri",
     "sandwich_data",
     "surgery_data",
@@ -120,6 +142,7 @@ __all__ = [
     "training_curves_data",
     "unit_kl_data",
     "value_range",
+    "waterfall_data",
 ]
 
 

@@ -39,6 +39,7 @@ def findings_json(diagnosis: Diagnosis) -> str:
         "findings": [_finding(finding) for finding in diagnosis.findings],
         "estimates": {key: _estimate(key, e) for key, e in diagnosis.estimates.items()},
         "certificate": _certificate(evidence),
+        "inference": _inference(evidence),
         "scale": plain(evidence.scale),
         "elbo_surgery": _surgery(evidence),
         "model": plain(evidence.capabilities),
@@ -117,6 +118,24 @@ def _certificate(evidence: Evidence) -> dict[str, Any] | None:
         "n_simulated": len(certificate.width.values),
         "reasons": list(certificate.reasons),
         "more": certificate.more,
+    }
+
+
+def _inference(evidence: Evidence) -> dict[str, Any] | None:
+    """How the gap was split and how sure each q* is; the nats are among the estimates."""
+    gap = evidence.inference_gap
+    if gap is None:
+        return None
+    generalisation = gap.generalisation
+    return {
+        "family": gap.family,
+        "certified": gap.certified,
+        "within": {name: plain(q.certificate.within) for name, q in gap.optimal.items()},
+        "reasons": list(gap.reasons),
+        "n": len(gap.index),
+        "diverged": list(gap.diverged),
+        "log_px_by": plain(gap.settings.get("chosen", "")),
+        "test_minus_train": None if generalisation is None else plain(generalisation._asdict()),
     }
 
 

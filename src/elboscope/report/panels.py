@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["Drawing", "Listing", "MapPanel", "Missing", "Panel", "Pictures", "panels_of"]
+__all__ = ["panels_of"]
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, TypeVar
 
 from markupsafe import Markup
 from torch import Tensor
@@ -14,58 +12,10 @@ from torch import Tensor
 from elboscope import plots
 from elboscope.diagnostics.evidence import Evidence
 
+from .panel_kinds import Listing, MapPanel, Missing, Panel, Pictures, drawing, reason_of
+
 NOT_IMAGES = "the data do not look like images: (H, W), (C, H, W) or a flat square"
 MAX_FEATURES = 8
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A titled part of a section, with a caption that says how to read it."""
-
-    kind: ClassVar[str] = ""
-    title: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class Drawing(Panel):
-    """A static figure."""
-
-    kind: ClassVar[str] = "drawing"
-    svg: Markup
-
-
-@dataclass(frozen=True)
-class Pictures(Panel):
-    """Rows of small pictures: (label, ((data URI, caption), …))."""
-
-    kind: ClassVar[str] = "pictures"
-    rows: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
-
-
-@dataclass(frozen=True)
-class Listing(Panel):
-    """Lines of text, for data that are not images."""
-
-    kind: ClassVar[str] = "listing"
-    lines: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class MapPanel(Panel):
-    """The latent map: its place on the page and its script."""
-
-    kind: ClassVar[str] = "map"
-    place: Markup
-    script: Markup
-
-
-@dataclass(frozen=True)
-class Missing(Panel):
-    """What could not be drawn; the caption is the reason."""
-
-    kind: ClassVar[str] = "missing"
 
 
 def panels_of(question: str, evidence: Evidence) -> tuple[Panel, ...]:
@@ -78,45 +28,26 @@ def panels_of(question: str, evidence: Evidence) -> tuple[Panel, ...]:
     return tuple(make(evidence) for make in _PANELS.get(question, ()))
 
 
-def _drawing(
-    title: str,
-    caption: str,
-    name: str,
-    data: T | None,
-    draw: Callable[[T], plots.Figure],
-    reason: str,
-) -> Panel:
-    if data is None:
-        return Missing(title, reason)
-    svg = plots.to_svg(draw(data), name=name, description=f"{title}. {caption}")
-    return Drawing(title, caption, Markup(svg))  # our own drawing: no user's text is in it
-
-
-def _reason(evidence: Evidence, *names: str) -> str:
-    reasons = (evidence.skipped.get(name) for name in names)
-    return next((reason for reason in reasons if reason), "it was not measured")
-
-
 def _pareto(evidence: Evidence) -> Panel:
-    return _drawing(
+    return drawing(
         "Can each weight be believed?",
         "Pareto k̂ per datapoint. Beyond 0.5 the errors are too small, beyond 0.7 the estimate "
         "is not usable.",
         "pareto-k",
         plots.pareto_k_data(evidence.log_px),
         plots.plot_pareto_k,
-        _reason(evidence, "log_px"),
+        reason_of(evidence, "log_px"),
     )
 
 
 def _likelihoods(evidence: Evidence) -> Panel:
-    return _drawing(
+    return drawing(
         "Log-likelihood per datapoint",
         "The mean hides which datapoints the model does not know.",
         "log-likelihood",
         plots.log_likelihood_data(evidence.log_px),
         plots.plot_log_likelihood,
-        _reason(evidence, "log_px"),
+        reason_of(evidence, "log_px"),
     )
 
 
@@ -124,7 +55,7 @@ def _worst(evidence: Evidence) -> Panel:
     title = "The least likely datapoints"
     data = plots.log_likelihood_data(evidence.log_px)
     if data is None:
-        return Missing(title, _reason(evidence, "log_px"))
+        return Missing(title, reason_of(evidence, "log_px"))
     chosen = evidence.x[data.worst.tolist()]
     labels = [
         f"{value:.1f}".replace("-", "−") + (f", k̂\N{NO-BREAK SPACE}{k:.2f}" if k == k else "")
@@ -155,8 +86,10 @@ def _features(x: Tensor) -> str:
 
 def _bound_by_samples(evidence: Evidence) -> Panel:
     found = evidence.log_likelihood
-    beside = "" if found is not None else f" AIS is missing: {_reason(evidence, 'log_likelihood')}."
-    return _drawing(
+    beside = (
+        "" if found is not None else f" AIS is missing: {reason_of(evidence, 'log_likelihood')}."
+    )
+    return drawing(
         "The bound against its samples, beside AIS",
         "L_K rises with K and stays below log p(x) on average. Still rising at its end: K is too "
         "small. Flat below AIS: q misses what AIS finds. Bars and band: two Monte Carlo errors."
@@ -166,24 +99,68 @@ def _bound_by_samples(evidence: Evidence) -> Panel:
             evidence.bounds_by_samples, None if found is None else found.annealed, evidence.annealed
         ),
         plots.plot_bound_by_samples,
-        _reason(evidence, "log_px"),
+        reason_of(evidence, "log_px"),
     )
 
 
 def _sandwich(evidence: Evidence) -> Panel:
-    return _drawing(
+    return drawing(
         "The sandwich, on simulated data",
         "For data that the model simulates, log p(x) lies between blue and orange on average. No "
         "such upper bound exists for the real data.",
         "sandwich",
         plots.sandwich_data(evidence.log_likelihood),
         plots.plot_sandwich,
-        _reason(evidence, "log_likelihood"),
+        reason_of(evidence, "log_likelihood"),
+    )
+
+
+def _waterfall(evidence: Evidence) -> Panel:
+    return drawing(
+        "From log p(x) down to the encoder's bound",
+        "Blue: what the family of the posterior loses. Orange: what the encoder loses against the "
+        "best q* of that family. All differences are of pairs, datapoint by datapoint.",
+        "waterfall",
+        plots.waterfall_data(evidence.inference_gap),
+        plots.plot_waterfall,
+        reason_of(evidence, "inference_gap"),
+    )
+
+
+def _optimal(evidence: Evidence) -> Panel:
+    """How sure it is that each q* is the best of its family."""
+    title = "Is q* the best of its family?"
+    gap = evidence.inference_gap
+    if gap is None:
+        return Missing(title, reason_of(evidence, "inference_gap"))
+    sets = [("", gap)] if gap.train is None else [("", gap), (", training data", gap.train)]
+    lines = [
+        (f"{family}{where}", str(best.certificate))
+        for where, found in sets
+        for family, best in found.optimal.items()
+    ]
+    lines += [("not certified", reason) for _, found in sets for reason in found.reasons]
+    lines.append(("log p̂(x)", str(gap.settings["chosen"])))
+    caption = "The mean of L[q*] is the family's largest within ±, as far as the starts can tell: "
+    caption += "what other starts reached, what the last steps still promised, and noise."
+    return Listing(title, caption, tuple(lines))
+
+
+def _local_posteriors(evidence: Evidence) -> Panel:
+    return drawing(
+        "True posteriors, and what approximates them",
+        "Four datapoints, found by their gaps. A q that is too narrow, or lies beside the blue, "
+        "loses nats: the encoder's orange one by amortisation, the best q* by their family alone. "
+        "Each KL is known on a grid and is what log p̂ − L[q] estimates.",
+        "local-posteriors",
+        plots.local_posteriors_data(evidence.local_posteriors),
+        plots.plot_local_posteriors,
+        reason_of(evidence, "local_posteriors"),
     )
 
 
 def _training(evidence: Evidence) -> Panel:
-    return _drawing(
+    return drawing(
         "Training",
         "The training curve is a mean over epochs in which the parameters moved; only the "
         "held-out ELBO, at β = 1, is a bound.",
@@ -195,26 +172,26 @@ def _training(evidence: Evidence) -> Panel:
 
 
 def _unit_kl(evidence: Evidence) -> Panel:
-    return _drawing(
+    return drawing(
         "What each unit costs",
         "KL to the prior per latent unit. A unit at zero is unused; a unit that costs nats while "
         "nothing is lost without it is ignored by the decoder.",
         "unit-kl",
         plots.unit_kl_data(evidence.unit_kl, evidence.zeroing),
         plots.plot_unit_kl,
-        _reason(evidence, "unit_kl"),
+        reason_of(evidence, "unit_kl"),
     )
 
 
 def _active(evidence: Evidence) -> Panel:
-    return _drawing(
+    return drawing(
         "Active units",
         "Variance of each unit's posterior mean over the data. The count means something where "
         "the dashed threshold divides two groups.",
         "active-units",
         plots.active_units_data(evidence.active_units),
         plots.plot_active_units,
-        _reason(evidence, "active_units"),
+        reason_of(evidence, "active_units"),
     )
 
 
@@ -225,7 +202,7 @@ def _surgery(evidence: Evidence) -> Panel:
         bars = plots.surgery_data(
             s.kl, s.mutual_information, s.marginal_kl, s.marginal_kl_held_out, s.log_n
         )
-    return _drawing(
+    return drawing(
         "ELBO surgery",
         "The average KL is mutual information plus the marginal KL. Where the first reaches its "
         "ceiling log N, the second overstates the mismatch in the population; the interval and "
@@ -233,7 +210,7 @@ def _surgery(evidence: Evidence) -> Panel:
         "surgery",
         bars,
         plots.plot_surgery,
-        _reason(evidence, "surgery"),
+        reason_of(evidence, "surgery"),
     )
 
 
@@ -246,7 +223,7 @@ def _pictures(evidence: Evidence) -> Panel:
         "prior samples": evidence.prior_samples,
     }
     if evidence.reconstructions is None and evidence.prior_samples is None:
-        return Missing(title, _reason(evidence, "reconstructions", "prior_samples"))
+        return Missing(title, reason_of(evidence, "reconstructions", "prior_samples"))
     images = {k: None if v is None else plots.as_images(v, limits) for k, v in named.items()}
     rows = tuple(
         (label, tuple((plots.png_uri(image), "") for image in some[:16]))
@@ -263,7 +240,7 @@ def _pictures(evidence: Evidence) -> Panel:
 def _map(evidence: Evidence) -> Panel:
     data = plots.latent_map_data(evidence.posterior_means, evidence.x, evidence.log_px)
     if data is None:
-        return Missing("Latent map", _reason(evidence, "posterior_means"))
+        return Missing("Latent map", reason_of(evidence, "posterior_means"))
     html = plots.latent_map_html(data)
     projected = evidence.posterior_means is not None and evidence.posterior_means.shape[1] > 2
     caption = f"Posterior means of {len(data.index)} of {data.shown_of} datapoints"
@@ -276,6 +253,7 @@ def _map(evidence: Evidence) -> Panel:
 _PANELS: dict[str, tuple[Callable[[Evidence], Panel], ...]] = {
     "trust": (_pareto, _likelihoods, _worst),
     "certificate": (_bound_by_samples, _sandwich),
+    "inference": (_waterfall, _optimal, _local_posteriors),
     "latents": (_unit_kl, _active, _map),
     "prior": (_surgery, _pictures),
     "divergence": (_training,),

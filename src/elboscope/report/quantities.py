@@ -10,7 +10,7 @@ __all__ = ["IS_NOT", "TITLES", "estimates_of", "in_words", "left_out"]
 
 from elboscope.core import Estimate
 from elboscope.diagnostics.evidence import Evidence
-from elboscope.estimators import LogLikelihood
+from elboscope.estimators import InferenceGap, LogLikelihood
 from elboscope.estimators.bounds_by_samples import LADDER
 
 _DIRECT = (
@@ -46,6 +46,14 @@ _CERTIFIED = (
     "certificate_width",
 )
 
+_INFERENCE = (
+    "inference_log_px",
+    "inference_elbo",
+    "approximation_gap",
+    "amortisation_gap",
+    "inference_gap",
+)
+
 # What a row is called where the estimate's own name is shared by several.
 TITLES = {
     "elbo": "ELBO",
@@ -65,6 +73,14 @@ TITLES = {
     "simulated_importance": "log p(x) of simulated data, importance sampling",
     "simulated_lower": "log p(x) of simulated data, AIS",
     "certificate_width": "upper bound − estimate, simulated data",
+    "inference_log_px": "log p(x), the best estimate",
+    "inference_elbo": "L[q], of the encoder",
+    "optimal_diagonal": "L[q*], diagonal Gaussians",
+    "optimal_full": "L[q*], full covariance",
+    "optimal_flow": "L[q*], flows",
+    "richer_gain": "L[q*], richer family − diagonal",
+    "train_approximation_gap": "approximation gap, training data",
+    "train_amortisation_gap": "amortisation gap, training data",
     **{f"bound_{K}": f"log p(x), importance-weighted bound L_{K}" for K in LADDER},
 }
 
@@ -119,6 +135,22 @@ IS_NOT = {
     "temperatures.",
     "certificate_width": "Not the error on the real data: the most that the mean is off on "
     "simulated ones, but for its own error.",
+    "inference_log_px": "Not of all datapoints: of those whose best posteriors were searched. The "
+    "estimate, among several, whose mean is the largest.",
+    "inference_elbo": "Not of all datapoints: of those whose best posteriors were searched.",
+    **dict.fromkeys(
+        ("optimal_diagonal", "optimal_full", "optimal_flow"),
+        "Not what an encoder reaches: the best q of this family that a search for each datapoint "
+        "found. How much better ones may exist is in its certificate.",
+    ),
+    "approximation_gap": "Not the encoder's fault: no encoder of this family can win it back. Too "
+    "small where log p̂ is.",
+    "amortisation_gap": "Not a lack of the family: its best q for each datapoint is that much "
+    "better than the encoder's.",
+    "inference_gap": "Not the decoder's fault: a model without any gap may be a poor one.",
+    "richer_gain": "Not what training with that family would win: the decoder would change too.",
+    "train_approximation_gap": "Not paired with that of the evaluation data: other datapoints.",
+    "train_amortisation_gap": "Not evidence of quality: the encoder was fitted to these data.",
     "train_log_px": "Not evidence of quality: on data the model was fitted to.",
     "train_elbo": "Not evidence of quality: on data the model was fitted to.",
 }
@@ -129,8 +161,8 @@ def estimates_of(evidence: Evidence) -> dict[str, Estimate]:
 
     Besides the fields of the evidence there are ``log_px_half`` and ``log_px_psis``: the
     importance-sampling value of the first half of the samples, and the Pareto-smoothed one;
-    ``bound_1``, ``bound_5`` …: the importance-weighted bound of so many samples; and the parts of
-    the certificate.
+    ``bound_1``, ``bound_5`` …: the importance-weighted bound of so many samples; the parts of
+    the certificate; and those of the inference gap.
 
     Args:
         evidence: What was computed.
@@ -141,6 +173,8 @@ def estimates_of(evidence: Evidence) -> dict[str, Estimate]:
         if name == "log_px":
             found |= _variants(evidence.log_px)
             found |= _by_samples(evidence) | _certified(evidence.log_likelihood)
+        if name == "bound_gap":
+            found |= _inference(evidence.inference_gap)
     if evidence.surgery is not None:
         found["mixture_kl"] = evidence.surgery.kl
         found |= {name: getattr(evidence.surgery, name) for name in _SURGERY}
@@ -167,6 +201,8 @@ def left_out(evidence: Evidence) -> dict[str, str]:
     reasons = dict(evidence.skipped)
     if "log_likelihood" in reasons:
         reasons = {**dict.fromkeys(_CERTIFIED, reasons.pop("log_likelihood")), **reasons}
+    if "inference_gap" in reasons:
+        reasons = {**dict.fromkeys(_INFERENCE, reasons.pop("inference_gap")), **reasons}
     if evidence.surgery is not None:
         return {**reasons, **evidence.surgery.unavailable}
     reason = reasons.get("surgery")
@@ -195,6 +231,20 @@ def _certified(found: LogLikelihood | None) -> dict[str, object]:
         found.certificate.width,
     )
     return dict(zip(_CERTIFIED, parts, strict=True))
+
+
+def _inference(gap: InferenceGap | None) -> dict[str, object]:
+    """The parts of the inference gap, and L[q*] of each family."""
+    if gap is None:
+        return {}
+    parts = (gap.log_px, gap.elbo, gap.approximation, gap.amortisation, gap.inference)
+    found: dict[str, object] = dict(zip(_INFERENCE, parts, strict=True))
+    found |= {f"optimal_{family}": bound for family, bound in gap.optimal_elbo.items()}
+    found["richer_gain"] = gap.richer
+    if gap.train is not None:
+        found["train_approximation_gap"] = gap.train.approximation
+        found["train_amortisation_gap"] = gap.train.amortisation
+    return found
 
 
 def _variants(log_px: Estimate | None) -> dict[str, object]:

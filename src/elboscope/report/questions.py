@@ -68,6 +68,28 @@ QUESTIONS = (
         ("log_px", "elbo", "bound_gap", "reconstruction", "kl"),
     ),
     Question(
+        "inference",
+        "Why does inference lose?",
+        "The gap has two parts. The best posterior q* of the encoder's own family, searched for "
+        "each datapoint by itself, divides them: above it is what the family cannot do "
+        "(approximation), below it what the encoder, which answers for all x at once, does not "
+        "reach (amortisation). A richer posterior repairs the first, a better encoder the second.",
+        ("inference gap",),
+        (
+            "inference_log_px",
+            "optimal_flow",
+            "optimal_full",
+            "optimal_diagonal",
+            "inference_elbo",
+            "approximation_gap",
+            "amortisation_gap",
+            "inference_gap",
+            "richer_gain",
+            "train_approximation_gap",
+            "train_amortisation_gap",
+        ),
+    ),
+    Question(
         "latents",
         "Does it use its latents?",
         "A collapsed unit equals the prior whatever x is. Four views: what each unit costs, "
