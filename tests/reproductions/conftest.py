@@ -2,12 +2,18 @@
 
 import pytest
 
-from elboscope.reproductions import iwae_posteriors, iwae_table1, tighter_bounds_table1
+from elboscope.reproductions import (
+    iwae_posteriors,
+    iwae_table1,
+    latent_2d,
+    tighter_bounds_table1,
+)
 
 MODULES = {
     "iwae-table1": iwae_table1,
     "tighter-bounds-table1": tighter_bounds_table1,
     "iwae-posteriors": iwae_posteriors,
+    "latent-2d": latent_2d,
 }
 
 

@@ -11,7 +11,7 @@ from elboscope.reproductions.evaluation import Measured
 from elboscope.reproductions.options import Options
 from elboscope.reproductions.sitting import Unfinished
 
-NAMES = ("iwae-table1", "tighter-bounds-table1", "iwae-posteriors")
+NAMES = ("iwae-table1", "tighter-bounds-table1", "iwae-posteriors", "latent-2d")
 
 
 def values(outcome):

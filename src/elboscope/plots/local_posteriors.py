@@ -28,7 +28,7 @@ from .posterior_contours import levels
 from .style import BLUE, GREEN, GREY, INK, ORANGE, RED
 
 COLUMNS = 2
-WIDTH, PANEL_HEIGHT, HEAD = 400, 268, 36
+WIDTH, PANEL_HEIGHT, HEAD = 400, 276, 38
 POINTS_PER_INCH = 72
 LineStyle = Literal["solid", "dashed", "dashdot", "dotted"]
 _STYLES: Mapping[str, tuple[str, LineStyle]] = {
@@ -107,7 +107,7 @@ def plot_local_posteriors(data: LocalPosteriors) -> Figure:
         _draw(axes, panel)
     for axes in grid[len(data.panels) :]:
         axes.remove()
-    figure.suptitle(_head(data), fontsize=8.5, color=INK, x=0.02, ha="left")
+    figure.suptitle(_head(data), fontsize=9, color=INK, x=0.02, ha="left")
     return figure
 
 
@@ -160,8 +160,8 @@ def _draw(axes: Axes, panel: LocalPanel) -> None:
             *places, density.T, levels=levels(density), colors=[colour], linestyles=[style],
             linewidths=1.4,
         )  # fmt: skip
-    axes.set_title(panel.title, loc="left", fontsize=7.5, color=INK)
-    axes.tick_params(colors=GREY, labelsize=7, length=2, width=0.5)
+    axes.set_title(panel.title, loc="left", fontsize=8.5, color=INK)
+    axes.tick_params(colors=GREY, labelsize=8, length=2, width=0.5)
     axes.locator_params(nbins=5)
     for spine in axes.spines.values():
         spine.set_color(GREY)
@@ -172,5 +172,5 @@ def _draw(axes: Axes, panel: LocalPanel) -> None:
     ]
     axes.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(-0.02, -0.09), frameon=False,
-        fontsize=7.5, labelcolor=INK, handlelength=2.2, borderaxespad=0.0, labelspacing=0.3,
+        fontsize=8.5, labelcolor=INK, handlelength=1.9, borderaxespad=0.0, labelspacing=0.3,
     )  # fmt: skip

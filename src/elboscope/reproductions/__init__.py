@@ -15,6 +15,8 @@ SUMMARIES = {
     "tighter-bounds-table1": "bounds of VAE, IWAE, MIWAE, PIWAE, CIWAE "
     "(Rainforth et al., 2018, Table 1)",
     "iwae-posteriors": "2-D posteriors of a VAE and an IWAE (Burda et al., 2016)",
+    "latent-2d": "true posteriors of two latents, q and the best q of each image "
+    "(Cremer et al., 2018)",
     "snr-figure": "gradient signal-to-noise against K (Rainforth et al., 2018)",
     "decoder-capacity": "decoders of 0, 2, 4 hidden layers and the gap of diagonal Gaussians "
     "(Cremer et al., 2018)",
