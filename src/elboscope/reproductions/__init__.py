@@ -18,6 +18,8 @@ SUMMARIES = {
     "latent-2d": "true posteriors of two latents, q and the best q of each image "
     "(Cremer et al., 2018)",
     "snr-figure": "gradient signal-to-noise against K (Rainforth et al., 2018)",
+    "flow-amortisation": "what a flow gains for a linear encoder on a frozen decoder "
+    "(Cremer et al., 2018)",
     "decoder-capacity": "decoders of 0, 2, 4 hidden layers and the gap of diagonal Gaussians "
     "(Cremer et al., 2018)",
 }
