@@ -7,11 +7,11 @@ the same in :func:`.optimal_posterior`.
 
 from __future__ import annotations
 
-__all__ = ["FROM_Q", "Bounds", "Data", "GapFamily", "Plan", "Richer", "bounds_of", "own_family"]
+__all__ = ["FROM_Q", "Bounds", "Data", "Plan", "Richer", "bounds_of", "own_family"]
 
 import math
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float64
@@ -28,7 +28,6 @@ from .local_target import Target
 from .optimal_posterior import FamilyName, OptimalPosterior, optimal_posterior
 from .starting_points import own_gaussian
 
-GapFamily = Literal["diagonal", "full", "flow"]
 Richer = Literal["full", "flow"]
 
 # Samples of each datapoint for L[q], at least.
@@ -40,8 +39,8 @@ class Plan(NamedTuple):
     """What is done alike to test and training data; ``own`` is the encoder's family."""
 
     model: LatentVariableModel
-    family: GapFamily
-    own: GapFamily
+    family: FamilyName
+    own: FamilyName
     richer: Richer | None
     num_samples: int
     tolerance: float
@@ -49,9 +48,9 @@ class Plan(NamedTuple):
     num_temperatures: int
 
     @property
-    def families(self) -> tuple[GapFamily, ...]:
+    def families(self) -> tuple[FamilyName, ...]:
         """Each once, the diagonal one first."""
-        wanted: tuple[GapFamily | None, ...] = ("diagonal", self.family, self.richer)
+        wanted: tuple[FamilyName | None, ...] = ("diagonal", self.family, self.richer)
         return tuple(dict.fromkeys(name for name in wanted if name is not None))
 
 
@@ -63,7 +62,7 @@ class Data(NamedTuple):
     inputs: Inputs
 
 
-def own_family(model: LatentVariableModel, inputs: Inputs) -> GapFamily:
+def own_family(model: LatentVariableModel, inputs: Inputs) -> FamilyName:
     """Returns the family of the encoder's answer to the first datapoint."""
     first = inputs.take(slice(0, 1))
     if own_gaussian(Target(model, first), torch.zeros(1, dtype=torch.long)) is not None:
@@ -103,12 +102,12 @@ def bounds_of(plan: Plan, data: Data, seed: int, work: SharedProgress, share: fl
 
 
 def _optimal(
-    plan: Plan, name: GapFamily, data: Data, seed: int, progress: Progress | None
+    plan: Plan, name: FamilyName, data: Data, seed: int, progress: Progress | None
 ) -> OptimalPosterior:
     return optimal_posterior(
         plan.model,
         data.x,
-        cast("FamilyName", name),
+        name,
         num_samples=plan.num_samples,
         max_steps=plan.max_steps,
         tolerance=plan.tolerance,

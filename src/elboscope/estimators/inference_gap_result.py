@@ -75,8 +75,8 @@ class InferenceGap:
     All estimates are of the datapoints in ``index``, in this order.
 
     Attributes:
-        log_px: log p̂(x), a lower bound: the candidate of the largest mean, named in
-            ``settings["chosen"]``; ``settings["candidates"]`` holds the means of all.
+        log_px: log p̂(x), a lower bound: the candidate with the largest mean, less two Monte Carlo
+            errors, named in ``settings["chosen"]``; ``settings["candidates"]`` holds the means.
         optimal: q* of each family with its certificate: always ``"diagonal"``.
         optimal_elbo: L[q*] of each of these families.
         elbo: L[q] of the encoder.
