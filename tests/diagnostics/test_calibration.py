@@ -45,6 +45,24 @@ def test_the_perfect_20_dimensional_model_gets_no_hole(verdicts):
     assert [v.finding.severity for v in mine] == ["undecided"]
 
 
+@pytest.mark.parametrize(
+    ("subject", "larger"),
+    [
+        ("instance 2, mean-field encoder", "approximation"),
+        ("stronger correlation", "approximation"),
+        ("encoder of another run", "amortisation"),
+        ("encoder sees half of x", "amortisation"),
+        ("codes shifted by 2", "amortisation"),
+        ("perfect 20-d, narrow encoder", "amortisation"),
+    ],
+)
+def test_the_larger_part_of_the_inference_gap_is_the_one_that_was_made_sick(
+    verdicts, subject, larger
+):
+    mine = [v for v in verdicts if (v.subject, v.check) == (subject, zoo.INFERENCE)]
+    assert [v.finding.evidence["larger"] for v in mine] == [larger]
+
+
 def test_the_page_lists_every_model_and_check():
     page = (Path(__file__).parents[2] / "docs" / "calibration.md").read_text(encoding="utf-8")
     assert all(f"| {check} | sick |" in page for check in zoo.NAMES)

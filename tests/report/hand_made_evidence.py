@@ -140,7 +140,7 @@ def gap_in_two_parts(log_px: Estimate, rows: Tensor, seed: int = 8) -> Inference
         diverged=(),
         below=(),
         certified=False,
-        reasons=("q*_flow: within ±0.05 …",),
+        reasons=("q*_flow: within ±0.05 …", "2 datapoints lie below L[q]"),
         settings={"num_samples": 5000, "chosen": "importance sampling from q*_flow"},
     )
 

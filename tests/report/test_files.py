@@ -80,7 +80,7 @@ def test_the_inference_gap_is_written_with_its_parts(diagnosis):
     written = read["inference"]
     assert (written["family"], written["certified"]) == ("diagonal", False)
     assert written["within"] == {"diagonal": 0.012, "flow": 0.05}
-    assert written["reasons"] == ["q*_flow: within ±0.05 …"]
+    assert written["reasons"] == ["q*_flow: within ±0.05 …", "2 datapoints lie below L[q]"]
     assert set(written["test_minus_train"]) == {"approximation", "amortisation", "inference"}
     without = json.loads(complete_diagnosis(inference_gap=None).to_json())
     assert without["inference"] is None

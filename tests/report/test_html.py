@@ -82,7 +82,9 @@ def test_the_parts_of_the_inference_gap_stand_with_their_certificates(complete):
         assert number(part.mean, part.stderr) in section
     assert "certified to ±0.012 nats" in section
     assert "<dt>flow, training data</dt>" in section
-    assert "q*_flow: within ±0.05" in section
+    assert "not certified, because within ±0.05" in section
+    assert "q*_flow: within ±0.05" not in section  # said by its certificate
+    assert "2 datapoints lie below L[q]" in section
     assert "importance sampling from q*_flow" in section
 
 

@@ -139,7 +139,12 @@ def _optimal(evidence: Evidence) -> Panel:
         for where, found in sets
         for family, best in found.optimal.items()
     ]
-    lines += [("not certified", reason) for _, found in sets for reason in found.reasons]
+    lines += [
+        (f"besides{where}", reason)  # what no certificate above has said
+        for where, found in sets
+        for reason in found.reasons
+        if not reason.startswith("q*_")
+    ]
     lines.append(("log p̂(x)", str(gap.settings["chosen"])))
     caption = "The mean of L[q*] is the family's largest within ±, as far as the starts can tell: "
     caption += "what other starts reached, what the last steps still promised, and noise."
