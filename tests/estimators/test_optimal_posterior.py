@@ -12,7 +12,7 @@ from elboscope.estimators import optimal_posterior
 from elboscope.estimators.evaluation import prepared
 from elboscope.estimators.gaussian_families import DiagonalGaussian, FullGaussian, matched_noise
 from elboscope.estimators.local_optimisation import Stage, optimised
-from elboscope.estimators.local_search import Search, no_worse_than_encoder, rungs
+from elboscope.estimators.local_search import gaussian_search, no_worse_than_encoder
 from elboscope.estimators.local_target import Target, scored
 from elboscope.estimators.optimal_posterior import _family
 from elboscope.estimators.starting_points import starting_points
@@ -228,7 +228,7 @@ def test_the_encoder_is_kept_where_the_search_did_worse_and_only_there() -> None
     model = LinearGaussian.instance_1()
     x, _ = model.sample(6, seed=0)
     target, family = Target(model, prepared(model, x, None)), DiagonalGaussian((2,))
-    search = Search(target, rungs(family, 8), starting_points(target), 20, 0)
+    search = gaussian_search(target, family, starting_points(target), 8, 20, 0)
     q = model.encode(x)
     off = torch.tensor([0.0, 1.0, 0.0, 0.0, 2.0, 0.0])[:, None]
     with evaluating(model):
@@ -293,7 +293,7 @@ def test_latents_that_a_gaussian_does_not_fit_are_refused(prior, got) -> None:
 
 def test_mistakes_are_named() -> None:
     model = LinearGaussian.instance_1()
-    with pytest.raises(InputError, match="family: expected 'diagonal' or 'full'; got 'flowing'"):
+    with pytest.raises(InputError, match="family: expected 'diagonal', 'full' or 'flow'; got 'flowing'"):
         _family("flowing", (2,), 1)
     with pytest.raises(InputError, match="num_samples: expected at least 1; got 0"):
         optimal_posterior(model, X, num_samples=0)

@@ -13,7 +13,7 @@ No finite number of starts proves a global optimum: what no start found stays un
 
 from __future__ import annotations
 
-__all__ = ["Convergence", "Trial", "judged"]
+__all__ = ["Convergence", "Trial", "joined", "judged"]
 
 import math
 from collections.abc import Mapping
@@ -47,6 +47,14 @@ class Trial:
     num_data: int
     spread: float
     error: float
+
+
+def joined(a: Trial, b: Trial) -> Trial:
+    """Returns two comparisons, one after the other, as one: what either left behind adds up."""
+    scores, error = {**a.scores, **b.scores}, math.hypot(a.error, b.error)
+    chosen = f"{a.chosen}, then {b.chosen}"
+    spread = max(a.spread, 0.0) + max(b.spread, 0.0)
+    return Trial(scores, chosen, min(a.num_data, b.num_data), spread, error)
 
 
 @dataclass(frozen=True, eq=False)

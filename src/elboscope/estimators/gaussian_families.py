@@ -17,13 +17,20 @@ The noise of a step is shared by the datapoints and matched to its moments: its 
 and, where there are more samples than dimensions, its covariance exactly I, so that a Gaussian
 posterior of any correlation has no gradient noise at all. It is used to move, never to report.
 
-Another family (a flow) brings the same six functions; its parameters are any tensors whose first
-axis runs over the datapoints.
+A flow (:mod:`.flow_family`) is a family too, without such steps; parameters are any tensors whose
+first axis runs over the datapoints.
 """
 
 from __future__ import annotations
 
-__all__ = ["DiagonalGaussian", "Family", "FullGaussian", "Parameters", "matched_noise"]
+__all__ = [
+    "DiagonalGaussian",
+    "Family",
+    "FullGaussian",
+    "GaussianFamily",
+    "Parameters",
+    "matched_noise",
+]
 
 import math
 from dataclasses import dataclass
@@ -52,11 +59,16 @@ LARGEST_SHIFT, LARGEST_STRETCH = 3.0, 0.5
 
 @runtime_checkable
 class Family(Protocol):
-    """What the optimiser asks of a family; ``noise`` is ``(K, B, d)``, or ``(K, 1, d)`` shared."""
+    """What the search asks of a family; ``noise`` is ``(K, B, e)``, or ``(K, 1, e)`` shared."""
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
         """``(*Z)``."""
+        ...
+
+    @property
+    def noise_dim(self) -> int:
+        """e, the numbers of noise that make one sample."""
         ...
 
     def start(self, mean: Tensor, std: Tensor) -> Parameters:
@@ -66,6 +78,15 @@ class Family(Protocol):
     def draw(self, parameters: Parameters, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Returns z, ``(K, B, *Z)``, and log q(z), ``(K, B)``."""
         ...
+
+    def distribution(self, parameters: Parameters) -> Distribution:
+        """Returns q, batch ``(B,)``, event ``(*Z)``."""
+        ...
+
+
+@runtime_checkable
+class GaussianFamily(Family, Protocol):
+    """A family with Newton's steps, which :mod:`.local_optimisation` takes."""
 
     def ascent(self, parameters: Parameters, noise: Tensor, slope: Tensor) -> Parameters:
         """Returns the direction of ascent from ∂ log p(x, z)/∂z, ``(K, B, *Z)``."""
@@ -77,10 +98,6 @@ class Family(Protocol):
 
     def promise(self, a: Parameters, b: Parameters) -> Tensor:
         """Returns the gain in nats that a direction promises, from two estimates of it, (B,)."""
-        ...
-
-    def distribution(self, parameters: Parameters) -> Distribution:
-        """Returns q, batch ``(B,)``, event ``(*Z)``."""
         ...
 
 
@@ -96,6 +113,11 @@ class DiagonalGaussian:
     """
 
     latent_shape: tuple[int, ...]
+
+    @property
+    def noise_dim(self) -> int:
+        """d."""
+        return math.prod(self.latent_shape)
 
     def start(self, mean: Float[Tensor, "B *Z"], std: Float[Tensor, "B *Z"]) -> Parameters:
         """Returns (m, log σ)."""
@@ -146,6 +168,11 @@ class FullGaussian:
     """
 
     latent_shape: tuple[int, ...]
+
+    @property
+    def noise_dim(self) -> int:
+        """d."""
+        return math.prod(self.latent_shape)
 
     def start(self, mean: Float[Tensor, "B *Z"], std: Float[Tensor, "B *Z"]) -> Parameters:
         """Returns (m, L) with a diagonal L."""

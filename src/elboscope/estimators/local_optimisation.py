@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from .gaussian_families import Family, Parameters, matched_noise
+from .gaussian_families import GaussianFamily, Parameters, matched_noise
 from .local_target import Target, taken
 
 WINDOW = 10
@@ -98,7 +98,7 @@ class Optimised:
 
 def optimised(
     target: Target,
-    family: Family,
+    family: GaussianFamily,
     parameters: Parameters,
     index: Int64[Tensor, " B"],
     stages: tuple[Stage, ...],
@@ -131,14 +131,13 @@ def optimised(
 
 
 def _window(
-    target: Target, family: Family, state: Optimised, index: Tensor, stage: Stage
+    target: Target, family: GaussianFamily, state: Optimised, index: Tensor, stage: Stage
 ) -> Optimised:
     """Takes one window of steps, then judges it."""
     parameters, velocity, lost = state.parameters, state.velocity, state.lost
     halves: list[Parameters] = []
-    d = math.prod(family.latent_shape)
     for step in range(WINDOW):
-        noise = matched_noise(stage.num_samples, d, parameters[0])
+        noise = matched_noise(stage.num_samples, family.noise_dim, parameters[0])
         z, _ = family.draw(parameters, noise)
         slope, gone = target.slope(z, index)
         direction = family.ascent(parameters, noise, slope)

@@ -2,7 +2,7 @@ r"""The search for q*: starts compete, the best is used, and nothing ends below 
 
 The starts compete on a subset of the data. Where they end at the same value, the winner's is used
 for all datapoints; where not, every start is tried for every datapoint and its best is kept. A full
-covariance is sought from the best diagonal one on, as any richer family would be.
+covariance is sought from the best diagonal one on, and a flow from the best Gaussian.
 
 What a start reached is selected on one set of samples and its advantage measured on another: the
 largest of several noisy values is too large. Where the search ended clearly below the encoder's own
@@ -11,10 +11,11 @@ q, a member of the family, that is taken instead.
 
 from __future__ import annotations
 
-__all__ = ["Rung", "Search", "no_worse_than_encoder", "rungs", "searched"]
+__all__ = ["Run", "Search", "gaussian_search", "no_worse_than_encoder", "searched"]
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor
 from elboscope.core import seeded
 
 from .convergence import Trial
-from .gaussian_families import DiagonalGaussian, Family, Parameters
+from .gaussian_families import DiagonalGaussian, Family, GaussianFamily, Parameters
 from .local_optimisation import Optimised, Stage, optimised
 from .local_target import Target, scored
 from .starting_points import Begin, own_gaussian
@@ -41,40 +42,80 @@ FALLBACK = 256
 SELECT, MEASURE = 0x5E1EC7, 0x3EA5  # streams of samples
 
 
-class Rung(NamedTuple):
-    """A family and how it is climbed; the next, richer one starts from its moments."""
-
-    family: Family
-    stages: tuple[Stage, ...]
+Run = Callable[[Int64[Tensor, " B"], Callable[[int], None] | None], Optimised]
+"""Searches from one start for some datapoints, and tells how many are done."""
 
 
 class Search(NamedTuple):
-    """Everything that the parts of the search share; the last rung's family counts."""
+    """Everything that the parts of the search share.
+
+    Attributes:
+        target: The densities.
+        family: Where q is sought.
+        runs: The searches by the names of their starts.
+        seed: Of the samples that judge.
+        subset: Datapoints on which the starts compete; all, if there are at most twice as many.
+        doubt: So many errors are added to what the starts differ by before the winner alone is
+            used; where a search is dear they are subtracted: starts have to differ beyond doubt.
+    """
 
     target: Target
-    rungs: tuple[Rung, ...]
-    starts: Mapping[str, Begin]
-    max_steps: int
+    family: Family
+    runs: Mapping[str, Run]
     seed: int
-
-    @property
-    def family(self) -> Family:
-        """The family that was asked for."""
-        return self.rungs[-1].family
+    subset: int = SUBSET
+    doubt: float = 2.0
 
     def all_of(self, n: int) -> Int64[Tensor, " _"]:
         """Returns the indices of n datapoints."""
         return torch.arange(n, device=self.target.inputs.x.device)
 
 
-def rungs(family: Family, K: int) -> tuple[Rung, ...]:
+class Rung(NamedTuple):
+    """A Gaussian family and how it is climbed; the next, richer one starts from its moments."""
+
+    family: GaussianFamily
+    stages: tuple[Stage, ...]
+
+
+def gaussian_search(
+    target: Target,
+    family: GaussianFamily,
+    starts: Mapping[str, Begin],
+    num_samples: int,
+    max_steps: int,
+    seed: int,
+) -> Search:
+    """Returns the search among Gaussians from each of the starts."""
+    ladder = _rungs(family, num_samples)
+    runs = {name: partial(_run, target, ladder, begin, max_steps) for name, begin in starts.items()}
+    return Search(target, family, runs, seed)
+
+
+def _rungs(family: GaussianFamily, K: int) -> tuple[Rung, ...]:
     """A full covariance starts at the best diagonal one, and its noise has a covariance of I."""
     last = Stage(K, FIRST_RATE, LAST_RATE)
     diagonal = Rung(DiagonalGaussian(family.latent_shape), (FEW, last))
     if isinstance(family, DiagonalGaussian):
         return (diagonal,)
-    d = math.prod(family.latent_shape)
-    return (diagonal, Rung(family, (last._replace(num_samples=max(K, 2 * d)),)))
+    return (diagonal, Rung(family, (last._replace(num_samples=max(K, 2 * family.noise_dim)),)))
+
+
+def _run(
+    target: Target,
+    rungs: tuple[Rung, ...],
+    begin: Begin,
+    max_steps: int,
+    index: Int64[Tensor, " B"],
+    progress: Callable[[int], None] | None,
+) -> Optimised:
+    mean, std = begin(index)
+    for rung in rungs:
+        start = rung.family.start(mean, std)
+        state = optimised(target, rung.family, start, index, rung.stages, max_steps, progress)
+        q = rung.family.distribution(state.parameters)
+        mean, std = (q.mean, q.stddev) if rung is not rungs[-1] else (mean, std)
+    return state
 
 
 def searched(
@@ -82,31 +123,17 @@ def searched(
 ) -> tuple[Optimised, Trial]:
     """Lets the starts compete on a subset; then uses the winner, or all of them, for all data."""
     everything = search.all_of(n)
-    step = n / SUBSET if n > 2 * SUBSET else 1.0
+    step = n / search.subset if n > 2 * search.subset else 1.0
     subset = torch.arange(0, n, step, device=everything.device).long()
-    tried = {name: _run(search, name, subset, None) for name in search.starts}
+    tried = {name: run(subset, None) for name, run in search.runs.items()}
     scores = _scores(search, tried, subset)
     trial, winner = _compared(scores, tried)
-    if trial.spread + 2 * trial.error <= tolerance / 2 and len(subset) < n:
-        return _run(search, winner, everything, progress), trial
+    if trial.spread + search.doubt * trial.error <= tolerance / 2 and len(subset) < n:
+        return search.runs[winner](everything, progress), trial
     if len(subset) < n:
-        tried = {name: _run(search, name, everything, progress) for name in search.starts}
+        tried = {name: run(everything, progress) for name, run in search.runs.items()}
         scores = _scores(search, tried, everything)
     return _best_of_all(scores, tried, n)
-
-
-def _run(
-    search: Search, name: str, index: Int64[Tensor, " B"], progress: Callable[[int], None] | None
-) -> Optimised:
-    mean, std = search.starts[name](index)
-    for rung in search.rungs:
-        start = rung.family.start(mean, std)
-        state = optimised(
-            search.target, rung.family, start, index, rung.stages, search.max_steps, progress
-        )
-        q = rung.family.distribution(state.parameters)
-        mean, std = (q.mean, q.stddev) if rung is not search.rungs[-1] else (mean, std)
-    return state
 
 
 Scores = tuple[Float64[Tensor, "S B"], Float64[Tensor, "S B"]]
@@ -181,7 +208,7 @@ def no_worse_than_encoder(
     """Takes the encoder's own q where the search ended clearly below it, and says where."""
     index = search.all_of(n)
     kept = torch.zeros_like(index, dtype=torch.bool)
-    own = own_gaussian(search.target, index) if "encoder" in search.starts else None
+    own = own_gaussian(search.target, index) if "encoder" in search.runs else None
     if own is None:
         return parameters, kept
     encoder = search.family.start(*own)

@@ -106,13 +106,13 @@ def scored(
         K: Samples of each.
         progress: Called with the number of datapoints done.
     """
-    d, like = math.prod(family.latent_shape), parameters[0]
+    like = parameters[0]
     log_w = torch.empty(K, len(index), dtype=torch.float64, device=like.device)
     B = min(len(index), SCORED_AT_ONCE)
     for rows in blocks(len(index), B):
         part = taken(parameters, rows)
         for samples in blocks(K, max(1, target.block(1) // B)):
-            shape = (samples.stop - samples.start, len(part[0]), d)
+            shape = (samples.stop - samples.start, len(part[0]), family.noise_dim)
             noise = torch.randn(shape, dtype=like.dtype, device=like.device)
             z, log_q = family.draw(part, noise)
             log_w[samples, rows] = target.log_joint(z, index[rows]) - log_q.double()

@@ -1,0 +1,159 @@
+r"""The ascent of local flows, in rounds that are kept only where they gained.
+
+A round is some steps of Adam from the best weights so far, its rate falling to zero along a cosine,
+with the gradients of sticking the landing, whose noise vanishes with the distance to the
+posterior. After it both ends are scored on the same fresh noise: where the round gained it is
+kept, where not it is forgotten and the rate is quartered. A datapoint that twice gained less than
+it should has arrived. What the last round of each gained, on other noise than that which chose,
+is what another round promises.
+
+Datapoints are taken in blocks, of which those that have arrived leave.
+"""
+
+from __future__ import annotations
+
+__all__ = ["climbed"]
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from elboscope.core import seeded
+
+from .evaluation import blocks
+from .flow_family import FIXED, FlowParameters, LocalFlow
+from .gaussian_families import matched_noise
+from .local_optimisation import ARRIVED, Optimised
+from .local_target import Target, scored
+
+ROUND = 100
+RATE, QUARTER, FAILURES = 1e-3, 0.25, 2
+WARM_STEPS = 5
+FIRST, SECOND, TINY = 0.9, 0.99, 1e-8
+# Samples that choose between the two ends of a round, and as many that measure its gain.
+JUDGES = 256
+# Numbers of the weights of one block: half a gigabyte of them, and Adam's moments.
+BLOCK = 2**25
+
+
+def climbed(
+    target: Target,
+    family: LocalFlow,
+    parameters: FlowParameters,
+    index: Int64[Tensor, " B"],
+    num_samples: int,
+    max_steps: int,
+    progress: Callable[[int], None] | None = None,
+) -> Optimised:
+    """Climbs from the parameters given; no datapoint ends below its start, but for selection noise.
+
+    Args:
+        target: The densities.
+        family: The flow.
+        parameters: The start, one row for each of ``index``.
+        index: The datapoints.
+        num_samples: Samples of a step.
+        max_steps: Of each datapoint; whole rounds are taken, at least one.
+        progress: Called with the number of datapoints done.
+    """
+    state = replace(Optimised.at(parameters), velocity=())
+    size = max(1, BLOCK // sum(p[0].numel() for p in parameters))
+    for rows in blocks(len(index), size):
+        block = torch.arange(len(index), device=index.device)[rows]
+        part = _block(target, family, state.take(block), index[rows], num_samples, max_steps)
+        state = state.put(block, part)
+        if progress is not None:
+            progress(min(rows.stop, len(index)))
+    return state
+
+
+def _block(
+    target: Target, family: LocalFlow, state: Optimised, index: Tensor, K: int, max_steps: int
+) -> Optimised:
+    failures = torch.zeros_like(state.steps)
+    rounds = max(1, max_steps // ROUND)
+    for _ in range(rounds):
+        rows = (~state.arrived & ~state.lost).nonzero()[:, 0]
+        if not len(rows):
+            break
+        old = state.take(rows)
+        tried = _round(target, family, old.parameters, index[rows], old.rate * RATE, K)
+        chooses, gain = (_gain(target, family, old.parameters, tried, index[rows]) for _ in "ab")
+        better = chooses > 0
+        parameters = tuple(
+            torch.where(better.reshape(-1, *(1,) * (p.ndim - 1)), new, p)
+            for p, new in zip(old.parameters, tried, strict=True)
+        )
+        failures[rows] += (chooses < ARRIVED).long()
+        part = Optimised(
+            parameters,
+            old.velocity,
+            torch.where(chooses < ARRIVED, old.rate * QUARTER, old.rate),
+            torch.where(better, gain, torch.zeros_like(gain)).to(old.rate),
+            old.steps + ROUND,
+            failures[rows] >= FAILURES,
+            old.lost,
+        )
+        state = state.put(rows, part)
+    return state
+
+
+def _round(
+    target: Target,
+    family: LocalFlow,
+    parameters: FlowParameters,
+    index: Tensor,
+    rate: Float[Tensor, " B"],
+    K: int,
+) -> FlowParameters:
+    """Takes the steps of Adam; each datapoint has its own rate."""
+    fixed, moving = parameters[:FIXED], parameters[FIXED:]
+    first, second = ([torch.zeros_like(p) for p in moving] for _ in range(2))
+    for t in range(ROUND):
+        gradients = _gradients(target, family, (*fixed, *moving), index, K)
+        share = min(1.0, (t + 1) / WARM_STEPS) * 0.5 * (1 + math.cos(math.pi * t / ROUND))
+        correction = math.sqrt(1 - SECOND ** (t + 1)) / (1 - FIRST ** (t + 1))
+        for m, v, g in zip(first, second, gradients, strict=True):
+            m.lerp_(g, 1 - FIRST)
+            v.lerp_(g.square(), 1 - SECOND)
+        moving = tuple(
+            p + _rows(rate * share * correction, p) * m / (v.sqrt() + TINY)
+            for p, m, v in zip(moving, first, second, strict=True)
+        )
+    return (*fixed, *moving)
+
+
+def _rows(rate: Tensor, p: Tensor) -> Tensor:
+    return rate.reshape(-1, *(1,) * (p.ndim - 1))
+
+
+def _gradients(
+    target: Target, family: LocalFlow, parameters: FlowParameters, index: Tensor, K: int
+) -> tuple[Tensor, ...]:
+    """The gradient of L[q] with respect to what moves, for each datapoint."""
+    leaves = [p.detach().requires_grad_() for p in parameters[FIXED:]]
+    noise = matched_noise(K, family.noise_dim, parameters[0])
+    with torch.enable_grad():
+        z, log_q = family.draw_frozen((*parameters[:FIXED], *leaves), noise)
+        slope, _ = target.slope(z.detach(), index)
+        surrogate = ((slope * z).sum() - log_q.sum()) / K
+        gradients = torch.autograd.grad(surrogate, leaves, allow_unused=True)
+    return tuple(
+        torch.zeros_like(p) if g is None else g.nan_to_num(0.0, 0.0, 0.0)
+        for p, g in zip(leaves, gradients, strict=True)
+    )
+
+
+def _gain(
+    target: Target, family: LocalFlow, old: FlowParameters, new: FlowParameters, index: Tensor
+) -> Float64[Tensor, " B"]:
+    """L[new] − L[old] on the same fresh noise; −∞ where the new one is no number."""
+    seed, values = int(torch.randint(2**62, ())), []
+    for parameters in (new, old):
+        with seeded(seed):
+            values.append(scored(target, family, parameters, index, JUDGES).mean(0))
+    return (values[0] - values[1]).nan_to_num(-math.inf, math.inf, -math.inf)
