@@ -3,6 +3,8 @@
 import pytest
 
 from elboscope.reproductions import (
+    inference_overfitting,
+    inference_suboptimality_table1,
     iwae_posteriors,
     iwae_table1,
     latent_2d,
@@ -14,6 +16,8 @@ MODULES = {
     "tighter-bounds-table1": tighter_bounds_table1,
     "iwae-posteriors": iwae_posteriors,
     "latent-2d": latent_2d,
+    "inference-overfitting": inference_overfitting,
+    "inference-suboptimality-table1": inference_suboptimality_table1,
 }
 
 

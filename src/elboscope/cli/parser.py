@@ -174,6 +174,11 @@ def _reproduce(commands: Commands) -> _Parser:
         help="save and stop after S seconds (default: 480 at the paper's scale, else never)",
     )
     parser.add_argument("--omniglot", metavar="FILE", help="chardata.mat of Burda et al.")
+    parser.add_argument(
+        "--columns",
+        metavar="A,B",
+        help="of inference-suboptimality-table1, such as mnist-regular-ffg (default: all)",
+    )
     _data_dir(parser)
     return parser
 
@@ -247,7 +252,7 @@ OPTIONS: dict[str | None, tuple[str, ...]] = {
                  "--data-dir"),
     "sample": ("--out", "--num", "--seed"),
     "reproduce": ("--scale", "--out", "--seed", "--resume", "--slice-seconds", "--omniglot",
-                  "--data-dir"),
+                  "--columns", "--data-dir"),
     "check": ("--data", "--binarise", "--data-dir"),
     "data": ("--data-dir",),
 }  # fmt: skip

@@ -27,7 +27,7 @@ from .progress import say, shown_progress
 # A slice has ended and the work has not: EX_TEMPFAIL, so that a shell loop can go on.
 UNFINISHED = 75
 PAPER_SLICE = 480.0
-OMNIGLOT_IN = "iwae-table1"
+OMNIGLOT_IN, COLUMNS_IN = "iwae-table1", "inference-suboptimality-table1"
 STYLES = {"reproduced": "green", "contradicted": "bold red", "undecided": "cyan"}
 
 
@@ -60,10 +60,14 @@ def _options(arguments: Arguments) -> Options:
     if arguments.omniglot is not None and arguments.name != OMNIGLOT_IN:
         expected = f"nothing, except with {OMNIGLOT_IN}"
         raise UsageError("--omniglot", expected=expected, got=f"a file with {arguments.name}")
+    if arguments.columns is not None and arguments.name != COLUMNS_IN:
+        expected = f"nothing, except with {COLUMNS_IN}"
+        raise UsageError("--columns", expected=expected, got=f"columns with {arguments.name}")
     default = PAPER_SLICE if arguments.scale == "paper" else None
     return Options(
         data_dir=_path(arguments.data_dir),
         omniglot=_path(arguments.omniglot),
+        columns=tuple(c.strip() for c in (arguments.columns or "").split(",") if c.strip()),
         resume=arguments.resume,
         slice_seconds=float(arguments.slice_seconds) if arguments.slice_seconds else default,
     )

@@ -22,6 +22,9 @@ SUMMARIES = {
     "(Cremer et al., 2018)",
     "decoder-capacity": "decoders of 0, 2, 4 hidden layers and the gap of diagonal Gaussians "
     "(Cremer et al., 2018)",
+    "inference-overfitting": "gaps of training and held-out images (Cremer et al., 2018)",
+    "inference-suboptimality-table1": "gaps by family and by encoder (Cremer et al., 2018, "
+    "Table 1)",
 }
 
 

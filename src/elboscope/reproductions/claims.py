@@ -198,11 +198,13 @@ def judged(text: str, source: str, found: Difference, sign: Literal[1, -1] = 1) 
     return Claim(text, source, outcome, str(found), found.value, found.error)
 
 
-def agreement(text: str, value: float, error: float, published: Published) -> Claim:
+def agreement(
+    text: str, value: float, error: float, published: Published, *, tolerance: float = TOLERANCE
+) -> Claim:
     """Returns whether our number is the published one, after the full schedule only.
 
-    Reproduced if the two differ by at most 0.5 nat, contradicted if by more than that and two
-    standard errors of ours, undecided between.
+    Reproduced if the two differ by at most the tolerance (0.5 nat), contradicted if by more than
+    that and two standard errors of ours, undecided between.
 
     Example:
         >>> agreement("NLL", 85.0, 0.1, Published(84.78, "a paper")).verdict
@@ -211,12 +213,12 @@ def agreement(text: str, value: float, error: float, published: Published) -> Cl
     distance = abs(value - published.value)
     outcome: Verdict = (
         "reproduced"
-        if distance <= TOLERANCE
+        if distance <= tolerance
         else "contradicted"
-        if distance > TOLERANCE + ERRORS * error
+        if distance > tolerance + ERRORS * error
         else "undecided"
     )
-    evidence = f"{value:.2f} ± {error:.2f} against {published} (within {TOLERANCE:g} nat?)"
+    evidence = f"{value:.2f} ± {error:.2f} against {published} (within {tolerance:g} nat?)"
     return Claim(text, published.source, outcome, evidence, value - published.value, error)
 
 

@@ -19,11 +19,13 @@ class Options:
     Attributes:
         data_dir: Folder of data sets; ``None`` takes ELBOSCOPE_DATA, else the user's cache.
         omniglot: A ``chardata.mat`` of Burda et al.; ``None`` leaves OMNIGLOT out.
+        columns: Which columns of inference-suboptimality-table1, by name; all if empty.
         resume: Whether to continue what was begun in the folder.
         slice_seconds: After this time a sitting saves its state and ends; ``None`` never does.
     """
 
     data_dir: Path | None = None
     omniglot: Path | None = None
+    columns: tuple[str, ...] = ()
     resume: bool = False
     slice_seconds: float | None = None
