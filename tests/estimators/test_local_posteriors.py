@@ -32,7 +32,7 @@ def test_datapoints_are_found_by_their_gaps():
         0: TYPICAL,
     }
     both = _chosen(amortisation[:2], approximation[:2])
-    assert both == {1: "largest amortisation and approximation gap", 0: TYPICAL}
+    assert both == {1: "largest of both gaps", 0: TYPICAL}
     assert _chosen(amortisation[:0], approximation[:0]) == {}
 
 

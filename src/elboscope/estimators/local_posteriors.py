@@ -187,7 +187,7 @@ def _chosen(
     first, second = int(amortisation.argmax()), int(approximation.argmax())
     chosen = {first: "largest amortisation gap"}
     if first == second:
-        chosen[first] = "largest amortisation and approximation gap"
+        chosen[first] = "largest of both gaps"
     else:
         chosen[second] = "largest approximation gap"
     for place in (_distance(amortisation) + _distance(approximation)).argsort().tolist():

@@ -160,7 +160,7 @@ def _draw(axes: Axes, panel: LocalPanel) -> None:
             *places, density.T, levels=levels(density), colors=[colour], linestyles=[style],
             linewidths=1.4,
         )  # fmt: skip
-    axes.set_title(panel.title, loc="left", fontsize=8.5, color=INK)
+    axes.set_title(panel.title, loc="left", fontsize=8, color=INK)
     axes.tick_params(colors=GREY, labelsize=8, length=2, width=0.5)
     axes.locator_params(nbins=5)
     for spine in axes.spines.values():
@@ -172,5 +172,5 @@ def _draw(axes: Axes, panel: LocalPanel) -> None:
     ]
     axes.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(-0.02, -0.09), frameon=False,
-        fontsize=8.5, labelcolor=INK, handlelength=1.9, borderaxespad=0.0, labelspacing=0.3,
+        fontsize=8, labelcolor=INK, handlelength=1.7, borderaxespad=0.0, labelspacing=0.3,
     )  # fmt: skip
