@@ -53,7 +53,12 @@ class Plan(NamedTuple):
 SMALL = Networks((16,), (24,), 3, AuxiliaryRealNVP(num_steps=1, hidden=6, context=3))
 PLANS: Mapping[Scale, Plan] = {
     "smoke": Plan(
-        tuple(column._replace(data="digits") for column in COLUMNS if column.data == "MNIST"),
+        (
+            Column("digits", "Regular", "FFG"),
+            Column("digits", "Regular", "Flow"),
+            Column("digits", "No annealing", "Flow"),
+            Column("digits", "Large", "FFG"),
+        ),
         Schedule(1, batch_size=100), 3, 2, 100, 20, networks=SMALL,
     ),
     "cpu": Plan(COLUMNS[:3], Schedule(30, batch_size=100), 20, 10, 1000, 200),
@@ -77,8 +82,9 @@ def reproduce(
     """Trains the columns' models (or goes on with it), splits their gaps, and judges the claims.
 
     Args:
-        scale: smoke: digits, 1 epoch; cpu: three columns, 30 epochs, 20 training and 10 test
-            images, K = 1000; paper: twelve columns, 3280 epochs, 1000 and 1000 images, K = 5000.
+        scale: smoke: digits, four columns, 1 epoch; cpu: three columns, 30 epochs, 20 training
+            and 10 test images, K = 1000; paper: twelve columns, 3280 epochs, 1000 and 1000
+            images, K = 5000.
         out: Folder of the state; the result is saved there by ``Reproduction.save``.
         seed: Of weights, order of the data, and all draws.
         options: Where the data are; which columns; slices and resuming.
