@@ -43,6 +43,7 @@ _HOME = {
     "evidence_lower_bound": "estimators",
     "gradient_snr": "estimators",
     "grid_posterior": "estimators",
+    "implied_kl_weight": "estimators",
     "importance_sampling": "estimators",
     "importance_weighted_bounds": "estimators",
     "inference_gap": "estimators",

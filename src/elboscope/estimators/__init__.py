@@ -12,6 +12,7 @@ from .gradient_snr import at_budget, gradient_snr, snr_over_checkpoints
 from .grid_density import GridPosterior
 from .grid_posterior import grid_posterior
 from .held_out_kl import held_out_marginal_kl
+from .implied_kl_weight import implied_kl_weight
 from .importance import importance_sampling, prior_sampling
 from .inference_gap import inference_gap
 from .inference_gap_result import Generalisation, InferenceGap, UnpairedDifference
@@ -63,6 +64,7 @@ __all__ = [
     "gradient_snr",
     "grid_posterior",
     "held_out_marginal_kl",
+    "implied_kl_weight",
     "implied_variance",
     "importance_sampling",
     "importance_weighted_bounds",
