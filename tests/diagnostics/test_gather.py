@@ -115,6 +115,7 @@ def test_a_budget_without_temperatures_says_so():
     assert e.skipped == {
         "log_likelihood": "budget 'quick' has no temperatures for annealing",
         "inference_gap": "budget 'quick' searches no best posteriors",
+        "local_posteriors": "budget 'quick' searches no best posteriors",
         "train_elbo": "no training data was given",
         "train_log_px": "no training data was given",
     }

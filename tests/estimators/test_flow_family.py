@@ -9,7 +9,7 @@ import elboscope as es
 from elboscope.core import evaluating, seeded
 from elboscope.estimators import optimal_posterior
 from elboscope.estimators.evaluation import prepared
-from elboscope.estimators.flow_family import local_flow
+from elboscope.estimators.flow_architecture import local_flow
 from elboscope.estimators.gaussian_families import matched_noise
 from elboscope.estimators.local_target import Target, scored
 from elboscope.models import LinearGaussian

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 __all__ = ["QUICK", "STANDARD", "THOROUGH", "Budget", "budget_named"]
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from elboscope.core import InputError
@@ -33,8 +33,10 @@ SANDWICH_RUNS = 6
 MIN_ANNEALED, MIN_SIMULATED = 10, 20
 # The search for a datapoint's best posterior: steps, their samples, and what reports each bound.
 NUM_STEPS, STEP_SAMPLES, REPORT_SAMPLES = 250, 16, 5000
-# A flow of its own for each datapoint, in searches of a Gaussian.
-FLOW_SEARCHES = 6
+# What other families cost, in searches of a diagonal Gaussian, where they begin.
+SEARCHES = {None: 0, "full": 2, "flow": 6}
+# A full covariance takes samples and memory that grow with the number of latents.
+LARGEST_FULL_DIM = 128
 # Of fewer datapoints the parts of the gap have an error as large as they are.
 MIN_OPTIMISED = 10
 
@@ -134,14 +136,19 @@ class Budget:
         Args:
             seconds_per_sample: Time to decode and score one z, as timed on the machine.
             n: Datapoints, training data included.
-            families: Gaussian or other families besides ``richer``.
+            families: What the families besides ``richer`` cost, in searches of a diagonal Gaussian.
         """
         if not n:
             return 0.0
-        searches = families + {None: 0, "full": 1, "flow": FLOW_SEARCHES}[self.richer]
+        searches = families + SEARCHES[self.richer]
         passes = NUM_STEPS * STEP_SAMPLES * STEP_PASSES + 2 * REPORT_SAMPLES
         besides = NUM_STEPS * STEP_SECONDS * searches
         return seconds_per_sample * n * (searches * passes + REPORT_SAMPLES) + besides
+
+    def for_latents(self, dim: int) -> Budget:
+        """Returns the budget without a full covariance where there are too many latents for one."""
+        too_many = self.richer == "full" and dim > LARGEST_FULL_DIM
+        return replace(self, richer=None) if too_many else self
 
     def affordable(self, seconds_per_sample: float, n: int, n_train: int = 0) -> float:
         """Returns the share (≤ 1) of the datapoints that the time allows."""
@@ -150,9 +157,9 @@ class Budget:
 
 
 QUICK = Budget("quick", 1000, 32, 200, 200, 2000, 30.0, 20, 8, 20, 20, 30)
-STANDARD = Budget("standard", 5000, 100, 1000, 500, 10_000, 240.0, 50, 10, 40, 30, 40)
+STANDARD = Budget("standard", 5000, 100, 1000, 500, 10_000, 240.0, 50, 10, 40, 30, 40, 0, "full")
 THOROUGH = Budget(
-    "thorough", 20_000, 200, 5000, 2000, 60_000, 4 * 3600.0, 500, 16, 200, 100, 200, 200
+    "thorough", 20_000, 200, 5000, 2000, 60_000, 4 * 3600.0, 500, 16, 200, 100, 200, 200, "flow"
 )
 _BUDGETS = {budget.name: budget for budget in (QUICK, STANDARD, THOROUGH)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Plan", "capabilities_of", "chosen", "plan_for", "stratified"]
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,7 @@ from elboscope.core import (
     seeded,
 )
 
-from .budget import MIN_ANNEALED, MIN_DATA, MIN_OPTIMISED, MIN_SIMULATED, Budget
+from .budget import MIN_ANNEALED, MIN_DATA, MIN_OPTIMISED, MIN_SIMULATED, SEARCHES, Budget
 from .pace import duration, seconds_per_sample
 
 
@@ -209,7 +210,9 @@ def plan_for(
     slow_pace = seconds_per_sample(model, x, condition, chains) if pace and chains else 0.0
     annealed, simulated = _annealed(budget, slow_pace, len(rows), _left(budget, seconds))
     annealing = budget.annealing_seconds(slow_pace, annealed, simulated)
-    families = 1 if capabilities.posterior == "Normal" else 2  # the diagonal one comes first
+    budget = budget.for_latents(math.prod(capabilities.latent_shape))
+    own = {"Normal": None, "MultivariateNormal": "full"}.get(capabilities.posterior, "flow")
+    families = 1 + SEARCHES[own]  # the diagonal one comes first
     optimised, optimised_train = _optimised(
         budget, pace, families, len(rows), len(rows_train), _left(budget, seconds + annealing)
     )

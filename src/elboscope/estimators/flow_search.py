@@ -20,8 +20,9 @@ from torch.distributions import Distribution
 from elboscope.core import LatentVariableModel, given
 from elboscope.distributions import AuxiliaryPosterior
 
+from .flow_architecture import local_flow
 from .flow_ascent import climbed
-from .flow_family import LocalFlow, local_flow
+from .flow_family import LocalFlow
 from .gaussian_families import DiagonalGaussian, FullGaussian, Parameters
 from .local_optimisation import Optimised
 from .local_search import Run, Search

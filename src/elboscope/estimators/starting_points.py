@@ -36,7 +36,7 @@ ENCODE_BATCH = 1024
 MOMENT_SAMPLES = 500
 # Draws of the prior of which the likeliest begins the ascent; its steps; the first of them, and the
 # width about the mode, in the prior's standard deviations.
-CANDIDATES, ASCENT_STEPS, FIRST_STEP, NARROW = 16, 60, 0.2, 0.1
+CANDIDATES, ASCENT_STEPS, FIRST_STEP, NARROW = 128, 60, 0.2, 0.1
 TINY = 1e-4  # no start is narrower: an encoder with σ = 0 has log σ = −∞
 
 
