@@ -12,10 +12,14 @@ from .errors import UsageError, did_you_mean
 from .load import import_object, is_reference
 
 MODELS = ("mlp_vae", "conv_vae")
-POSTERIORS = ("FullCovariance", "RealNVP", "MAF", "IAF", "Planar", "AuxiliaryRealNVP")
+POSTERIORS = (
+    *("FullCovariance", "RealNVP", "MAF", "IAF", "Planar", "AuxiliaryRealNVP"),
+    "CommittedGaussian",
+)
 OBJECTIVES = (
     *("ELBO", "IWAE", "MIWAE", "PIWAE", "CIWAE", "DReG", "StickingTheLanding", "WakePhase"),
     *("ScoreFunction", "BetaELBO", "KLWeight", "FreeBits", "AnnealedEntropy"),
+    "BetaTCVAE",
 )
 
 

@@ -3,6 +3,7 @@
 from .architectures import conv_vae, mlp_vae, start_at_mean
 from .autoencoder import Autoencoder, conv_autoencoder, mlp_autoencoder
 from .bimodal import Bimodal
+from .committed import CommittedGaussian
 from .enumerable import EnumerableBernoulli
 from .from_modules import from_modules
 from .gaussian_toy import GaussianToy
@@ -26,6 +27,7 @@ __all__ = [
     "Autoencoder",
     "AuxiliaryRealNVP",
     "Bimodal",
+    "CommittedGaussian",
     "EnumerableBernoulli",
     "FullCovariance",
     "GaussianLayer",

@@ -50,8 +50,8 @@ def mlp_vae(
         nonlinearity: Of the hidden layers.
         likelihood: ``"bernoulli"``, ``"continuous_bernoulli"`` or ``"gaussian"``.
         scale: σ of the Gaussian: a number, ``"learned"`` or ``"learned_per_pixel"``.
-        posterior: ``FullCovariance()``, ``RealNVP()``, ``MAF()``, ``IAF()``, ``Planar()`` or
-            ``AuxiliaryRealNVP()``; the diagonal Gaussian if None.
+        posterior: ``FullCovariance()``, ``RealNVP()``, ``MAF()``, ``IAF()``, ``Planar()``,
+            ``AuxiliaryRealNVP()`` or ``CommittedGaussian()``; the diagonal Gaussian if None.
 
     Example:
         >>> model = mlp_vae((1, 28, 28), latent_dim=50)
