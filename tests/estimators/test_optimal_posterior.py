@@ -258,6 +258,13 @@ def test_any_shape_of_latents_and_both_families() -> None:
     assert values["full"] > values["diagonal"] - 0.005
 
 
+@pytest.mark.parametrize("n", [101, 113, 201, 1000])
+def test_the_starts_compete_on_fifty_of_many_datapoints_whatever_their_number(n) -> None:
+    x, _ = LinearGaussian.instance_1().sample(n, seed=0)
+    best = optimal_posterior(LinearGaussian.instance_1(), x, num_samples=100, max_steps=20, seed=0)
+    assert best.certificate.trial.num_data == 50
+
+
 def test_frozen_parameters_and_the_same_seed() -> None:
     model = LinearGaussian.instance_1().requires_grad_(False)
     a, b = (optimal_posterior(model, X, num_samples=50, seed=7).elbo for _ in range(2))

@@ -123,8 +123,9 @@ def searched(
 ) -> tuple[Optimised, Trial]:
     """Lets the starts compete on a subset; then uses the winner, or all of them, for all data."""
     everything = search.all_of(n)
-    step = n / search.subset if n > 2 * search.subset else 1.0
-    subset = torch.arange(0, n, step, device=everything.device).long()
+    subset = everything
+    if n > 2 * search.subset:  # in whole numbers: with n/50 as a step, 50 of them may reach n
+        subset = torch.arange(search.subset, device=everything.device) * n // search.subset
     tried = {name: run(subset, None) for name, run in search.runs.items()}
     scores = _scores(search, tried, subset)
     trial, winner = _compared(scores, tried)
