@@ -4,13 +4,23 @@ from .elbo import annealed_entropy, beta_elbo, elbo, elbo_analytic_kl, free_bits
 from .gradient_estimators import dreg, score_function, sticking_the_landing, wake_phase
 from .importance_weighted import ciwae, iwae, miwae, piwae
 from .kl_weight import Reduction, implied_variance, kl_weighted
+from .minibatch_aggregate import (
+    MinibatchEstimator,
+    MinibatchSurgery,
+    minibatch_surgery,
+    minibatch_weights,
+)
 from .reconstruction import Reconstructs, reconstruction
+from .total_correlation import beta_tcvae
 
 __all__ = [
+    "MinibatchEstimator",
+    "MinibatchSurgery",
     "Reconstructs",
     "Reduction",
     "annealed_entropy",
     "beta_elbo",
+    "beta_tcvae",
     "ciwae",
     "dreg",
     "elbo",
@@ -19,6 +29,8 @@ __all__ = [
     "implied_variance",
     "iwae",
     "kl_weighted",
+    "minibatch_surgery",
+    "minibatch_weights",
     "miwae",
     "piwae",
     "reconstruction",

@@ -22,6 +22,7 @@ from .schedules import burda_rate, constant, cyclical, entropy_annealing, linear
 from .settings import TrainingSettings
 from .slices import Slice, train_in_slices
 from .steps import Step, adam, fit, objective_step
+from .total_correlation import BetaTCVAE
 
 __all__ = [
     "CIWAE",
@@ -32,6 +33,7 @@ __all__ = [
     "PIWAE",
     "AnnealedEntropy",
     "BetaELBO",
+    "BetaTCVAE",
     "DReG",
     "FreeBits",
     "HeldOut",
