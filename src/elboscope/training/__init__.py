@@ -12,6 +12,7 @@ from .importance_objectives import (
     WakePhase,
 )
 from .interruption import TrainingInterrupted
+from .lagging import lagging_inference_step, random_minibatches
 from .launcher import Launcher, SingleDevice
 from .metrics import COLUMNS, Row, read_rows
 from .minibatches import Minibatch, minibatches
@@ -60,11 +61,13 @@ __all__ = [
     "entropy_annealing",
     "fit",
     "held_out_bound",
+    "lagging_inference_step",
     "linear_warm_up",
     "load_run",
     "minibatches",
     "objective_step",
     "open_run",
+    "random_minibatches",
     "read_rows",
     "train",
     "train_in_slices",

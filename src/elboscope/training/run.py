@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ from elboscope.data import Binarisation
 from .checkpoint import trainable_module
 from .data_split import TrainingData, prepare_data
 from .interruption import TrainingInterrupted, interruptible
+from .lagging import lagging_inference_step, random_minibatches
 from .launcher import Launcher, SingleDevice
 from .loop import begin, finish, take_steps
 from .metrics import Row
@@ -33,8 +35,10 @@ from .record import run_record
 from .run_folder import RunFolder, open_run
 from .run_state import Run
 from .settings import TrainingSettings
-from .steps import adam, fit, objective_step
+from .steps import Step, adam, fit, objective_step
 from .tracking import open_tracker
+
+PARTS: tuple[Literal["encoder", "decoder"] | None, ...] = (None, "encoder", "decoder")
 
 
 @dataclass(frozen=True)
@@ -134,10 +138,7 @@ def train(
         reporter = stack.enter_context(reporting(settings.epochs, progress))
         for note in notes:
             reporter.note(note)
-        step = objective_step(
-            model, run.objective, run.optimizer, learning_rate=settings.rate,
-            max_grad_norm=settings.max_grad_norm, backward=launcher.backward,
-        )  # fmt: skip
+        step = _step(run, binarisation, launcher)
         batches = minibatches(
             data.x, settings.batch_size, settings.seed,
             condition=data.condition, binarisation=binarisation, start=run.state.step,
@@ -188,6 +189,24 @@ def _record(
     objective = settings.objective or ELBO()
     return run_record(
         model, sample, settings, objective, binarisation, condition=rows, data=data.record
+    )
+
+
+def _step(run: Run, binarisation: Binarisation, launcher: Launcher) -> Step:
+    """The objective's step, behind the encoder's own for the aggressive epochs."""
+    settings, data = run.settings, run.data
+    step, encoder_step, decoder_step = (
+        objective_step(
+            run.model, run.objective, run.optimizer, learning_rate=settings.rate,
+            max_grad_norm=settings.max_grad_norm, only=only, backward=launcher.backward,
+        )
+        for only in PARTS
+    )  # fmt: skip
+    if settings.aggressive_epochs is None:
+        return step
+    draw = random_minibatches(data.x, settings.batch_size, data.condition, binarisation)
+    return lagging_inference_step(
+        step, encoder_step, decoder_step, draw, settings.aggressive_epochs
     )
 
 

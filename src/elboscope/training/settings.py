@@ -30,6 +30,9 @@ class TrainingSettings:
         betas: Adam's decay rates.
         eps: Adam's ε.
         max_grad_norm: Rescale gradients whose Euclidean norm is larger; ``None``: never.
+        aggressive_epochs: Epochs at the start in which the encoder is stepped alone, until its
+            loss no longer falls, before each step of the decoder (He et al., 2019): against an
+            inference that lags behind and collapses. ``None``: none.
         seed: Seed of minibatches, noise, and the held-out part.
         validation_fraction: Part of the data held out where no validation data are given.
         validate_every: Epochs between two evaluations of the held-out bound.
@@ -63,6 +66,7 @@ class TrainingSettings:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     max_grad_norm: float | None = None
+    aggressive_epochs: float | None = None
     seed: int = 0
     validation_fraction: float = 0.1
     validate_every: int = 1
@@ -85,7 +89,7 @@ class TrainingSettings:
             _require(name, value, "a number > 0", value > 0 and math.isfinite(value))
         for name in ("seed", "checkpoint_seconds", "checkpoint_epochs"):
             _require(name, getattr(self, name), "a number ≥ 0", getattr(self, name) >= 0)
-        for name in ("patience", "max_grad_norm"):
+        for name in ("patience", "max_grad_norm", "aggressive_epochs"):
             value = getattr(self, name)
             _require(name, value, "a number > 0, or none", value is None or value > 0)
         fraction = self.validation_fraction

@@ -12,6 +12,7 @@ from __future__ import annotations
 __all__ = ["Step", "adam", "fit", "objective_step"]
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +64,7 @@ def objective_step(
     *,
     learning_rate: Callable[[float], float] | None = None,
     max_grad_norm: float | None = None,
+    only: Literal["encoder", "decoder"] | None = None,
     backward: Callable[..., None] = Tensor.backward,
 ) -> Step:
     """Returns the step that follows the gradient of an objective.
@@ -74,6 +76,7 @@ def objective_step(
         optimizer: Holds the parameters.
         learning_rate: The rate at a time in epochs; ``None`` leaves the optimiser's.
         max_grad_norm: Rescale gradients of a larger Euclidean norm.
+        only: Move the encoder's parameters alone, or the rest alone.
         backward: Computes the gradients of a loss.
 
     Returns:
@@ -102,16 +105,17 @@ def objective_step(
         optimizer.zero_grad(set_to_none=True)
         local = given(model, batch.condition)
         bound = objective(local, batch.x, batch.epoch)
-        if bound.encoder_loss is None:
+        if bound.encoder_loss is None and only is None:
             backward(bound.loss)
         else:
             if not apart:  # traced once: the graph of later steps has the same leaves
                 apart.append(_encoder_and_rest(local, batch.x))
             encoder, decoder = apart[0]
-            if decoder:  # one of the two may be frozen
-                backward(bound.loss, inputs=decoder, retain_graph=True)
-            if encoder:
-                backward(bound.encoder_loss, inputs=encoder)
+            if decoder and only != "encoder":  # one of the two may be frozen
+                backward(bound.loss, inputs=decoder, retain_graph=only is None)
+            if encoder and only != "decoder":
+                own = bound.loss if bound.encoder_loss is None else bound.encoder_loss
+                backward(own, inputs=encoder)
         if max_grad_norm is not None:
             nn.utils.clip_grad_norm_(parameters, max_grad_norm)
         optimizer.step()
