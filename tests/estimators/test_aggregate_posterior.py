@@ -15,6 +15,7 @@ from elboscope.estimators import (
     log_aggregate_posterior,
     log_marginal_posteriors,
 )
+from elboscope.estimators.aggregate_draws import default_num_draws
 from elboscope.estimators.evaluation import prepared
 from elboscope.models import LinearGaussian
 
@@ -152,3 +153,10 @@ def test_posterior_without_density_is_refused_by_name() -> None:
     q = encode_posteriors(model, prepared(model, x, None))
     with pytest.raises(ContractError, match="Implicit, which can only be sampled"):
         log_aggregate_posterior(q.draw(torch.arange(5)), q)
+
+
+def test_a_flow_gets_a_thousand_draws_however_many_its_components() -> None:
+    model = Flowing(LinearGaussian.instance_1())
+    for N, S in ((400, 10_000), (20_000, 1000), (60_000, 1000)):
+        q = encode_posteriors(model, prepared(model, torch.zeros(N, 3).double(), None))
+        assert default_num_draws(q) == S

@@ -13,47 +13,19 @@ from __future__ import annotations
 
 __all__ = ["held_out_marginal_kl"]
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from collections.abc import Iterator
 
-import numpy as np
-import torch
-from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from elboscope.core import (
-    Estimate,
-    InputError,
-    LatentVariableModel,
-    evaluating,
-    given,
-    seeded,
-    standard_error,
-)
+from elboscope.core import Estimate, LatentVariableModel, evaluating, seeded, standard_error
 
-from .aggregate_draws import averages, log_prior
-from .evaluation import Inputs, prepared
-from .posteriors import Posteriors, encode_posteriors, gaussian_posteriors
+from .aggregate_draws import averages
+from .aggregate_parts import Part, split_aggregate
+from .gaussian_mixture import LogDensity, fitted_mixture, one_thread
 
-FEWEST_DATAPOINTS = 20
-FIT_DRAWS = 10_000
-MOST_DRAWS_EACH = 10
 # (components, covariance): what is fitted, if the draws suffice for its parameters.
 MIXTURES = ((1, "diag"), (1, "full"), (5, "diag"), (20, "diag"), (5, "full"))
 LARGEST_FULL = 200
-
-LogDensity = Callable[[Tensor], Tensor]
-
-
-class Part(NamedTuple):
-    """Draws of one part of the datapoints, how many each, and their log-density under p."""
-
-    z: Float64[Tensor, "S d"]
-    which: Int64[Tensor, " S"]
-    log_p: Float64[Tensor, " S"]
-    size: int
 
 
 def held_out_marginal_kl(
@@ -96,19 +68,10 @@ def held_out_marginal_kl(
         >>> bound.mean < model.marginal_kl().item() + 3 * bound.stderr
         True
     """
-    inputs = prepared(model, x, condition)
-    if x_held_out is not None and (condition is None) != (condition_held_out is None):
-        raise InputError(
-            "condition_held_out",
-            expected="conditions for both x and x_held_out, or for neither",
-            got="conditions for one of them",
-        )
-    other = None
-    if x_held_out is not None:
-        other = prepared(model, x_held_out, condition_held_out, "x_held_out")
     with evaluating(model), seeded(seed) as used:
-        fit, choose, evaluate = _split(model, inputs, other)
-        with _one_thread():
+        parts = split_aggregate(model, x, x_held_out, condition, condition_held_out)
+        fit, choose, evaluate = parts.fit, parts.choose, parts.evaluate
+        with one_thread():
             name, log_r = _chosen(fit, choose)
             log_density = evaluate.log_p if log_r is None else log_r(evaluate.z)
         a = averages(log_density - evaluate.log_p, evaluate.which, evaluate.size)
@@ -121,64 +84,14 @@ def held_out_marginal_kl(
         standard_error(a.values),
         settings={
             "seed": used,
-            "fitted_on": fit.size,
-            "chosen_on": choose.size,
-            "evaluated_on": evaluate.size,
+            **parts.settings,
             "density": name,
             "estimand": "the population's KL(q‖p), bounded from below",
             "error": "given this density: another split would choose another bound",
         },
-        data_id=(other or inputs).data_id,
+        data_id=parts.data_id,
         nonnegative=True,
     )
-
-
-def _split(
-    model: LatentVariableModel, inputs: Inputs, other: Inputs | None
-) -> tuple[Part, Part, Part]:
-    N = len(inputs.x)
-    order = torch.randperm(N).to(inputs.x.device)
-    cuts = (N // 2, 3 * N // 4) if other is None else (2 * N // 3, N)
-    last = inputs.take(order[cuts[1] :]) if other is None else other
-    if min(N, 4 * len(last.x)) < FEWEST_DATAPOINTS:
-        raise InputError(
-            "x of the held-out bound",
-            expected=f"at least {FEWEST_DATAPOINTS} datapoints",
-            got=f"{N}" if other is None else f"{N}, and {len(last.x)} held out",
-            do="Evaluate on more data.",
-        )
-    pieces = (inputs.take(order[: cuts[0]]), inputs.take(order[cuts[0] : cuts[1]]), last)
-    fit, choose, evaluate = (_drawn(model, piece) for piece in pieces)
-    return fit, choose, evaluate
-
-
-def _drawn(model: LatentVariableModel, inputs: Inputs) -> Part:
-    """Draws from each posterior of a part, several times where it is small."""
-    q: Posteriors = encode_posteriors(model, inputs)
-    each = max(1, min(MOST_DRAWS_EACH, FIT_DRAWS // len(q)))
-    index = torch.arange(len(q), device=inputs.x.device).repeat(each)
-    z = q.draw(index)
-    if not bool(z.isfinite().all()):
-        raise InputError(
-            "encode(x)",
-            expected="finite means and scales",
-            got="draws that are NaN or infinite",
-            do="The model has diverged: train it again with a smaller learning rate.",
-        )
-    prior = given(model, inputs.rows(slice(0, 1))[1]).prior()
-    log_p = log_prior(prior, gaussian_posteriors(prior), z, inputs.x.dtype)
-    return Part(z, index, log_p, len(q))
-
-
-def _one_thread() -> AbstractContextManager[object]:
-    """Limits scikit-learn's threads: its fits are small, and its pool and torch's fight for cores.
-
-    With both at two threads on two busy cores a fit took ten times as long as with one.
-    """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    limits: AbstractContextManager[object] = threadpool_limits(1)
-    return limits
 
 
 def _chosen(fit: Part, choose: Part) -> tuple[str, LogDensity | None]:
@@ -200,33 +113,5 @@ def _candidates(fit: Part) -> Iterator[tuple[str, LogDensity]]:
         if (components > 1 and not enough) or (covariance == "full" and d > LARGEST_FULL):
             continue
         kind = "a Gaussian" if components == 1 else f"a mixture of {components} Gaussians"
-        log_r = _fitted(fit.z, components, covariance)
+        log_r = fitted_mixture(fit.z, components, covariance)
         yield f"{kind}, {'diagonal' if covariance == 'diag' else covariance} covariance", log_r
-
-
-def _fitted(z: Tensor, components: int, covariance: str) -> LogDensity:
-    """Fits a Gaussian mixture to standardised draws by expectation–maximisation."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-
-    centre, scale = z.mean(0), z.std(0).clamp(min=torch.finfo(z.dtype).tiny)
-    mixture = GaussianMixture(
-        components, covariance_type=covariance, random_state=int(torch.randint(2**31, ()))
-    )
-    with warnings.catch_warnings():
-        # Any density bounds: one that has not converged is only a looser bound.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        mixture.fit(_standardised(z, centre, scale))
-
-    def log_r(z: Tensor) -> Tensor:
-        log_density = mixture.score_samples(_standardised(z, centre, scale))
-        return torch.from_numpy(log_density).to(z) - scale.log().sum()
-
-    return log_r
-
-
-def _standardised(
-    z: Tensor, centre: Tensor, scale: Tensor
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    array: np.ndarray[Any, np.dtype[np.float64]] = ((z - centre) / scale).cpu().numpy()
-    return array
