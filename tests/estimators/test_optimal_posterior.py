@@ -9,6 +9,7 @@ from torch.distributions import Bernoulli, Beta, Distribution, Independent, Norm
 import elboscope as es
 from elboscope.core import ContractError, InputError, evaluating, seeded
 from elboscope.estimators import optimal_posterior
+from elboscope.estimators.convergence import Trial, judged
 from elboscope.estimators.evaluation import prepared
 from elboscope.estimators.gaussian_families import DiagonalGaussian, FullGaussian, matched_noise
 from elboscope.estimators.local_optimisation import Stage, optimised
@@ -73,6 +74,26 @@ def test_the_best_diagonal_gaussian_of_a_correlated_posterior(number, best, gap,
     torch.testing.assert_close(found.posterior.mean, model.posterior(X).mean, atol=0.02, rtol=0)
     torch.testing.assert_close(found.posterior.variance[0], 1 / precision, atol=0, rtol=0.04)
     assert found.certificate.unconverged == found.certificate.diverged == ()
+
+
+def test_correlated_latents_more_than_samples_of_a_step_are_no_noise() -> None:
+    W = 1.0 + 0.3 * torch.randn(30, 40, generator=torch.Generator().manual_seed(0)).double()
+    model = LinearGaussian(W, torch.zeros(30).double(), 0.5)  # a gap of 51 nats
+    x, _ = model.sample(20, seed=1)
+    found = optimal_posterior(model, x, step_samples=32, num_samples=100, seed=0)
+    best = model.elbo(x)  # this model's encoder is the best diagonal Gaussian
+    short = best - model.elbo(x, found.posterior)
+    assert short.mean() < 0.01 and short.max() < 0.02
+
+
+def test_a_slope_below_zero_is_noise_of_its_size() -> None:
+    ones = torch.ones(20, dtype=torch.float64)
+    elbo = es.Estimate.per_datapoint("L[q*]", "test", -ones, 0 * ones, "lower")
+    none = torch.zeros(0, dtype=torch.long)
+    trial = Trial({"encoder": -1.0}, "encoder", 20, 0.0, 0.0)
+    found = judged(elbo, trial, -0.2 * ones, none, none, none, 0.02)
+    assert found.within == pytest.approx(0.2) and not found.certified
+    assert "the slope of the last window" in found.reasons[0]
 
 
 @pytest.mark.parametrize("number", [1, 2])

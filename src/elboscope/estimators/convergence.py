@@ -5,7 +5,8 @@ is the sum c of three things, each with two of its own errors:
 
 - restarts: what other starts reached beyond the one that was used, selected on one set of samples
   and measured on another, since the largest of several noisy values is too large;
-- slope: the gain in nats that the slope of the last window of steps still promises;
+- slope: the gain in nats that the slope of the last window of steps still promises; steps of all
+  datapoints share their noise, so that a mean below zero shows its size, and counts as much;
 - noise: the Monte Carlo error of the reported mean, of fresh samples.
 
 No finite number of starts proves a global optimum: what no start found stays unknown.
@@ -137,7 +138,7 @@ def judged(
     noise = elbo.mc_error_of_mean if n else math.nan
     parts = {
         "other starts reach more": max(trial.spread, 0.0) + ERRORS * trial.error,
-        "the slope of the last window promises more": max(mean, 0.0) + ERRORS * error,
+        "the slope of the last window promises more": abs(mean) + ERRORS * error,
         "the Monte Carlo error is large": ERRORS * noise,
     }
     within = sum(parts.values())

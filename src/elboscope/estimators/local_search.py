@@ -33,6 +33,8 @@ from .starting_points import Begin, own_gaussian
 # The first stage only brings into the neighbourhood, whatever is still promised there.
 FEW = Stage(8, 0.5, 0.125, promise=math.inf)
 FIRST_RATE, LAST_RATE = 0.25, 0.25 / 32
+# Samples of a step, at most, that a diagonal Gaussian takes so that their covariance is I.
+MATCHED = 256
 # Datapoints on which the starts compete: all, if there are at most twice as many.
 SUBSET = 50
 # Samples of each half on which starts are selected and their spread is measured, and of all
@@ -93,12 +95,17 @@ def gaussian_search(
 
 
 def _rungs(family: GaussianFamily, K: int) -> tuple[Rung, ...]:
-    """A full covariance starts at the best diagonal one, and its noise has a covariance of I."""
-    last = Stage(K, FIRST_RATE, LAST_RATE)
+    """A full covariance starts at the best diagonal one.
+
+    The noise near the optimum has a covariance of I, exactly: with fewer samples than latents, what
+    correlated latents add to it is mistaken for an end, up to a nat below the optimum.
+    """
+    d = family.noise_dim
+    last = Stage(K if d + 2 > MATCHED else max(K, d + 2), FIRST_RATE, LAST_RATE)
     diagonal = Rung(DiagonalGaussian(family.latent_shape), (FEW, last))
     if isinstance(family, DiagonalGaussian):
         return (diagonal,)
-    return (diagonal, Rung(family, (last._replace(num_samples=max(K, 2 * family.noise_dim)),)))
+    return (diagonal, Rung(family, (last._replace(num_samples=max(K, 2 * d)),)))
 
 
 def _run(

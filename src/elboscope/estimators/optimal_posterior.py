@@ -105,8 +105,9 @@ def optimal_posterior(
             begun at the best Gaussian (of full covariance where n·d² allows it) and never below
             it; much dearer, and seldom certified as closely.
         num_samples: K, the fresh samples with which each datapoint's value is reported.
-        step_samples: Samples of a step near the optimum; 8 are used on the way there. A full
-            covariance takes twice as many as there are latents, if that is more.
+        step_samples: Samples of a step near the optimum, at least; 8 are used on the way there.
+            With d latents, a full covariance takes 2d if that is more, and a diagonal one d + 2
+            up to 256: fewer do not cancel the noise of correlated latents.
         max_steps: Steps of each datapoint, at most.
         tolerance: To how many nats the mean is to be certified.
         seed: Of all draws.
