@@ -83,7 +83,8 @@ def test_correlated_latents_more_than_samples_of_a_step_are_no_noise() -> None:
     found = optimal_posterior(model, x, step_samples=32, num_samples=100, seed=0)
     best = model.elbo(x)  # this model's encoder is the best diagonal Gaussian
     short = best - model.elbo(x, found.posterior)
-    assert short.mean() < 0.01 and short.max() < 0.02
+    assert short.mean() < 0.01
+    assert short.max() < 0.02
 
 
 def test_a_slope_below_zero_is_noise_of_its_size() -> None:
@@ -92,7 +93,8 @@ def test_a_slope_below_zero_is_noise_of_its_size() -> None:
     none = torch.zeros(0, dtype=torch.long)
     trial = Trial({"encoder": -1.0}, "encoder", 20, 0.0, 0.0)
     found = judged(elbo, trial, -0.2 * ones, none, none, none, 0.02)
-    assert found.within == pytest.approx(0.2) and not found.certified
+    assert found.within == pytest.approx(0.2)
+    assert not found.certified
     assert "the slope of the last window" in found.reasons[0]
 
 
@@ -321,7 +323,9 @@ def test_latents_that_a_gaussian_does_not_fit_are_refused(prior, got) -> None:
 
 def test_mistakes_are_named() -> None:
     model = LinearGaussian.instance_1()
-    with pytest.raises(InputError, match="family: expected 'diagonal', 'full' or 'flow'; got 'flowing'"):
+    with pytest.raises(
+        InputError, match="family: expected 'diagonal', 'full' or 'flow'; got 'flowing'"
+    ):
         _family("flowing", (2,), 1)
     with pytest.raises(InputError, match="num_samples: expected at least 1; got 0"):
         optimal_posterior(model, X, num_samples=0)

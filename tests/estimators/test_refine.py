@@ -48,6 +48,16 @@ def test_the_best_encoder_is_left_where_it_is() -> None:
     assert (model.elbo(x) - model.elbo(x, q)).max() < 1e-6
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_best_encoder_of_many_correlated_latents_is_left_too(seed) -> None:
+    W = 0.5 + 0.3 * torch.randn(30, 20, generator=torch.Generator().manual_seed(0)).double()
+    model = LinearGaussian(W, torch.zeros(30).double(), 0.5)
+    x, _ = model.sample(50, seed=1)
+    with torch.no_grad():
+        q = refine(model, seed=seed).encode(x)  # fewer samples of a step than latents: all noise
+    assert (model.elbo(x) - model.elbo(x, q)).max() < 0.02
+
+
 def test_an_answer_does_not_depend_on_the_batch_the_call_or_the_mode() -> None:
     refined, x = refine(sick()), data(20)
     q = refined.encode(x)
