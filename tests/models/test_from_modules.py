@@ -200,7 +200,7 @@ def test_a_gaussian_without_a_scale_is_refused():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scale": 0.1}, "scale: expected none, unless likelihood='gaussian'"),
+        ({"scale": 0.1}, "scale: expected none, unless likelihood is one of gaussian"),
         (
             {"likelihood": "gaussian", "scale": 1.0, "decoder_output": "logits"},
             "decoder_output: .*with one of the two Bernoullis.*with likelihood 'gaussian'",

@@ -16,10 +16,18 @@ from .flows import (
     masked_autoregressive_flow,
 )
 from .full_covariance import full_covariance_gaussian
+from .level_likelihoods import (
+    CategoricalLikelihood,
+    DequantizedNormalLikelihood,
+    DiscretisedLogisticLikelihood,
+    QuantizedNormalLikelihood,
+)
+from .levels import CategoricalLevels, DequantizedNormal, DiscretisedLogistic, QuantizedNormal
 from .likelihoods import (
     BernoulliLikelihood,
     ContinuousBernoulliLikelihood,
     GaussianLikelihood,
+    LaplaceLikelihood,
     Scale,
 )
 from .planar import PlanarPosterior
@@ -30,12 +38,21 @@ __all__ = [
     "AuxiliaryFlow",
     "AuxiliaryPosterior",
     "BernoulliLikelihood",
+    "CategoricalLevels",
+    "CategoricalLikelihood",
     "Chained",
     "ConditionalFlow",
     "ContinuousBernoulliLikelihood",
+    "DequantizedNormal",
+    "DequantizedNormalLikelihood",
+    "DiscretisedLogistic",
+    "DiscretisedLogisticLikelihood",
     "FlowPosterior",
     "GaussianLikelihood",
+    "LaplaceLikelihood",
     "PlanarPosterior",
+    "QuantizedNormal",
+    "QuantizedNormalLikelihood",
     "Scale",
     "bernoulli",
     "bernoulli_log_prob",

@@ -5,8 +5,10 @@ distribution whose event is the whole image; all constants are kept, in nats.
 
 - Bernoulli on logits, for binary pixels;
 - continuous Bernoulli on logits, for grey values in [0, 1];
-- Gaussian around the output, with a fixed scale σ, one learned σ, or one learned σ per pixel.
-  On pixels that take few values the density is unbounded as σ → 0, so that ln σ ≥ −6 is kept.
+- Gaussian and Laplace around the output, with a scale that is fixed, learned, predicted or
+  optimal (see :mod:`.scales`).
+
+Masses of pixels with 256 levels are in :mod:`.level_likelihoods`.
 """
 
 from __future__ import annotations
@@ -15,23 +17,20 @@ __all__ = [
     "BernoulliLikelihood",
     "ContinuousBernoulliLikelihood",
     "GaussianLikelihood",
+    "LaplaceLikelihood",
     "Scale",
 ]
 
-import math
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
-
-from elboscope.core import InputError
+from torch.distributions import Distribution, Laplace, Normal
 
 from .bernoulli import bernoulli, continuous_bernoulli
+from .scales import Scale, ScaledLikelihood
 
-Scale = float | Literal["learned", "learned_per_pixel"]
-LOG_SCALE_FLOOR = -6.0
 LOGIT_EPS = 1e-6
 
 
@@ -100,63 +99,64 @@ class ContinuousBernoulliLikelihood(nn.Module):
         return f"pixels in [0, 1], decoder output: {self.parameter}"
 
 
-class GaussianLikelihood(nn.Module):
+class GaussianLikelihood(ScaledLikelihood):
     r"""The density :math:`\mathcal N(x; \mu(z), \sigma^2)` with the decoder's output as mean.
 
     Args:
         data_shape: ``(*X)``.
         scale: σ > 0, a standard deviation; or ``"learned"`` (one for all pixels) or
-            ``"learned_per_pixel"``, both independent of z.
-        initial_scale: Where a learned σ begins.
+            ``"learned_per_pixel"``, both independent of z; ``"predicted"`` (the decoder gives μ
+            and then ln σ); ``"optimal"`` (σ² is the mean squared error of each batch).
+        initial_scale: Where a learned or optimal σ begins.
 
     Raises:
         InputError: A scale that is not positive, or an unknown word.
+
+    References:
+        | Simple and Effective VAE Training with Calibrated Decoders (Rybkin et al., 2021),
+          https://arxiv.org/abs/2006.13202
 
     Example:
         >>> GaussianLikelihood((2,), scale=0.5)(torch.zeros(3, 2)).stddev[0]
         tensor([0.5000, 0.5000])
     """
 
-    def __init__(
-        self, data_shape: tuple[int, ...], scale: Scale, initial_scale: float = 1.0
-    ) -> None:
-        super().__init__()
-        self.data_shape, self.scale = tuple(data_shape), scale
-        if not isinstance(scale, str):
-            _positive(scale)
-            return
-        shape = {"learned": (), "learned_per_pixel": self.data_shape}.get(scale)
-        if shape is None:
-            raise _bad_scale(scale)
-        self.log_scale = nn.Parameter(torch.full(shape, math.log(_positive(initial_scale))))
+    def density(self, mu: Tensor, s: Tensor) -> Distribution:
+        """Returns the normal distribution of each pixel."""
+        return Normal(mu, s, validate_args=False)
 
-    def sigma(self, like: Tensor) -> Float[Tensor, "*X"]:
-        """Returns σ, a scalar or one per pixel, on the device and in the dtype of ``like``."""
-        if isinstance(self.scale, str):
-            return self.log_scale.clamp(min=LOG_SCALE_FLOOR).exp()
-        return torch.full((), self.scale, dtype=like.dtype, device=like.device)
+    def log_optimal_scale(self, error: Tensor) -> Tensor:
+        """Returns half the log of the mean squared error."""
+        return 0.5 * error.square().mean().log()
 
-    def forward(self, output: Float[Tensor, "*B_and_X"]) -> Distribution:
-        """Returns p(x|z) for a decoder's output ``(*batch, *X)``."""
-        p = Normal(output, self.sigma(output), validate_args=False)
-        return Independent(p, len(self.data_shape), validate_args=False)
+
+class LaplaceLikelihood(ScaledLikelihood):
+    r"""The density :math:`\prod_d \frac{1}{2b} e^{-|x_d - \mu_d(z)|/b}`, the decoder's output as μ.
+
+    Up to constants the sum of absolute errors over b. Its standard deviation is :math:`\sqrt2 b`.
+
+    Args:
+        data_shape: ``(*X)``.
+        scale: b > 0, or a word as in :class:`GaussianLikelihood`; the optimal b is the mean
+            absolute error.
+        initial_scale: Where a learned or optimal b begins.
+
+    Raises:
+        InputError: A scale that is not positive, or an unknown word.
+
+    Example:
+        >>> LaplaceLikelihood((2,), 0.5)(torch.zeros(1, 2)).log_prob(torch.ones(1, 2))
+        tensor([-4.])
+    """
+
+    def density(self, mu: Tensor, s: Tensor) -> Distribution:
+        """Returns the Laplace distribution of each pixel."""
+        return Laplace(mu, s, validate_args=False)
+
+    def log_optimal_scale(self, error: Tensor) -> Tensor:
+        """Returns the log of the mean absolute error."""
+        return error.abs().mean().log()
 
     def extra_repr(self) -> str:
-        """Says σ, or how it is learned."""
-        fixed = not isinstance(self.scale, str)
-        return f"σ = {self.scale:g} (fixed)" if fixed else f"σ {self.scale}".replace("_", " ")
-
-
-def _positive(scale: float) -> float:
-    if not (scale > 0 and math.isfinite(scale)):
-        raise _bad_scale(scale)
-    return scale
-
-
-def _bad_scale(scale: object) -> InputError:
-    return InputError(
-        "scale",
-        expected="a standard deviation σ > 0, 'learned' or 'learned_per_pixel'",
-        got=repr(scale),
-        do="For a loss ‖x − x̂‖² + w·KL summed over pixels, σ = √(w/2).",
-    )
+        """Says b, or where it comes from."""
+        return super().extra_repr().replace("σ", "b")

@@ -23,8 +23,9 @@ from elboscope.core import InputError
 from elboscope.distributions import Scale
 from elboscope.nn import Activation, conv_decoder, conv_encoder, mlp
 
-from .from_modules import LikelihoodName, make_likelihood
 from .hierarchical import HierarchicalVAE
+from .named_likelihoods import LikelihoodName, make_likelihood
+from .output_shapes import channels_first, num_outputs
 from .posterior_heads import PosteriorFamily
 from .vae import VAE, EncoderOutput
 
@@ -39,6 +40,7 @@ def mlp_vae(
     nonlinearity: Activation = "relu",
     likelihood: LikelihoodName = "bernoulli",
     scale: Scale | None = None,
+    levels: int | None = None,
     posterior: PosteriorFamily | None = None,
 ) -> VAE:
     r"""Returns a VAE whose encoder and decoder are multilayer perceptrons on flattened x.
@@ -48,8 +50,9 @@ def mlp_vae(
         latent_dim: d, the number of latent units.
         hidden: Widths of the encoder's hidden layers; the decoder has them in reverse.
         nonlinearity: Of the hidden layers.
-        likelihood: ``"bernoulli"``, ``"continuous_bernoulli"`` or ``"gaussian"``.
-        scale: σ of the Gaussian: a number, ``"learned"`` or ``"learned_per_pixel"``.
+        likelihood: A word, as in :func:`from_modules`: ``"bernoulli"``, ``"gaussian"``, ….
+        scale: Of the likelihoods that have one: a number or a word, as in :func:`from_modules`.
+        levels: Of the discrete likelihoods: L, 256 if None.
         posterior: ``FullCovariance()``, ``RealNVP()``, ``MAF()``, ``IAF()``, ``Planar()``,
             ``AuxiliaryRealNVP()`` or ``CommittedGaussian()``; the diagonal Gaussian if None.
 
@@ -61,10 +64,16 @@ def mlp_vae(
     _require_units("latent_dim", (latent_dim,))
     _require_units("hidden", tuple(hidden))
     pixels = math.prod(data_shape)
+    head = make_likelihood(likelihood, tuple(data_shape), scale=scale, levels=levels)
     return VAE(
         mlp(pixels, tuple(hidden), _num_outputs(posterior, latent_dim), nonlinearity),
-        mlp(latent_dim, tuple(reversed(hidden)), pixels, nonlinearity),
-        make_likelihood(likelihood, tuple(data_shape), scale=scale),
+        mlp(
+            latent_dim,
+            tuple(reversed(hidden)),
+            num_outputs(head, data_shape),
+            nonlinearity,
+        ),
+        head,
         latent_shape=(latent_dim,),
         data_shape=tuple(data_shape),
         input_shape=(pixels,),
@@ -95,6 +104,7 @@ def conv_vae(
     nonlinearity: Activation = "leaky_relu",
     likelihood: LikelihoodName = "bernoulli",
     scale: Scale | None = None,
+    levels: int | None = None,
     posterior: PosteriorFamily | None = None,
 ) -> VAE:
     r"""Returns a VAE of two strided convolutions and their mirror image.
@@ -104,8 +114,9 @@ def conv_vae(
         latent_dim: d, the number of latent units.
         channels: Of the two convolutions.
         nonlinearity: Of the hidden layers.
-        likelihood: ``"bernoulli"``, ``"continuous_bernoulli"`` or ``"gaussian"``.
-        scale: σ of the Gaussian: a number, ``"learned"`` or ``"learned_per_pixel"``.
+        likelihood: A word, as in :func:`from_modules`: ``"bernoulli"``, ``"gaussian"``, ….
+        scale: Of the likelihoods that have one: a number or a word, as in :func:`from_modules`.
+        levels: Of the discrete likelihoods: L, 256 if None.
         posterior: As in :func:`mlp_vae`.
 
     Example:
@@ -116,10 +127,11 @@ def conv_vae(
     _require_units("latent_dim", (latent_dim,))
     _require_units("channels", tuple(channels))
     shape = tuple(data_shape)
+    head = make_likelihood(likelihood, shape, scale=scale, levels=levels)
     return VAE(
         conv_encoder(shape, _num_outputs(posterior, latent_dim), channels, nonlinearity),
-        conv_decoder(latent_dim, shape, channels, nonlinearity),
-        make_likelihood(likelihood, shape, scale=scale),
+        conv_decoder(latent_dim, channels_first(head, shape), channels, nonlinearity),
+        head,
         latent_shape=(latent_dim,),
         data_shape=shape,
         encoder_output=_reader(posterior, latent_dim),

@@ -18,7 +18,8 @@ from torch.distributions import Distribution
 from elboscope.distributions import Scale
 from elboscope.nn import Activation, conv_decoder, conv_encoder, mlp
 
-from .from_modules import LikelihoodName, make_likelihood
+from .named_likelihoods import LikelihoodName, make_likelihood
+from .output_shapes import channels_first, num_outputs, output_shape
 from .vae import Head
 
 
@@ -64,7 +65,8 @@ class Autoencoder(nn.Module):
     def distribution(self, z: Float[Tensor, "*B d"]) -> Distribution:
         """Returns p(x|z), batch ``z.shape[:-1]``, event ``(*X)``."""
         output = self.decoder(z.reshape(-1, z.shape[-1]))
-        return self.likelihood(output.reshape(*z.shape[:-1], *self.data_shape))
+        shape = output_shape(self.likelihood, self.data_shape)
+        return self.likelihood(output.reshape(*z.shape[:-1], *shape))
 
     def decode(self, z: Float[Tensor, "*B d"]) -> Float[Tensor, "*B_and_X"]:
         """Returns the mean image of p(x|z)."""
@@ -84,6 +86,7 @@ def mlp_autoencoder(
     nonlinearity: Activation = "relu",
     likelihood: LikelihoodName = "bernoulli",
     scale: Scale | None = None,
+    levels: int | None = None,
 ) -> Autoencoder:
     """Returns the autoencoder beside :func:`~elboscope.models.mlp_vae`, with the same arguments.
 
@@ -94,10 +97,16 @@ def mlp_autoencoder(
         )
     """
     pixels = math.prod(data_shape)
+    head = make_likelihood(likelihood, tuple(data_shape), scale=scale, levels=levels)
     return Autoencoder(
         mlp(pixels, tuple(hidden), latent_dim, nonlinearity),
-        mlp(latent_dim, tuple(reversed(hidden)), pixels, nonlinearity),
-        make_likelihood(likelihood, tuple(data_shape), scale=scale),
+        mlp(
+            latent_dim,
+            tuple(reversed(hidden)),
+            num_outputs(head, data_shape),
+            nonlinearity,
+        ),
+        head,
         data_shape=tuple(data_shape),
         input_shape=(pixels,),
     )
@@ -110,6 +119,7 @@ def conv_autoencoder(
     nonlinearity: Activation = "leaky_relu",
     likelihood: LikelihoodName = "bernoulli",
     scale: Scale | None = None,
+    levels: int | None = None,
 ) -> Autoencoder:
     """Returns the autoencoder beside :func:`~elboscope.models.conv_vae`, with the same arguments.
 
@@ -119,9 +129,10 @@ def conv_autoencoder(
         torch.Size([3, 1, 8, 8])
     """
     shape = tuple(data_shape)
+    head = make_likelihood(likelihood, shape, scale=scale, levels=levels)
     return Autoencoder(
         conv_encoder(shape, latent_dim, channels, nonlinearity),
-        conv_decoder(latent_dim, shape, channels, nonlinearity),
-        make_likelihood(likelihood, shape, scale=scale),
+        conv_decoder(latent_dim, channels_first(head, shape), channels, nonlinearity),
+        head,
         data_shape=shape,
     )

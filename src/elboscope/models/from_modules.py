@@ -14,25 +14,20 @@ __all__ = ["DecoderOutput", "LikelihoodName", "from_modules", "make_likelihood"]
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from elboscope.core import InputError, evaluating, seeded
-from elboscope.distributions import (
-    BernoulliLikelihood,
-    ContinuousBernoulliLikelihood,
-    GaussianLikelihood,
-    Scale,
-)
+from elboscope.distributions import Scale
 
+from .named_likelihoods import LikelihoodName, make_likelihood
 from .output_checks import DecoderOutput, check_range, check_std
+from .output_shapes import output_shape
 from .posterior_heads import PosteriorFamily, measured_head
 from .vae import VAE, EncoderOutput, Head, reference
 
-LikelihoodName = Literal["bernoulli", "continuous_bernoulli", "gaussian"]
 PROBE_ROWS = 16
 
 
@@ -46,6 +41,7 @@ def from_modules(
     latent_shape: tuple[int, ...] | None = None,
     decoder_output: DecoderOutput | None = None,
     scale: Scale | None = None,
+    levels: int | None = None,
     prior: Distribution | nn.Module | None = None,
     posterior: PosteriorFamily | None = None,
     conditional: bool = False,
@@ -60,8 +56,11 @@ def from_modules(
         encoder: Takes x, ``(N, *X)``; returns a pair, or one tensor to be halved along axis 1.
         decoder: Takes z with one batch axis, ``(N, *Z)``; returns the parameters of the pixels.
         likelihood: ``"bernoulli"`` (binary pixels), ``"continuous_bernoulli"`` (grey values in
-            [0, 1]), ``"gaussian"`` (needs ``scale``), or a function from the decoder's output,
-            laid out as ``(*batch, *X)``, to a distribution with event ``(*X)``.
+            [0, 1]), ``"gaussian"``, ``"laplace"`` (densities; need ``scale``), ``"categorical"``,
+            ``"discretised_logistic"``, ``"quantized_normal"``, ``"dequantized_normal"`` (a bound)
+            for pixels with ``levels``, of which all but the first need ``scale``; or a function
+            from the decoder's output, laid out as ``(*batch, *X)``, to a distribution with event
+            ``(*X)``.
         encoder_output: ``"mu_logvar"``, ``"mu_logsigma"``, ``"mu_std"``, or a function from the
             encoder's output to q(z|x).
         data_shape: ``(*X)``; needed unless the encoder's first layer is linear, whose
@@ -69,7 +68,10 @@ def from_modules(
         latent_shape: ``(*Z)``; measured if None.
         decoder_output: ``"logits"`` or ``"probs"``, for the two Bernoullis. If None, logits, and
             a decoder whose outputs all lie in [0, 1] is refused.
-        scale: σ of the Gaussian: a number, ``"learned"`` or ``"learned_per_pixel"``.
+        scale: σ of the Gaussian, or what the others have for it: a number, ``"learned"``,
+            ``"learned_per_pixel"``, ``"predicted"`` (the decoder gives twice as many numbers) or,
+            for the two densities, ``"optimal"`` (σ² is the mean squared error of each batch).
+        levels: L, of the discrete likelihoods; 256 if None.
         prior: p(z); N(0, I) if None.
         posterior: A family such as ``models.RealNVP()``, whose networks are the model's; the
             encoder then returns (μ, log σ², h) on one axis, as a tuple or one tensor, with as
@@ -96,7 +98,9 @@ def from_modules(
         declared = _declared(latent_shape, data_shape) if conditional else latent_shape
         probe = torch.zeros(PROBE_ROWS, *_input_shape(encoder, x_shape)).to(reference(encoder))
         encoder_output = measured_head(posterior, encoder, encoder_output, probe, declared)
-    head = make_likelihood(likelihood, x_shape, decoder_output=decoder_output, scale=scale)
+    head = make_likelihood(
+        likelihood, x_shape, decoder_output=decoder_output, scale=scale, levels=levels
+    )
     if isinstance(head, nn.Module):
         head.to(reference(encoder, decoder))  # a learned σ follows the networks
     build = partial(
@@ -154,71 +158,6 @@ def _declared(
     return tuple(latent_shape)
 
 
-def make_likelihood(
-    likelihood: LikelihoodName | Head,
-    data_shape: tuple[int, ...],
-    *,
-    decoder_output: DecoderOutput | None = None,
-    scale: Scale | None = None,
-) -> Head:
-    """Returns the likelihood that a word names; a function is returned as it is.
-
-    Args:
-        likelihood: As in :func:`from_modules`.
-        data_shape: ``(*X)``.
-        decoder_output: As in :func:`from_modules`; None means logits.
-        scale: As in :func:`from_modules`.
-
-    Raises:
-        InputError: An unknown word, a missing scale, a setting that the likelihood does not have.
-
-    Example:
-        >>> make_likelihood("gaussian", (2,), scale=0.1)
-        GaussianLikelihood(σ = 0.1 (fixed))
-    """
-    _refuse_unused(likelihood, decoder_output, scale)
-    parameter = decoder_output or "logits"
-    match likelihood:
-        case "bernoulli":
-            return BernoulliLikelihood(data_shape, parameter)
-        case "continuous_bernoulli":
-            return ContinuousBernoulliLikelihood(data_shape, parameter)
-        case "gaussian" if scale is not None:
-            return GaussianLikelihood(data_shape, scale)
-        case "gaussian":
-            raise InputError(
-                "scale",
-                expected="a standard deviation σ, 'learned' or 'learned_per_pixel'",
-                got="none: a Gaussian has no density without it",
-                do="For a loss ‖x − x̂‖² + w·KL summed over pixels, scale=(w / 2) ** 0.5.",
-            )
-        case str():
-            raise InputError(
-                "likelihood",
-                expected=f"one of {', '.join(get_args(LikelihoodName))}, or a function",
-                got=repr(likelihood),
-            )
-    return likelihood
-
-
-def _refuse_unused(
-    likelihood: LikelihoodName | Head, decoder_output: DecoderOutput | None, scale: Scale | None
-) -> None:
-    bernoulli = likelihood in ("bernoulli", "continuous_bernoulli")
-    if decoder_output is not None and not (bernoulli and decoder_output in get_args(DecoderOutput)):
-        raise InputError(
-            "decoder_output",
-            expected="'logits' or 'probs', with one of the two Bernoullis",
-            got=f"{decoder_output!r} with likelihood {likelihood!r}",
-        )
-    if scale is not None and likelihood != "gaussian":
-        raise InputError(
-            "scale",
-            expected="none, unless likelihood='gaussian'",
-            got=f"{scale!r} with likelihood {likelihood!r}",
-        )
-
-
 def _probe(model: VAE, shape: tuple[int, ...], noise: Callable[..., Tensor]) -> Tensor:
     with seeded(0):
         return noise(PROBE_ROWS, *shape).to(reference(model))
@@ -253,14 +192,15 @@ def _check_decoder(
     model: VAE, likelihood: LikelihoodName | Head, decoder_output: DecoderOutput | None
 ) -> None:
     z = _probe(model, model.latent_shape, torch.randn)
+    shape = output_shape(model.likelihood, model.data_shape)
     try:
         with evaluating(model), seeded(0):
             output = model.decoder(z)
-            output = output.reshape(len(z), *model.data_shape)
+            output = output.reshape(len(z), *shape)
     except (RuntimeError, TypeError, IndexError, AttributeError) as error:
         raise InputError(
             "decoder",
-            expected=f"a module from z of shape {tuple(z.shape)} to {math.prod(model.data_shape)} "
+            expected=f"a module from z of shape {tuple(z.shape)} to {math.prod(shape)} "
             f"numbers a datapoint, for data_shape {model.data_shape}",
             got=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
             do="Check data_shape; a decoder that returns several tensors needs a wrapper.",

@@ -22,7 +22,8 @@ from elboscope.core import InputError
 from elboscope.distributions import LOG_VARIANCE_RANGE, Chained, Scale, standard_normal
 from elboscope.nn import Activation, mlp
 
-from .from_modules import LikelihoodName, make_likelihood
+from .named_likelihoods import LikelihoodName, make_likelihood
+from .output_shapes import num_outputs, output_shape
 from .vae import Head, reference
 
 
@@ -115,7 +116,9 @@ class HierarchicalVAE(nn.Module):
     def decode(self, z: Float[Tensor, "*B d"]) -> Distribution:
         """Returns p(x|z₁), batch ``z.shape[:-1]``, event ``(*X)``; z₂ plays no part in it."""
         output = self.decoder(z[..., : self.latent_dims[0]])
-        return self.likelihood(output.reshape(*z.shape[:-1], *self.data_shape))
+        return self.likelihood(
+            output.reshape(*z.shape[:-1], *output_shape(self.likelihood, self.data_shape))
+        )
 
     def extra_repr(self) -> str:
         """States the chain."""
@@ -130,6 +133,7 @@ def hierarchical_vae(
     nonlinearity: Activation = "tanh",
     likelihood: LikelihoodName = "bernoulli",
     scale: Scale | None = None,
+    levels: int | None = None,
 ) -> HierarchicalVAE:
     r"""Returns a VAE with two stochastic layers, by default of the widths of Burda et al.
 
@@ -139,8 +143,9 @@ def hierarchical_vae(
         hidden: Widths between x and z₁, and between z₁ and z₂; the generative networks have them
             in reverse.
         nonlinearity: Of the hidden layers.
-        likelihood: ``"bernoulli"``, ``"continuous_bernoulli"`` or ``"gaussian"``.
-        scale: σ of the Gaussian: a number, ``"learned"`` or ``"learned_per_pixel"``.
+        likelihood: A word, as in :func:`from_modules`: ``"bernoulli"``, ``"gaussian"``, ….
+        scale: Of the likelihoods that have one: a number or a word, as in :func:`from_modules`.
+        levels: Of the discrete likelihoods: L, 256 if None.
 
     Raises:
         InputError: A layer without units.
@@ -162,12 +167,14 @@ def hierarchical_vae(
             got=", ".join(map(str, widths)),
         )
     pixels = math.prod(data_shape)
+    head = make_likelihood(likelihood, tuple(data_shape), scale=scale, levels=levels)
+    outputs = num_outputs(head, data_shape)
     return HierarchicalVAE(
         mlp(pixels, tuple(below), 2 * d1, nonlinearity),
         mlp(d1, tuple(above), 2 * d2, nonlinearity),
         mlp(d2, tuple(reversed(above)), 2 * d1, nonlinearity),
-        mlp(d1, tuple(reversed(below)), pixels, nonlinearity),
-        make_likelihood(likelihood, tuple(data_shape), scale=scale),
+        mlp(d1, tuple(reversed(below)), outputs, nonlinearity),
+        head,
         latent_dims=(d1, d2),
         data_shape=tuple(data_shape),
     )

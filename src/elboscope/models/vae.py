@@ -11,7 +11,14 @@ out as images. Nothing else happens to x or z. Parameters keep their names below
 
 from __future__ import annotations
 
-__all__ = ["VAE", "ConditionedVAE", "EncoderOutput", "Head", "read_posterior", "reference"]
+__all__ = [
+    "VAE",
+    "ConditionedVAE",
+    "EncoderOutput",
+    "Head",
+    "read_posterior",
+    "reference",
+]
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +32,7 @@ from torch.distributions import Distribution, Independent, Normal
 from elboscope.core import ContractError, InputError
 from elboscope.distributions import diagonal_gaussian
 
+from .output_shapes import output_shape
 from .posterior_heads import PosteriorHead
 
 EncoderOutput = Literal["mu_logvar", "mu_logsigma", "mu_std"]
@@ -37,7 +45,8 @@ class VAE(nn.Module):
     Args:
         encoder: From ``(N, *input_shape)`` to what ``encoder_output`` says.
         decoder: From ``(N, *Z)`` to ``(N, *X)``, or to as many flat numbers.
-        likelihood: From the decoder's output, ``(*batch, *X)``, to p(x|z).
+        likelihood: From the decoder's output, ``(*batch, *X)``, to p(x|z); ``(*batch, n, *X)`` if
+            it has an attribute ``num_outputs`` = n > 1.
         latent_shape: ``(*Z)``.
         data_shape: ``(*X)``.
         encoder_output: How to read the encoder: ``"mu_logvar"`` :math:`(\mu, \log\sigma^2)`,
@@ -131,7 +140,8 @@ class VAE(nn.Module):
         lead = z.shape[: z.ndim - len(self.latent_shape)]
         c = None if c is None else c.expand(*lead, *c.shape[1:]).reshape(-1, *c.shape[1:])
         output = self.decoder(z.reshape(-1, *self.latent_shape), *self._extra(c))
-        return self.likelihood(output.reshape(*lead, *self.data_shape))
+        shape = output_shape(self.likelihood, self.data_shape)
+        return self.likelihood(output.reshape(*lead, *shape))
 
     def _extra(self, c: Tensor | None) -> tuple[Tensor, ...]:
         if self.conditional and c is None:
