@@ -57,6 +57,23 @@ def test_a_model_that_overfits_where_its_inference_does_not_is_contradicted():
     assert more.value == pytest.approx(-1.0 - 40.0)
 
 
+def test_what_is_of_one_image_is_subtracted_in_pairs_and_q_star_counts_as_often_as_it_enters():
+    noise = 5 * torch.randn(50, generator=torch.Generator().manual_seed(0)).double()
+
+    def of(amortisation):  # a search that is off by the noise: in both parts, with opposite signs
+        gaps = made(1.0, amortisation, within=0.0)
+        return gaps._replace(diagonal=gaps.diagonal + noise)
+
+    splits = {"train": of(2.0), "validation": of(2.0)}
+    apart, more = list(overfitting_claims({"Regular": {10: splits, 100: splits}}))[2:]
+    balance = splits["train"].amortisation - splits["train"].approximation
+    assert apart.error == pytest.approx((2 * balance.var().item() / 50) ** 0.5)
+    assert more.error == pytest.approx(0.0, abs=1e-9)
+    open_ = list(overfitting_claims(healthy(within=60.0)))
+    assert open_[2].error == pytest.approx(2 * 30.0 * 2**0.5, rel=1e-3)
+    assert open_[3].error == pytest.approx(30.0 * 4**0.5, rel=1e-3)
+
+
 def test_an_uncertain_search_decides_nothing():
     found = overfitting_claims(healthy(within=60.0))
     assert {claim.verdict for claim in found} == {"undecided"}

@@ -53,8 +53,8 @@ def refine(
     The step is measured in q's own standard deviations and scaled by the curvature of the ELBO
     (about 1), so that a learning rate of 1 is Newton's step but for correlations, and 0.1 to 0.5
     are sensible for any model. :math:`L[q] \le L[q_\text{refined}] \le L[q^*]` within Monte Carlo
-    error: where the steps did not gain, the encoder's answer is kept. It does not train anything, and
-    ``encode`` costs ``steps`` × ``num_samples`` evaluations of the decoder with gradients.
+    error: where the steps did not gain, the encoder's answer is kept. It does not train anything,
+    and ``encode`` costs ``steps`` × ``num_samples`` evaluations of the decoder with gradients.
 
     Args:
         model: A model whose encoder answers with a diagonal Gaussian.
