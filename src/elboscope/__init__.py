@@ -50,6 +50,7 @@ _HOME = {
     "local_posteriors": "estimators",
     "log_likelihood": "estimators",
     "marginal_kl": "estimators",
+    "marginal_kl_by_density": "estimators",
     "mutual_information": "estimators",
     "optimal_posterior": "estimators",
     "prior_sampling": "estimators",

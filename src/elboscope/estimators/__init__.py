@@ -7,6 +7,7 @@ from .bounds_by_samples import importance_weighted_bounds, sample_ladder
 from .certificate import Certificate
 from .convergence import Convergence
 from .decoder_use import implied_variance, zeroing_effect
+from .density_kl import marginal_kl_by_density
 from .gradient_result import BlockSNR, GradientSNR
 from .gradient_snr import at_budget, gradient_snr, snr_over_checkpoints
 from .grid_density import GridPosterior
@@ -74,6 +75,7 @@ __all__ = [
     "log_likelihood",
     "log_marginal_posteriors",
     "marginal_kl",
+    "marginal_kl_by_density",
     "mutual_information",
     "optimal_posterior",
     "posterior_variance",

@@ -9,7 +9,7 @@ converged is only a looser bound, so that convergence is not asked for.
 
 from __future__ import annotations
 
-__all__ = ["LogDensity", "fitted_mixture", "one_thread"]
+__all__ = ["Covariance", "LogDensity", "fitted_mixture", "one_thread"]
 
 import warnings
 from collections.abc import Callable
@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+Covariance = Literal["diag", "full"]
 LogDensity = Callable[[Tensor], Tensor]
 """From z, float64 of shape (S, d), to log r(z) in nats."""
 
@@ -37,7 +38,7 @@ def one_thread() -> AbstractContextManager[object]:
 
 
 def fitted_mixture(
-    z: Float64[Tensor, "S d"], components: int, covariance: Literal["diag", "full"]
+    z: Float64[Tensor, "S d"], components: int, covariance: Covariance
 ) -> LogDensity:
     """Fits a mixture and returns its log-density.
 

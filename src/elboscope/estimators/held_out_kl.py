@@ -21,9 +21,10 @@ from elboscope.core import Estimate, LatentVariableModel, evaluating, seeded, st
 
 from .aggregate_draws import averages
 from .aggregate_parts import Part, split_aggregate
-from .gaussian_mixture import LogDensity, fitted_mixture, one_thread
+from .gaussian_mixture import Covariance, LogDensity, fitted_mixture, one_thread
 
 # (components, covariance): what is fitted, if the draws suffice for its parameters.
+MIXTURES: tuple[tuple[int, Covariance], ...]
 MIXTURES = ((1, "diag"), (1, "full"), (5, "diag"), (20, "diag"), (5, "full"))
 LARGEST_FULL = 200
 
