@@ -186,6 +186,25 @@ def test_bernoulli_on_grey_values_is_no_likelihood():
 
 
 @pytest.mark.parametrize(
+    ("family", "units", "bits"),
+    [
+        ("ContinuousBernoulli", "nats of a density", False),
+        ("Laplace", "its scale is not judged here; nats of a density", False),
+        ("CategoricalLevels", "nats of a probability", True),
+        ("DiscretisedLogistic", "its scale is not judged here; nats of a probability", True),
+        ("DequantizedNormal", "a lower bound on nats of a probability", True),
+    ],
+)
+def test_the_units_of_a_likelihood_are_told(family, units, bits):
+    grey = replace(CAPABILITIES, likelihood=family)
+    elbo = estimate(-8 * 8 * math.log(2))  # 8 values of 8 bits
+    finding = likelihood_scale(evidence(capabilities=grey, x=torch.rand(10, 8), elbo=elbo))
+    assert finding.severity == "ok"
+    assert units in finding.summary
+    assert ("8 bits per value" in finding.summary) == bits
+
+
+@pytest.mark.parametrize(
     ("train", "stderr", "severity"),
     [
         (-4.0, 0.05, "ok"),

@@ -6,6 +6,10 @@ over pixels, wD/2 where it is averaged. The σ² that maximises the ELBO is the 
 under the posterior; with r = MSE/σ², setting it right gains ½D(r − 1 − ln r) nats at once. A
 Bernoulli on grey values is no density at all: its number is a cross-entropy.
 
+Nats of a density and nats of a probability are different units: a density of pixels in [0, 1]
+changes by ln 255 nats per pixel when they are written as 0 … 255, and grows without bound where
+pixels take few values; a probability is at most 1 and does neither.
+
 References:
     | Simple and Effective VAE Training with Calibrated Decoders (Rybkin et al., 2020),
       https://arxiv.org/abs/2006.13202
@@ -31,6 +35,18 @@ WARNING_FACTOR = 2.0
 # A factor of five: the KL is weighed five times too much or too little; σ = 1 on pixels in [0, 1]
 # is beyond a factor of ten.
 PROBLEM_FACTOR = 5.0
+DENSITY = "nats of a density: not comparable with probabilities of pixels, or in other units"
+MASS = "nats of a probability: comparable between all likelihoods of the same levels"
+BOUND = "a lower bound on nats of a probability: at or below those of QuantizedNormal"
+UNITS = {
+    "Bernoulli": MASS,
+    "ContinuousBernoulli": DENSITY,
+    "Laplace": f"its scale is not judged here; {DENSITY}",
+    "CategoricalLevels": MASS,
+    "QuantizedNormal": f"its scale is not judged here; {MASS}",
+    "DiscretisedLogistic": f"its scale is not judged here; {MASS}",
+    "DequantizedNormal": f"its scale is not judged here; {BOUND}",
+}
 
 
 def likelihood_scale(evidence: Evidence) -> Finding:
@@ -66,6 +82,7 @@ def _cross_entropy(evidence: Evidence) -> Finding:
         "Binarise the data (elboscope train CONFIG.yaml --binarisation dynamic), or take a "
         "density of grey values: --model.likelihood continuous_bernoulli, or "
         "--model.likelihood gaussian --model.scale learned"
+        " (8-bit pixels: --model.likelihood categorical)"
     )
     return Finding(CHECK, "problem", summary, {"low": low, "high": high}, action)
 
@@ -83,8 +100,14 @@ def _scale_free(evidence: Evidence) -> Finding:
     if not evidence.capabilities.has_likelihood:
         reason = "; ".join(evidence.capabilities.problems) or "the decoder has no density"
         return Finding(CHECK, "unavailable", f"No likelihood to judge: {reason}.")
-    summary = f"{family} on values from {low:.3g} to {high:.3g}: a likelihood without a scale."
-    return Finding(CHECK, "ok", summary, {"low": low, "high": high})
+    units = UNITS.get(family, "a likelihood without a scale")
+    numbers: dict[str, object] = {"low": low, "high": high}
+    summary = f"{family} on values from {low:.3g} to {high:.3g}: {units}."
+    if evidence.elbo is not None and "probability" in units:
+        bits = -evidence.elbo.mean / (evidence.x[0].numel() * math.log(2))
+        summary += f" The ELBO is {bits:.3g} bits per value."
+        numbers["bits_per_value"] = bits
+    return Finding(CHECK, "ok", summary, numbers)
 
 
 def _judged(scale: ImpliedScale, convention: str, weighted: bool) -> Finding:

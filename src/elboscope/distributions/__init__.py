@@ -30,6 +30,7 @@ from .likelihoods import (
     LaplaceLikelihood,
     Scale,
 )
+from .mixtures import GaussianMixture
 from .planar import PlanarPosterior
 from .posteriors import LOG_VARIANCE_RANGE, diagonal_gaussian, standard_normal
 
@@ -49,6 +50,7 @@ __all__ = [
     "DiscretisedLogisticLikelihood",
     "FlowPosterior",
     "GaussianLikelihood",
+    "GaussianMixture",
     "LaplaceLikelihood",
     "PlanarPosterior",
     "QuantizedNormal",

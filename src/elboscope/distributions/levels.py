@@ -200,7 +200,8 @@ class DequantizedNormal(QuantizedNormal):
         """Returns the bound on the log of the level's mass."""
         centre, steps = (value - self.loc) / self.scale, self.levels - 1
         spread = (1 / steps / self.scale).square() / 12  # Var u, in σ²
-        return _log_normal(centre) - 0.5 * spread - (self.scale * steps).log()
+        bound: Tensor = _log_normal(centre) - 0.5 * spread - (self.scale * steps).log()
+        return bound
 
 
 class DiscretisedLogistic(_Rounded):
