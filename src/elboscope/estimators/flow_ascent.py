@@ -7,6 +7,10 @@ kept, where not it is forgotten and the rate is quartered. A datapoint that twic
 it should has arrived. What the last round of each gained, on other noise than that which chose,
 is what another round promises.
 
+A start may be tempered first: with :math:`p(z)\, p(x|z)^\beta`, β rising from 0 to 1, so that a
+flow as wide as the prior has time to divide between the modes of the posterior, which an ascent
+with β = 1 leaves to chance, one of them getting all.
+
 Datapoints are taken in blocks, of which those that have arrived leave.
 """
 
@@ -15,7 +19,7 @@ from __future__ import annotations
 __all__ = ["climbed"]
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -33,6 +37,8 @@ from .local_target import Target, scored
 ROUND = 100
 RATE, QUARTER, FAILURES = 1e-3, 0.25, 2
 WARM_STEPS = 5
+# Steps with β < 1, their share in which it rises, and their rate in units of RATE.
+TEMPERED, RISING, FASTER = 400, 0.8, 3.0
 FIRST, SECOND, TINY = 0.9, 0.99, 1e-8
 # Samples that choose between the two ends of a round, and as many that measure its gain.
 JUDGES = 256
@@ -48,6 +54,8 @@ def climbed(
     num_samples: int,
     max_steps: int,
     progress: Callable[[int], None] | None = None,
+    *,
+    tempered: bool = False,
 ) -> Optimised:
     """Climbs from the parameters given; no datapoint ends below its start, but for selection noise.
 
@@ -59,16 +67,29 @@ def climbed(
         num_samples: Samples of a step.
         max_steps: Of each datapoint; whole rounds are taken, at least one.
         progress: Called with the number of datapoints done.
+        tempered: Whether the start is the prior, from which β rises; these steps come on top.
     """
     state = replace(Optimised.at(parameters), velocity=())
     size = max(1, BLOCK // sum(p[0].numel() for p in parameters))
     for rows in blocks(len(index), size):
         block = torch.arange(len(index), device=index.device)[rows]
-        part = _block(target, family, state.take(block), index[rows], num_samples, max_steps)
+        part = state.take(block)
+        if tempered:
+            part = _tempered(target, family, part, index[rows], num_samples)
+        part = _block(target, family, part, index[rows], num_samples, max_steps)
         state = state.put(block, part)
         if progress is not None:
             progress(min(rows.stop, len(index)))
     return state
+
+
+def _tempered(
+    target: Target, family: LocalFlow, state: Optimised, index: Tensor, K: int
+) -> Optimised:
+    betas = [min(1.0, (t + 1) / (RISING * TEMPERED)) for t in range(TEMPERED)]
+    rate = FASTER * RATE * state.rate
+    parameters = _round(target, family, state.parameters, index, rate, K, betas)
+    return replace(state, parameters=parameters, steps=state.steps + TEMPERED)
 
 
 def _block(
@@ -109,13 +130,14 @@ def _round(
     index: Tensor,
     rate: Float[Tensor, " B"],
     K: int,
+    betas: Sequence[float] = (1.0,) * ROUND,
 ) -> FlowParameters:
-    """Takes the steps of Adam; each datapoint has its own rate."""
+    """Takes the steps of Adam, one for each β; each datapoint has its own rate."""
     fixed, moving = parameters[:FIXED], parameters[FIXED:]
     first, second = ([torch.zeros_like(p) for p in moving] for _ in range(2))
-    for t in range(ROUND):
-        gradients = _gradients(target, family, (*fixed, *moving), index, K)
-        share = min(1.0, (t + 1) / WARM_STEPS) * 0.5 * (1 + math.cos(math.pi * t / ROUND))
+    for t, beta in enumerate(betas):
+        gradients = _gradients(target, family, (*fixed, *moving), index, K, beta)
+        share = min(1.0, (t + 1) / WARM_STEPS) * 0.5 * (1 + math.cos(math.pi * t / len(betas)))
         correction = math.sqrt(1 - SECOND ** (t + 1)) / (1 - FIRST ** (t + 1))
         for m, v, g in zip(first, second, gradients, strict=True):
             m.lerp_(g, 1 - FIRST)
@@ -132,14 +154,19 @@ def _rows(rate: Tensor, p: Tensor) -> Tensor:
 
 
 def _gradients(
-    target: Target, family: LocalFlow, parameters: FlowParameters, index: Tensor, K: int
+    target: Target,
+    family: LocalFlow,
+    parameters: FlowParameters,
+    index: Tensor,
+    K: int,
+    beta: float,
 ) -> tuple[Tensor, ...]:
     """The gradient of L[q] with respect to what moves, for each datapoint."""
     leaves = [p.detach().requires_grad_() for p in parameters[FIXED:]]
     noise = matched_noise(K, family.noise_dim, parameters[0])
     with torch.enable_grad():
         z, log_q = family.draw_frozen((*parameters[:FIXED], *leaves), noise)
-        slope, _ = target.slope(z.detach(), index)
+        slope, _ = target.slope(z.detach(), index, beta)
         surrogate = ((slope * z).sum() - log_q.sum()) / K
         gradients = torch.autograd.grad(surrogate, leaves, allow_unused=True)
     return tuple(

@@ -23,6 +23,7 @@ __all__ = ["FlowParameters", "LocalFlow", "LocalFlowPosterior"]
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -41,15 +42,34 @@ FlowParameters = Parameters
 FIXED = 2  # of them, m and L
 
 
-class _Called(nn.Module):
-    """Any method of a flow as ``forward``, so that it can be called with other weights."""
+class _Drawn(nn.Module):
+    """One datapoint's draw as a ``forward``, so that it can be called with its own weights."""
 
     def __init__(self, flow: AuxiliaryFlow) -> None:
         super().__init__()
         self.flow = flow
 
-    def forward(self, method: str, *args: Tensor | None) -> Any:
-        return getattr(self.flow, method)(*args)
+    def forward(
+        self, u0: Tensor, noise: Tensor, context: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Returns u, v, log q(u, v) − log q(u₀) and log r(v|u)."""
+        start = self.flow.start(u0, context)
+        v0 = start.mean + start.stddev * noise
+        u, v, log_det = self.flow(u0, v0, context)
+        log_r: Tensor = self.flow.back(u, context).log_prob(v)
+        return u, v, start.log_prob(v0) - log_det, log_r
+
+
+class _Traced(nn.Module):
+    """The way back, likewise."""
+
+    def __init__(self, flow: AuxiliaryFlow) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def forward(self, u: Tensor, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Returns u₀ and log q(u, v) − log q(u₀)."""
+        return self.flow.traced(u, v, context)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,21 +153,22 @@ class LocalFlow:
         mu, log_sigma, h, *weights = moving
         d = len(mu)
         context = h if self.context_dim else None
-        called = _Called(self.flow)
-        named = dict(zip((name for name, _ in called.named_parameters()), weights, strict=True))
+        named = dict(zip(self._names, weights, strict=True))
         u0 = mu + log_sigma.exp() * noise[:, :d]
-        start = functional_call(called, named, ("start", u0, context)).base_dist
-        v0 = start.loc + start.scale * noise[:, d:]
-        u, v, log_det = functional_call(called, named, ("forward", u0, v0, context))
-        log_q = _log_normal(u0, mu, log_sigma) + start.log_prob(v0).sum(-1) - log_det
+        drawn = functional_call(_Drawn(self.flow), named, (u0, noise[:, d:], context))
+        u, v, rest, log_r = drawn
+        log_q = _log_normal(u0, mu, log_sigma) + rest
         if frozen:
             fixed = {name: p.detach() for name, p in named.items()}
             still = None if context is None else context.detach()
-            back, rest = functional_call(called, fixed, ("traced", u, v, still))
+            back, rest = functional_call(_Traced(self.flow), fixed, (u, v, still))
             again = _log_normal(back, mu.detach(), log_sigma.detach()) + rest
             log_q = log_q.detach() + again - again.detach()
-        reverse = functional_call(called, named, ("back", u, context)).base_dist
-        return u, log_q - reverse.log_prob(v).sum(-1)
+        return u, log_q - log_r
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(f"flow.{name}" for name, _ in self.flow.named_parameters())
 
 
 class LocalFlowPosterior(Distribution):

@@ -2,8 +2,9 @@
 the prior, and from the encoder's own flow where it has one of this kind.
 
 The best Gaussian covers one mode, and an ascent of the ELBO begun there never sees another; the
-prior covers all of them. Starts that end apart show how much the optimiser leaves behind; the
-rounds of :mod:`.flow_ascent` never go below where they began.
+prior covers all of them, and from it the weight of the data rises slowly. Starts that end apart
+show how much the optimiser leaves behind; the rounds of :mod:`.flow_ascent` never go below where
+they began.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from .starting_points import starting_points
 # Flows are dear: their starts compete on few datapoints, and on all only if they clearly differ.
 SUBSET, DOUBT = 10, -2.0
 WEIGHTS = (0xF10, 0xF11)  # streams of the first weights
+TEMPERED = "the prior, tempered"
 
 
 def flow_search(
@@ -71,12 +73,12 @@ def flow_search(
     begin: dict[str, Callable[[Tensor], Parameters]] = {
         "the best Gaussian": partial(begun, families[0]),
         "the best Gaussian, other weights": partial(begun, families[1]),
-        "the prior, as a flow": lambda index: families[0].start(*prior(index)),
+        TEMPERED: lambda index: families[0].start(*prior(index)),
     }
     if families[0].like_encoder:
         begin["the encoder's flow"] = amortised
     runs = {
-        name: _run(target, families[0], start, num_samples, max_steps)
+        name: _run(target, families[0], start, num_samples, max_steps, tempered=name == TEMPERED)
         for name, start in begin.items()
     }
     return Search(target, families[0], runs, seed, SUBSET, DOUBT)
@@ -88,9 +90,14 @@ def _run(
     begin: Callable[[Tensor], Parameters],
     num_samples: int,
     max_steps: int,
+    *,
+    tempered: bool,
 ) -> Run:
     def run(index: Tensor, progress: Callable[[int], None] | None) -> Optimised:
-        return climbed(target, family, begin(index), index, num_samples, max_steps, progress)
+        start = begin(index)
+        return climbed(
+            target, family, start, index, num_samples, max_steps, progress, tempered=tempered
+        )
 
     return run
 

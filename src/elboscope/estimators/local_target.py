@@ -42,14 +42,17 @@ class Target:
         return max(1, min(rows, elements // x[0].numel()) // K)
 
     def slope(
-        self, z: Float[Tensor, "K B *Z"], index: Int64[Tensor, " B"]
+        self, z: Float[Tensor, "K B *Z"], index: Int64[Tensor, " B"], beta: float = 1.0
     ) -> tuple[Float[Tensor, "K B *Z"], Bool[Tensor, " B"]]:
-        """Returns ∂ log p(x, z)/∂z, zero where that is not finite, and which have no finite one."""
+        """Returns ∂ [log p(z) + β log p(x|z)]/∂z, and which datapoints have no finite density.
+
+        The slope is zero where it is not finite.
+        """
         parts = []
         for rows in blocks(len(index), self.block(len(z))):
             state = self._state(z[:, rows], index[rows])
             lost = (state.log_base + state.log_ratio == -torch.inf).all(0)
-            parts.append((state.gradient(1.0), lost))
+            parts.append((state.gradient(beta), lost))
         slopes, lost_parts = zip(*parts, strict=True)
         return torch.cat(slopes, 1), torch.cat(lost_parts)
 
