@@ -126,3 +126,28 @@ def test_a_posterior_is_a_class_within_the_model(tmp_path):
 def test_a_posterior_that_is_none_is_refused(value, message):
     with pytest.raises(UsageError, match=message):
         resolved(("model.posterior", value))
+
+
+def test_a_prior_is_a_class_within_the_model(tmp_path):
+    run = resolved(("model.prior", "{class_path: VampPrior, init_args: {num_components: 7}}"))
+    section = run.config["model"]["init_args"]["prior"]
+    assert section["class_path"] == "VampPrior"
+    assert section["init_args"]["num_components"] == 7
+    (tmp_path / "config.yaml").write_text(dump(run.config))
+    assert resolve(read_config(tmp_path / "config.yaml")) == run
+    made = run.model((1, 8, 8))
+    assert made.given_prior.pseudo_inputs.shape == (7, 1, 8, 8)
+    flow = resolved(("model.prior", "FlowPrior")).model((1, 8, 8))
+    assert flow.given_prior.family.num_steps == 4
+    with pytest.raises(
+        UsageError, match=r"prior.class_path: expected one of MixturePrior, .*RealN"
+    ):
+        resolved(("model.prior", "RealNVP"))
+
+
+def test_a_discrete_likelihood_and_its_levels_are_settings_of_the_model():
+    chosen = (("model.likelihood", "discretised_logistic"), ("model.scale", "predicted"))
+    made = resolved(*chosen, ("model.levels", "17")).model((1, 8, 8))
+    assert str(made.likelihood) == "DiscretisedLogisticLikelihood(17 levels, s predicted)"
+    with pytest.raises(UsageError, match=r"model.init_args.likelihood: .*quantized_normal"):
+        resolved(("model.likelihood", "quantised"))

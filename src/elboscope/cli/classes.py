@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["MODELS", "OBJECTIVES", "POSTERIORS", "builder", "objective", "posterior_family"]
+__all__ = [
+    "MODELS",
+    "OBJECTIVES",
+    "POSTERIORS",
+    "PRIORS",
+    "builder",
+    "family",
+    "objective",
+    "posterior_family",
+]
 
 from typing import Any
 
@@ -16,6 +25,7 @@ POSTERIORS = (
     *("FullCovariance", "RealNVP", "MAF", "IAF", "Planar", "AuxiliaryRealNVP"),
     "CommittedGaussian",
 )
+PRIORS = ("MixturePrior", "VampPrior", "FlowPrior")
 OBJECTIVES = (
     *("ELBO", "IWAE", "MIWAE", "PIWAE", "CIWAE", "DReG", "StickingTheLanding", "WakePhase"),
     *("ScoreFunction", "BetaELBO", "KLWeight", "FreeBits", "AnnealedEntropy"),
@@ -48,11 +58,25 @@ def _unknown(what: str, path: str, known: tuple[str, ...]) -> UsageError:
     return UsageError(what, expected=expected, got=repr(path), do=did_you_mean(path, known))
 
 
-def posterior_family(path: str, what: str) -> Any:
-    """Returns the class of a posterior family; ``what`` is the argument that names it."""
+def family(path: str, what: str, known: tuple[str, ...] = POSTERIORS + PRIORS) -> Any:
+    """Returns the class of a family of posteriors or priors.
+
+    Args:
+        path: Its name, or its place.
+        what: The argument that names it.
+        known: The names that are allowed.
+
+    Raises:
+        UsageError: None of the known ones.
+    """
     if is_reference(path):
         return import_object(path)
     name = path.removeprefix("elboscope.models.")
-    if name in POSTERIORS:
+    if name in known:
         return getattr(models, name)
-    raise _unknown(f"{what}.class_path", path, POSTERIORS)
+    raise _unknown(f"{what}.class_path", path, known)
+
+
+def posterior_family(path: str, what: str) -> Any:
+    """Returns the class of a posterior family; ``what`` is the argument that names it."""
+    return family(path, what, POSTERIORS)

@@ -20,7 +20,7 @@ from elboscope.core import InputError, LatentVariableModel
 from elboscope.data import Binarisation
 from elboscope.training import Objective, TrainingSettings
 
-from .classes import MODELS, OBJECTIVES, POSTERIORS, builder, posterior_family
+from .classes import MODELS, OBJECTIVES, POSTERIORS, PRIORS, builder, family
 from .classes import objective as find_objective
 from .config import Config, require_key
 from .errors import UsageError, did_you_mean
@@ -147,8 +147,9 @@ def _typed(
     typed: dict[str, Any] = {}
     parameters = _parameters(target)
     for name in names:  # one at a time, so that a message can name the key
-        if _is_family(parameters[name]):
-            typed[name] = _resolved_family(f"{prefix}.{name}", given.get(name))
+        known = _families(parameters[name])
+        if known:
+            typed[name] = _resolved_family(f"{prefix}.{name}", given.get(name), known)
             continue
         parser = ArgumentParser(exit_on_error=False)
         skip: set[str | int] = {*(other for other in parameters if other != name), *filled}
@@ -164,24 +165,27 @@ def _typed(
     return typed
 
 
-def _is_family(parameter: inspect.Parameter) -> bool:
-    """Whether an argument is a posterior family: a class of its own within the model's."""
-    return models.PosteriorFamily.__name__ in str(parameter.annotation)
+def _families(parameter: inspect.Parameter) -> tuple[str, ...]:
+    """The families that an argument may name: classes of their own within the model's."""
+    annotation = str(parameter.annotation)
+    if models.PosteriorFamily.__name__ in annotation:
+        return POSTERIORS
+    return PRIORS if models.PriorFamily.__name__ in annotation else ()
 
 
-def _resolved_family(what: str, given: Any) -> Config | None:
+def _resolved_family(what: str, given: Any, known: tuple[str, ...]) -> Config | None:
     """``RealNVP``, or ``{class_path: RealNVP, init_args: {…}}``, with every default."""
     if given is None:
         return None
     value = {"class_path": given} if isinstance(given, str) else given
     if not isinstance(value, Mapping) or not isinstance(value.get("class_path"), str):
-        expected = f"one of {', '.join(POSTERIORS)}, with class_path and init_args"
+        expected = f"one of {', '.join(known)}, with class_path and init_args"
         raise UsageError(what, expected=expected, got=repr(given))
     for key in value:
         require_key(str(key), ("class_path", "init_args"), f"{what}.{key}")
     path: str = value["class_path"]
     arguments: Any = value.get("init_args") or {}
-    filled = resolve_section(f"{what}.init_args", posterior_family(path, what), arguments)
+    filled = resolve_section(f"{what}.init_args", family(path, what, known), arguments)
     return {"class_path": path, "init_args": filled}
 
 
@@ -255,12 +259,12 @@ def _made(path: str, init_args: Mapping[str, Any], data_shape: tuple[int, ...]) 
 
 
 def _argument(path: str, name: str, value: Any) -> Any:
-    """A list as a tuple; a posterior family as an object."""
+    """A list as a tuple; a family of posteriors or priors as an object."""
     if not (isinstance(value, Mapping) and "class_path" in value):
         return _tuples(value)
     what = f"{name} ({value['class_path']})"
     settings = {k: _tuples(v) for k, v in value["init_args"].items()}
-    return called(what, posterior_family(value["class_path"], f"model ({path}).{name}"), settings)
+    return called(what, family(value["class_path"], f"model ({path}).{name}"), settings)
 
 
 def called(what: str, build: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:

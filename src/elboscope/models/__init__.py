@@ -13,6 +13,7 @@ from .linear_chain import LinearChain
 from .linear_gaussian import LinearGaussian
 from .posterior_heads import PosteriorFamily
 from .posteriors import IAF, MAF, AuxiliaryRealNVP, FullCovariance, Planar, RealNVP
+from .priors import FlowPrior, MixturePrior, PriorFamily, VampPrior
 from .quadrature import grid_log_likelihood
 from .separated import SeparatedPosteriors
 from .single_bit import SingleBit
@@ -29,6 +30,7 @@ __all__ = [
     "Bimodal",
     "CommittedGaussian",
     "EnumerableBernoulli",
+    "FlowPrior",
     "FullCovariance",
     "GaussianLayer",
     "GaussianToy",
@@ -36,12 +38,15 @@ __all__ = [
     "LinearChain",
     "LinearGaussian",
     "LinearGaussianStateSpace",
+    "MixturePrior",
     "Planar",
     "PosteriorFamily",
+    "PriorFamily",
     "RealNVP",
     "SeparatedPosteriors",
     "SingleBit",
     "StackedVAE",
+    "VampPrior",
     "completeness",
     "continuity",
     "conv_autoencoder",

@@ -27,6 +27,7 @@ from .hierarchical import HierarchicalVAE
 from .named_likelihoods import LikelihoodName, make_likelihood
 from .output_shapes import channels_first, num_outputs
 from .posterior_heads import PosteriorFamily
+from .priors import PriorFamily
 from .vae import VAE, EncoderOutput
 
 MEAN_RANGE = (0.001, 0.999)
@@ -42,6 +43,7 @@ def mlp_vae(
     scale: Scale | None = None,
     levels: int | None = None,
     posterior: PosteriorFamily | None = None,
+    prior: PriorFamily | None = None,
 ) -> VAE:
     r"""Returns a VAE whose encoder and decoder are multilayer perceptrons on flattened x.
 
@@ -78,6 +80,7 @@ def mlp_vae(
         data_shape=tuple(data_shape),
         input_shape=(pixels,),
         encoder_output=_reader(posterior, latent_dim),
+        prior=prior,
     )
 
 
@@ -106,6 +109,7 @@ def conv_vae(
     scale: Scale | None = None,
     levels: int | None = None,
     posterior: PosteriorFamily | None = None,
+    prior: PriorFamily | None = None,
 ) -> VAE:
     r"""Returns a VAE of two strided convolutions and their mirror image.
 
@@ -118,6 +122,7 @@ def conv_vae(
         scale: Of the likelihoods that have one: a number or a word, as in :func:`from_modules`.
         levels: Of the discrete likelihoods: L, 256 if None.
         posterior: As in :func:`mlp_vae`.
+        prior: As in :func:`mlp_vae`.
 
     Example:
         >>> model = conv_vae((1, 28, 28), latent_dim=2, likelihood="gaussian", scale=0.07)
@@ -135,6 +140,7 @@ def conv_vae(
         latent_shape=(latent_dim,),
         data_shape=shape,
         encoder_output=_reader(posterior, latent_dim),
+        prior=prior,
     )
 
 

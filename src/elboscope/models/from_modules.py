@@ -26,6 +26,7 @@ from .named_likelihoods import LikelihoodName, make_likelihood
 from .output_checks import DecoderOutput, check_range, check_std
 from .output_shapes import output_shape
 from .posterior_heads import PosteriorFamily, measured_head
+from .priors import PriorFamily
 from .vae import VAE, EncoderOutput, Head, reference
 
 PROBE_ROWS = 16
@@ -42,7 +43,7 @@ def from_modules(
     decoder_output: DecoderOutput | None = None,
     scale: Scale | None = None,
     levels: int | None = None,
-    prior: Distribution | nn.Module | None = None,
+    prior: Distribution | nn.Module | PriorFamily | None = None,
     posterior: PosteriorFamily | None = None,
     conditional: bool = False,
 ) -> VAE:
@@ -72,7 +73,8 @@ def from_modules(
             ``"learned_per_pixel"``, ``"predicted"`` (the decoder gives twice as many numbers) or,
             for the two densities, ``"optimal"`` (σ² is the mean squared error of each batch).
         levels: L, of the discrete likelihoods; 256 if None.
-        prior: p(z); N(0, I) if None.
+        prior: p(z), or a family such as ``models.VampPrior()``, ``MixturePrior()`` or
+            ``FlowPrior()``, whose parameters are the model's; N(0, I) if None.
         posterior: A family such as ``models.RealNVP()``, whose networks are the model's; the
             encoder then returns (μ, log σ², h) on one axis, as a tuple or one tensor, with as
             many numbers as ``posterior.num_outputs(latent_dim)``. Diagonal Gaussian if None.
@@ -111,11 +113,12 @@ def from_modules(
         data_shape=x_shape,
         encoder_output=encoder_output,
         input_shape=_input_shape(encoder, x_shape),
-        prior=prior,
     )
     if conditional:
-        return build(latent_shape=_declared(latent_shape, data_shape), conditional=True)
-    model = build(latent_shape=_measured_latent_shape(build(latent_shape=()), latent_shape))
+        declared = _declared(latent_shape, data_shape)
+        return build(latent_shape=declared, conditional=True, prior=prior)
+    measured = _measured_latent_shape(build(latent_shape=()), latent_shape)
+    model = build(latent_shape=measured, prior=prior)
     _check_decoder(model, likelihood, decoder_output)
     return model
 

@@ -34,6 +34,7 @@ from elboscope.distributions import diagonal_gaussian
 
 from .output_shapes import output_shape
 from .posterior_heads import PosteriorHead
+from .priors import PriorFamily, PseudoInputs, made_prior
 
 EncoderOutput = Literal["mu_logvar", "mu_logsigma", "mu_std"]
 Head = Callable[[Tensor], Distribution]
@@ -55,7 +56,8 @@ class VAE(nn.Module):
             as the head of a posterior family is, whose parameters are then the model's.
             :math:`\log\sigma^2` is clamped to [−14, 6].
         input_shape: The shape in which the encoder takes one datapoint; by default ``(*X)``.
-        prior: p(z), a distribution, or a module that returns one when called; N(0, I) if None.
+        prior: p(z), a distribution, or a module that returns one when called, or a family of
+            learned priors such as ``VampPrior()``; N(0, I) if None.
         conditional: Whether both networks take a condition as second argument; the model is
             then used through ``model.given(condition)``.
 
@@ -77,7 +79,7 @@ class VAE(nn.Module):
         data_shape: tuple[int, ...],
         encoder_output: EncoderOutput | Callable[..., Distribution] = "mu_logvar",
         input_shape: tuple[int, ...] | None = None,
-        prior: Distribution | nn.Module | None = None,
+        prior: Distribution | nn.Module | PriorFamily | None = None,
         conditional: bool = False,
     ) -> None:
         super().__init__()
@@ -85,7 +87,13 @@ class VAE(nn.Module):
         self.latent_shape, self.data_shape = tuple(latent_shape), tuple(data_shape)
         self.input_shape = self.data_shape if input_shape is None else tuple(input_shape)
         self.encoder_output, self.conditional = encoder_output, conditional
-        self.given_prior = prior
+        self.given_prior = made_prior(
+            prior,
+            self.latent_shape,
+            self.data_shape,
+            reference(encoder, decoder),
+            conditional=conditional,
+        )
         self.prior_mean: Tensor
         self.prior_scale: Tensor
         zeros = torch.zeros(self.latent_shape).to(reference(encoder, decoder))
@@ -99,6 +107,8 @@ class VAE(nn.Module):
             return Independent(p, len(self.latent_shape), validate_args=False)
         if isinstance(self.given_prior, Distribution):
             return self.given_prior
+        if isinstance(self.given_prior, PseudoInputs):
+            return self.given_prior(self.encode)  # type: ignore[no-any-return]
         p_z: Distribution = self.given_prior()
         return p_z
 
@@ -158,11 +168,10 @@ class VAE(nn.Module):
         read = self.encoder_output
         how = f"diagonal Gaussian from {read}" if isinstance(read, str) else "by encoder_output"
         how = str(read.family) if isinstance(read, PosteriorHead) else how
-        prior = "N(0, I)" if self.given_prior is None else type(self.given_prior).__name__
         lines = [
             f"p(x|z): {_likelihood_name(self.likelihood)}, x {self.data_shape}",
             f"q(z|x): {how}, z {self.latent_shape}",
-            f"p(z): {prior}",
+            f"p(z): {_prior_name(self.given_prior)}",
         ]
         if self.input_shape != self.data_shape:
             lines.append(f"encoder takes x reshaped to {self.input_shape}")
@@ -258,6 +267,13 @@ def reference(*modules: nn.Module) -> Tensor:
     """Returns a floating parameter whose device and dtype are the model's."""
     found = (p for m in modules for p in m.parameters() if p.is_floating_point())
     return next(found, torch.zeros(()))
+
+
+def _prior_name(prior: Distribution | nn.Module | None) -> str:
+    if prior is None:
+        return "N(0, I)"
+    family = getattr(prior, "family", None)
+    return type(prior).__name__ if family is None else str(family)
 
 
 def _likelihood_name(likelihood: Head) -> str:
