@@ -139,9 +139,7 @@ def test_a_prior_is_a_class_within_the_model(tmp_path):
     assert made.given_prior.pseudo_inputs.shape == (7, 1, 8, 8)
     flow = resolved(("model.prior", "FlowPrior")).model((1, 8, 8))
     assert flow.given_prior.family.num_steps == 4
-    with pytest.raises(
-        UsageError, match=r"prior.class_path: expected one of MixturePrior, .*RealN"
-    ):
+    with pytest.raises(UsageError, match=r"prior.class_path: .* MixturePrior, .*RealN"):
         resolved(("model.prior", "RealNVP"))
 
 

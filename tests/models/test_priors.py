@@ -66,11 +66,11 @@ def test_the_vamp_prior_with_the_data_as_pseudo_inputs_is_the_aggregate_posterio
     with seeded(0):
         x = torch.rand(50, 6, dtype=torch.float64)
         model = mlp_vae((6,), 2, (8,), prior=VampPrior(num_components=50)).double()
-    nn.init.normal_(model.encoder[-1].weight, std=2.0)
+        nn.init.normal_(model.encoder[-1].weight, std=2.0)
+        z = torch.randn(9, 2, dtype=torch.float64)
     model.given_prior.values.data = x
     kl = es.marginal_kl(model, x, num_draws=500, seed=0)
     assert kl.mean == pytest.approx(0, abs=1e-9)
-    z = torch.randn(9, 2, dtype=torch.float64)
     slow = model.encode(x).log_prob(z[:, None]).logsumexp(1) - math.log(50)
     torch.testing.assert_close(model.prior().log_prob(z), slow)
 

@@ -72,14 +72,16 @@ class GaussianMixture(Distribution):
     @property
     def mean(self) -> Tensor:
         """Σ_k π_k μ_k."""
-        return torch.tensordot(self.logits.softmax(0), self.mu, 1)
+        mean: Tensor = torch.tensordot(self.logits.softmax(0), self.mu, 1)
+        return mean
 
     @property
     def variance(self) -> Tensor:
         """Of each latent by itself."""
         own = self.scale if self.is_diagonal else self.scale.norm(dim=-1).reshape(self.mu.shape)
         second = own.square() + self.mu.square()
-        return torch.tensordot(self.logits.softmax(0), second, 1) - self.mean.square()
+        variance: Tensor = torch.tensordot(self.logits.softmax(0), second, 1) - self.mean.square()
+        return variance
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Draws z."""
@@ -120,7 +122,8 @@ class GaussianMixture(Distribution):
     def _one_full(z: Tensor, mu: Tensor, L: Tensor) -> Float[Tensor, " S"]:
         u = torch.linalg.solve_triangular(L, (z - mu).T, upper=False)
         log_det = L.diagonal().log().sum()
-        return -0.5 * (u.square().sum(0) + len(mu) * LOG_2PI) - log_det
+        log_r: Tensor = -0.5 * (u.square().sum(0) + len(mu) * LOG_2PI) - log_det
+        return log_r
 
     def __repr__(self) -> str:
         kind = "diagonal" if self.is_diagonal else "full"
