@@ -30,6 +30,8 @@ from .posteriors import (
     Posteriors,
     encode_posteriors,
 )
+from .ratio_classifier import RatioClassifier
+from .ratio_kl import DensityRatioKL, marginal_kl_by_ratio
 from .refine import RefinedModel, refine
 from .surgery import ElboSurgery, elbo_surgery
 from .units import active_units, posterior_variance, unit_kl
@@ -39,6 +41,7 @@ __all__ = [
     "BlockSNR",
     "Certificate",
     "Convergence",
+    "DensityRatioKL",
     "DiagonalPosteriors",
     "ElboSurgery",
     "FullPosteriors",
@@ -52,6 +55,7 @@ __all__ = [
     "OtherPosteriors",
     "PicturedDensity",
     "Posteriors",
+    "RatioClassifier",
     "RefinedModel",
     "Sandwich",
     "UnpairedDifference",
@@ -76,6 +80,7 @@ __all__ = [
     "log_marginal_posteriors",
     "marginal_kl",
     "marginal_kl_by_density",
+    "marginal_kl_by_ratio",
     "mutual_information",
     "optimal_posterior",
     "posterior_variance",

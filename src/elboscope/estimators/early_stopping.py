@@ -45,6 +45,7 @@ def descend(
     betas: tuple[float, float] = (0.9, 0.999),
     check_every: int = 50,
     patience: int = 4,
+    keep_best: bool = True,
 ) -> Descent:
     """Trains a network in place and leaves it in evaluation mode with the best weights.
 
@@ -57,10 +58,14 @@ def descend(
         betas: Adam's.
         check_every: Steps between two scores.
         patience: Checks in a row without gain that end the descent.
+        keep_best: Keep the weights of the best score; else take all steps at one rate and keep
+            the last weights.
 
     Returns:
         How it ended.
     """
+    if not keep_best:
+        check_every = max_steps
     adam = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=betas)
     best, best_step, without_gain, step = _score(network, score), 0, 0, 0
     kept = copy.deepcopy(network.state_dict())
@@ -69,7 +74,7 @@ def descend(
         _steps(network, loss, adam, many)
         step += many
         value = _score(network, score)
-        if value > best:
+        if value > best or not keep_best:
             best, best_step, without_gain = value, step, 0
             kept = copy.deepcopy(network.state_dict())
         else:
