@@ -291,18 +291,22 @@ def test_where_all_diverged_there_is_no_number_and_no_certificate() -> None:
     assert "3 of 3 datapoints diverged" in str(gap)
 
 
-def test_an_encoder_that_is_nan_for_one_datapoint_loses_that_one_only() -> None:
+@pytest.mark.parametrize("validated", [False, True])
+@pytest.mark.parametrize("row", [0, 3])
+def test_an_encoder_that_is_nan_for_one_datapoint_loses_that_one_only(row, validated) -> None:
+    """Validated, a distribution raises for the whole batch."""
     model = LinearGaussian.instance_1()
     x, _ = model.sample(5, seed=0)
 
     def encode(at: torch.Tensor) -> Distribution:
         mean = model.encode(at).mean.detach()
-        mean = mean.masked_fill((at == x[3]).all(1)[:, None], torch.nan)
-        return Independent(Normal(mean, torch.full_like(mean, 0.5), validate_args=False), 1)
+        mean = mean.masked_fill((at == x[row]).all(1)[:, None], torch.nan)
+        return Independent(Normal(mean, torch.full_like(mean, 0.5), validate_args=validated), 1)
 
     gap = inference_gap(Encoded(model, encode), x, richer=None, num_samples=1000, seed=0)
-    assert gap.diverged == (3,)
-    assert gap.index.tolist() == [0, 1, 2, 4]
+    assert gap.diverged == (row,)
+    assert gap.index.tolist() == [n for n in range(5) if n != row]
+    assert gap.family == "diagonal"
     assert gap.optimal["diagonal"].index.tolist() == [0, 1, 2, 3, 4]
 
 

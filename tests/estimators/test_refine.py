@@ -142,6 +142,14 @@ def test_a_full_posterior_and_discrete_latents_are_refused() -> None:
         refine(Discrete(model.W, model.b, 0.5)).encode(data(2))
 
 
+def test_a_model_without_an_encoder_is_refused_at_once() -> None:
+    class Half:
+        prior, decode = sick().prior, sick().decode
+
+    with pytest.raises(ContractError, match=r"got Half without one\. Use es.optimal_posterior"):
+        refine(Half())
+
+
 def test_mistakes_are_named() -> None:
     model = sick()
     with pytest.raises(InputError, match="steps: expected at least 1; got 0"):

@@ -13,6 +13,7 @@ __all__ = [
     "SharedProgress",
     "blocks",
     "error_per_unit",
+    "first_answered",
     "likelihood_of",
     "prepared",
     "require_positive",
@@ -39,6 +40,8 @@ from elboscope.core import (
     placed_like,
 )
 from elboscope.data import as_tensor
+
+from .chain_state import REFUSAL
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) after every block, so that a caller can draw a bar."""
@@ -106,8 +109,29 @@ def likelihood_of(model: GenerativeModel, inputs: Inputs) -> Mapping[str, object
     _require_support(likelihood, inputs.x)
     record: dict[str, object] = {"likelihood": family(likelihood)}
     if isinstance(local, LatentVariableModel):
-        record["posterior"] = family(local.encode(x))
+        x, condition = inputs.rows(first_answered(model, inputs))
+        record["posterior"] = family(_encoded(model, x, condition))
     return {**record, "data": inputs.treatment}
+
+
+def _encoded(model: GenerativeModel, x: Tensor, condition: Tensor | None) -> Distribution:
+    local = given(model, condition)
+    assert isinstance(local, LatentVariableModel)
+    return local.encode(x)
+
+
+def first_answered(model: GenerativeModel, inputs: Inputs) -> slice:
+    """Returns the first row of which the encoder has an answer: validation may refuse a NaN."""
+    for row in range(len(inputs.x)):
+        x, condition = inputs.rows(slice(row, row + 1))
+        try:
+            _encoded(model, x, condition)
+        except ValueError as error:
+            if REFUSAL not in str(error):
+                raise
+            continue
+        return slice(row, row + 1)
+    return slice(0, 1)
 
 
 def _require_one_prior(model: GenerativeModel) -> None:

@@ -38,7 +38,14 @@ from elboscope.core import (
 )
 from elboscope.data import as_tensor
 
-from .evaluation import Progress, SharedProgress, likelihood_of, prepared, require_positive
+from .evaluation import (
+    Progress,
+    SharedProgress,
+    first_answered,
+    likelihood_of,
+    prepared,
+    require_positive,
+)
 from .inference_gap_bounds import Data, Plan, Richer, own_family
 from .inference_gap_parts import measured
 from .inference_gap_result import InferenceGap
@@ -162,8 +169,8 @@ def _with_density(model: GenerativeModel, data: Data) -> LatentVariableModel:
             got=f"{type(model).__name__} without one",
             do=WITHOUT_ENCODER,
         )
-    x, condition = data.inputs.rows(slice(0, 1))
     with evaluating(model), seeded(0):
+        x, condition = data.inputs.rows(first_answered(model, data.inputs))
         require_real_latents(given(model, condition))
         try:
             sample_posterior(given(model, condition), x, 1)

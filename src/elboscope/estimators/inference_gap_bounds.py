@@ -22,7 +22,7 @@ from elboscope.core import Estimate, LatentVariableModel, given
 
 from .annealed import annealed_importance_sampling
 from .chain_state import REFUSAL
-from .evaluation import Inputs, Progress, SharedProgress
+from .evaluation import Inputs, Progress, SharedProgress, first_answered
 from .importance import Weigh, as_estimate, averages, from_posterior, reduced_weights
 from .local_target import Target
 from .optimal_posterior import FamilyName, OptimalPosterior, optimal_posterior
@@ -63,8 +63,8 @@ class Data(NamedTuple):
 
 
 def own_family(model: LatentVariableModel, inputs: Inputs) -> FamilyName:
-    """Returns the family of the encoder's answer to the first datapoint."""
-    first = inputs.take(slice(0, 1))
+    """Returns the family of the encoder's answer to the first datapoint that has one."""
+    first = inputs.take(first_answered(model, inputs))
     if own_gaussian(Target(model, first), torch.zeros(1, dtype=torch.long)) is not None:
         return "diagonal"
     q: Distribution = given(model, first.condition).encode(first.x)

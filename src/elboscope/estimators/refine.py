@@ -23,6 +23,7 @@ from torch.distributions import Distribution
 
 from elboscope.core import (
     ContractError,
+    GenerativeModel,
     InputError,
     LatentVariableModel,
     given,
@@ -41,7 +42,7 @@ CHECK, MOST_CHECK = 64, 512
 
 
 def refine(
-    model: LatentVariableModel,
+    model: GenerativeModel,
     steps: int = 10,
     learning_rate: float = 0.3,
     *,
@@ -68,8 +69,8 @@ def refine(
 
     Raises:
         InputError: No steps; a learning rate outside (0, 1].
-        ContractError: Raised by ``encode`` of the result: the latents are discrete or bounded, or
-            the encoder's answer is no diagonal Gaussian.
+        ContractError: No encoder; or, raised by ``encode`` of the result: the latents are discrete
+            or bounded, or the encoder's answer is no diagonal Gaussian.
 
     References:
         | Semi-Amortized Variational Autoencoders (Kim et al., 2018), https://arxiv.org/abs/1802.02550
@@ -85,6 +86,13 @@ def refine(
         >>> after.mean > before.mean
         True
     """
+    if not isinstance(model, LatentVariableModel):
+        raise ContractError(
+            "encode(x)",
+            expected="an encoder, from whose answer the steps start",
+            got=f"{type(model).__name__} without one",
+            do="Use es.optimal_posterior, which needs none.",
+        )
     require_positive("steps", steps)
     require_positive("num_samples", num_samples, least=2)
     if not 0 < learning_rate <= 1:

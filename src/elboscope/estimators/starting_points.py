@@ -28,6 +28,7 @@ from elboscope.core import (
     seeded,
 )
 
+from .chain_state import REFUSAL
 from .evaluation import blocks
 from .local_target import Target
 
@@ -97,25 +98,53 @@ def _is_real(prior: Distribution) -> bool:
 
 def own_gaussian(target: Target, index: Int64[Tensor, " B"]) -> Start | None:
     """Returns the encoder's q(z|x) where it is a diagonal Gaussian, else None."""
+    return _answers(target, index, _of_gaussian)
+
+
+def _of_gaussian(q: Distribution) -> Start | None:
+    while isinstance(q, Independent):
+        q = q.base_dist
+    if not isinstance(q, Normal) or type(q).log_prob is not Normal.log_prob:
+        return None
+    return Start(q.loc, q.scale)
+
+
+def _answers(
+    target: Target, index: Tensor, read: Callable[[Distribution], Start | None]
+) -> Start | None:
     parts = []
     for rows in blocks(len(index), ENCODE_BATCH):
-        q: Distribution | None = _encoded(target, index[rows])
-        while isinstance(q, Independent):
-            q = q.base_dist
-        if not isinstance(q, Normal) or type(q).log_prob is not Normal.log_prob:
+        part = _answer(target, index[rows], read)
+        if part is None:
             return None
-        parts.append((q.loc, q.scale))
+        parts.append(part)
     means, stds = zip(*parts, strict=True)
     return Start(torch.cat(means), torch.cat(stds))
 
 
+def _answer(
+    target: Target, index: Tensor, read: Callable[[Distribution], Start | None]
+) -> Start | None:
+    """What is read off the encoder's answer; NaN where its distribution refuses NaN by raising."""
+    try:
+        return read(_encoded(target, index))
+    except ValueError as error:
+        if REFUSAL not in str(error):
+            raise
+    if len(index) == 1:
+        none = torch.full_like(_prior(target, index).mean, torch.nan)
+        return Start(none, none)
+    parts = [_answer(target, half, read) for half in index.tensor_split(2)]
+    found = [part for part in parts if part is not None]
+    if len(found) < len(parts):
+        return None
+    return Start(*(torch.cat(both) for both in zip(*found, strict=True)))
+
+
 def _encoder(target: Target, index: Tensor) -> Start:
     """The encoder's moments; the prior's where those are no numbers."""
-    parts = []
-    for rows in blocks(len(index), ENCODE_BATCH):
-        parts.append(_moments(_encoded(target, index[rows])))
-    means, stds = zip(*parts, strict=True)
-    start, prior = Start(torch.cat(means), torch.cat(stds)), _prior(target, index)
+    start, prior = _answers(target, index, _moments), _prior(target, index)
+    assert start is not None
     fine = (start.mean.isfinite() & start.std.isfinite()).flatten(1).all(1)
     fine = fine.reshape(-1, *(1,) * (start.mean.ndim - 1))
     mean, std = torch.where(fine, start.mean, prior.mean), torch.where(fine, start.std, prior.std)
