@@ -9,6 +9,7 @@ from torch.distributions import Independent, Normal
 import elboscope as es
 from elboscope.core import seeded
 from elboscope.estimators import inference_gap
+from elboscope.estimators.flow_architecture import local_flow
 from elboscope.estimators.local_posteriors import TYPICAL, _chosen, local_posteriors
 from elboscope.estimators.posterior_rows import rows_of
 
@@ -105,6 +106,16 @@ def test_rows_of_a_posterior_are_those_of_its_datapoints():
         drawn = rows_of(closed, rows).sample(torch.Size((4000,)))
     error = std[rows] / math.sqrt(4000)
     assert ((drawn.mean(0) - mean[rows]).abs() < ERRORS * error).all()
+
+
+def test_rows_of_local_flows_are_their_own_flows():
+    with seeded(0):
+        mean, L = torch.randn(4, 2), torch.eye(2).repeat(4, 1, 1) * 0.1
+    family = local_flow((2,), mean)
+    q = family.distribution(family.around(mean, L))
+    rows = torch.tensor([3, 1])
+    z = rows_of(q, rows).sample(torch.Size((1000,)))
+    assert ((z.mean(0) - mean[rows]).abs() < ERRORS * 0.1 / math.sqrt(1000)).all()
 
 
 def test_the_gap_of_other_data_is_refused(gaussian):

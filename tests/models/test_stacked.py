@@ -149,5 +149,9 @@ def test_what_cannot_be_stacked_is_named(singles):
         stack([mlp_vae((5,), 2), mlp_vae((6,), 2)])
     with pytest.raises(InputError, match="likelihood without parameters"):
         stack([mlp_vae((5,), 2, likelihood="gaussian", scale="learned")])
+    frozen = plain()
+    frozen.decoder.requires_grad_(False)
+    with pytest.raises(InputError, match="no frozen weights"):
+        stack([frozen])
     with pytest.raises(InputError, match="a number from 0 to 2; got 3"):
         member(stack(singles), 3)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 from .evaluation import blocks
+from .flow_family import LocalFlowPosterior
 
 Shape = torch.Size | list[int] | tuple[int, ...]
 # Draws at once, over all datapoints of a posterior whose rows cannot be taken apart.
@@ -60,4 +61,6 @@ def rows_of(q: Distribution, rows: Tensor) -> Distribution:
         case MultivariateNormal():
             L = q.scale_tril[rows]
             return MultivariateNormal(q.loc[rows], scale_tril=L, validate_args=False)
+        case LocalFlowPosterior():
+            return LocalFlowPosterior(q.family, tuple(p[rows] for p in q.parameters))
     return _Rows(q, rows)

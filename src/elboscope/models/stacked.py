@@ -59,7 +59,7 @@ def stack(models: Sequence[VAE] | Sequence[HierarchicalVAE]) -> StackedVAE | Hie
 
     Raises:
         InputError: No model; models of other kinds or of different shapes; a likelihood with
-            parameters, or a prior other than N(0, I).
+            parameters, or a prior other than N(0, I); frozen weights.
 
     Example:
         >>> import torch
@@ -153,7 +153,8 @@ def _require_alike(models: Sequence[VAE] | Sequence[HierarchicalVAE]) -> None:
         return
     raise InputError(
         "models",
-        expected="VAEs built alike, with the prior N(0, I) and a likelihood without parameters",
+        expected="VAEs built alike, with the prior N(0, I), a likelihood without parameters, and "
+        "no frozen weights",
         got="none" if not models else "; ".join(sorted(kinds)),
         do="Train other models one at a time.",
     )
@@ -167,6 +168,7 @@ def _has_more(model: VAE | HierarchicalVAE) -> bool:
     """Whether there is something that a stack of networks does not keep apart."""
     likelihood = model.likelihood
     learned = isinstance(likelihood, nn.Module) and bool(likelihood.state_dict())
+    learned |= not all(p.requires_grad for p in model.parameters())  # a stack trains them all
     if isinstance(model, VAE):
         learned |= model.given_prior is not None or model.conditional
         learned |= isinstance(model.encoder_output, nn.Module)
