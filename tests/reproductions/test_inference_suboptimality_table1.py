@@ -115,6 +115,16 @@ def test_a_q_star_that_is_in_both_parts_may_lack_its_nats_twice():
     assert found[flows].error == pytest.approx(10.0 * 2**0.5, rel=1e-3)  # two searches
 
 
+def test_the_larger_part_is_said_by_a_positive_difference():
+    found = [claim for claim in claims() if "gap is larger than" in claim.text]
+    assert {claim.text.split("the ")[1].split()[0] for claim in found} == {
+        "amortisation",
+        "approximation",
+    }
+    assert all(claim.value > 0 for claim in found if claim.verdict == "reproduced")
+    assert all(claim.evidence.startswith("+") for claim in found)
+
+
 def test_numbers_on_the_wrong_side_contradict():
     found = {claim.text: claim for claim in claims(flip=True)}
     flow = "MNIST, Regular, Flow: flows are worth more than 10 nats, L[q*_Flow] − L[q*_FFG]"

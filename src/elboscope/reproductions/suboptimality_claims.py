@@ -81,9 +81,10 @@ def _larger_part(column: Column, gaps: Gaps) -> Claim:
     sign = _sign(table["amortisation gap"].value - table["approximation gap"].value)
     parts = ("amortisation", "approximation")[::sign]
     text = f"{column}: the {parts[0]} gap is larger than the {parts[1]} gap"
-    delta = _difference(gaps.amortisation, gaps.approximation)
+    larger, smaller = (gaps.amortisation, gaps.approximation)[::sign]
     # q* enters both, with opposite signs: what it may lack counts twice.
-    return judged(text, SOURCE, _widened(delta, gaps, gaps.family, gaps.family), sign)
+    delta = _widened(_difference(larger, smaller), gaps, gaps.family, gaps.family)
+    return judged(text, SOURCE, delta)
 
 
 def _variants(column: Column, found: Found) -> Iterator[Claim]:
