@@ -35,6 +35,7 @@ def test_help_lists_the_names_without_torch():
         ("reproduce iwae-table1 --scale smoke --omniglot no.mat", ("no.mat", "chardata.mat")),
         ("reproduce snr-figure --omniglot x.npy", ("--omniglot", "except with iwae-table1")),
         ("reproduce snr-figure --columns a", ("--columns", "except with inference-subop")),
+        ("reproduce inference-suboptimality-table1 --columns ,", ("--columns", "names of columns")),
         ("reproduce iwae-table1 --scale smoke --out x.npy", ("x.npy", "a folder; got a file")),
         ("reproduce iwae-table1 --scale cpu --data-dir x.npy", ("x.npy",)),
     ],

@@ -333,6 +333,8 @@ def test_mistakes_are_named() -> None:
         optimal_posterior(model, X, step_samples=1)
     with pytest.raises(InputError, match="max_steps: expected at least 20; got 5"):
         optimal_posterior(model, X, max_steps=5)
+    with pytest.raises(InputError, match="tolerance: expected a positive number of nats"):
+        optimal_posterior(model, X, tolerance=-1.0)
     wide = es.models.mlp_vae((4,), 20_000, hidden=(2,))
     with pytest.raises(InputError, match=r"family: expected n·d² of at most.*n=1, d=20000.*diag"):
         optimal_posterior(wide, torch.ones(1, 4), "full")

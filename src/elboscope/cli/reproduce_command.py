@@ -63,11 +63,15 @@ def _options(arguments: Arguments) -> Options:
     if arguments.columns is not None and arguments.name != COLUMNS_IN:
         expected = f"nothing, except with {COLUMNS_IN}"
         raise UsageError("--columns", expected=expected, got=f"columns with {arguments.name}")
+    columns = tuple(c.strip() for c in (arguments.columns or "").split(",") if c.strip())
+    if arguments.columns is not None and not columns:
+        expected = "names of columns, with commas between them; without it, all"
+        raise UsageError("--columns", expected=expected, got=repr(arguments.columns))
     default = PAPER_SLICE if arguments.scale == "paper" else None
     return Options(
         data_dir=_path(arguments.data_dir),
         omniglot=_path(arguments.omniglot),
-        columns=tuple(c.strip() for c in (arguments.columns or "").split(",") if c.strip()),
+        columns=columns,
         resume=arguments.resume,
         slice_seconds=float(arguments.slice_seconds) if arguments.slice_seconds else default,
     )

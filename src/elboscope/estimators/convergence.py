@@ -93,9 +93,10 @@ class Convergence:
 
     def __str__(self) -> str:
         parts = (
-            f"restarts {self.trial.spread:.3f} ± {self.trial.error:.3f} "
+            f"restarts {_signed(self.trial.spread)} ± {self.trial.error:.3f} "
             f"({self.trial.chosen} of {', '.join(self.trial.scores)}; n={self.trial.num_data}), "
-            f"slope {self.promise:.3f} ± {self.promise_error:.3f}, noise {self.mc_error:.3f} nats"
+            f"slope {_signed(self.promise)} ± {self.promise_error:.3f}, "
+            f"noise {self.mc_error:.3f} nats"
         )
         notes = [
             f"{len(found)} {what} (datapoints {_listed(found)})"
@@ -165,6 +166,11 @@ def _reasons(
 
 def _indices(index: Tensor) -> tuple[int, ...]:
     return tuple(int(i) for i in index.tolist())
+
+
+def _signed(value: float) -> str:
+    """Three decimals; what rounds to zero has no sign."""
+    return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")
 
 
 def _listed(index: tuple[int, ...]) -> str:

@@ -17,6 +17,7 @@ __all__ = ["OptimalPosterior", "optimal_posterior"]
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, NamedTuple
 
 import torch
@@ -143,6 +144,8 @@ def optimal_posterior(
     require_positive("num_samples", num_samples)
     require_positive("step_samples", step_samples, least=2)
     require_positive("max_steps", max_steps, least=2 * WINDOW)
+    if not isinstance(tolerance, Real) or not tolerance > 0:
+        raise InputError("tolerance", expected="a positive number of nats", got=repr(tolerance))
     inputs = prepared(model, x, condition)
     local = given(model, None if condition is None else inputs.rows(slice(0, 1))[1])
     require_real_latents(local)
