@@ -399,6 +399,14 @@ def test_the_inference_gap_names_the_larger_part_and_how_sure_it_is():
     assert "--objective IWAE" in flow.action
 
 
+def test_an_inference_gap_undecided_by_its_weights_asks_for_better_ones():
+    weights = inference_gap(evidence(inference_gap=split(0.05, 0.05, khat=0.9)))
+    assert "num_temperatures=500" in weights.action
+    assert "max_steps" not in weights.action
+    error = inference_gap(evidence(inference_gap=split(0.05, 0.4, 0.1, khat=0.9)))
+    assert "max_steps=1600" in error.action
+
+
 def test_diverged_datapoints_make_a_verdict_undecided_only_where_they_could_change_it():
     few = inference_gap(evidence(inference_gap=split(0.2, 0.12, 0.05, diverged=(3,))))
     assert few.severity == "ok"  # one of 31 would have to lose 4.35 nats

@@ -34,6 +34,7 @@ from .likelihood_trust import BAD_SHARE, share, usable_threshold
 CHECK = "inference gap"
 # A datapoint that diverged is likely an odd one: it could have so many times the most of the rest.
 ODD = 3.0
+UNTRUSTED = "the weights of log p̂ are not trusted (k̂), so"
 
 
 class Parts(NamedTuple):
@@ -77,7 +78,8 @@ def inference_gap(evidence: Evidence) -> Finding:
         size, doubt = "undecided", parts.open
     summary = _summary(gap, parts, limits[0], size, doubt)
     numbers = _numbers(gap, parts, limits)
-    return Finding(CHECK, size, summary, numbers, remedy(gap, size, parts.larger))
+    action = remedy(gap, size, parts.larger, trusted=UNTRUSTED not in doubt)
+    return Finding(CHECK, size, summary, numbers, action)
 
 
 def _size(gap: InferenceGap, limits: tuple[float, float]) -> tuple[Severity, str]:
@@ -88,7 +90,7 @@ def _size(gap: InferenceGap, limits: tuple[float, float]) -> tuple[Severity, str
     if severity == "undecided":
         return severity, f"the threshold of {warning:.2f} nats lies within the error"
     if severity == "ok" and not _trusted(gap.log_px):
-        return "undecided", "the weights of log p̂ are not trusted (k̂), so the gap may be larger"
+        return "undecided", f"{UNTRUSTED} the gap may be larger"
     for threshold in limits:
         value = _would_need(gap, gap.inference, threshold)
         if value is not None and value >= 0:
@@ -108,7 +110,7 @@ def _parts(gap: InferenceGap) -> Parts:
     elif mean > 0 and not mean - ERRORS * error - 2 * within > 0:  # c moves from one to the other
         doubt = f"q* is certified to ±{within:.2f} nats only, which could reverse them"
     elif mean < 0 and not _trusted(gap.log_px):
-        doubt = "the weights of log p̂ are not trusted (k̂), so approximation may lose more"
+        doubt = f"{UNTRUSTED} approximation may lose more"
     else:
         value = _would_need(gap, difference, 0.0)
         if value is None:

@@ -18,6 +18,10 @@ _FEWER = (
     "es.diagnose(model, x, budget='thorough') optimises more datapoints; "
     "es.inference_gap(model, x, max_steps=1600) searches longer."
 )
+_TRUSTED = (
+    "es.inference_gap(model, x, richer='flow') weighs with the best flow of each datapoint too, "
+    "and num_temperatures=500 adds annealed importance sampling, which has no k̂."
+)
 _LARGER = (
     "The family would do better than its encoder. Train a larger one: elboscope train CONFIG.yaml "
     "--model.hidden '[400, 400]'; let it catch up with a decoder that stands still: "
@@ -40,18 +44,19 @@ _RICHEST = (
 )
 
 
-def remedy(gap: InferenceGap, severity: Severity, larger: str) -> str:
+def remedy(gap: InferenceGap, severity: Severity, larger: str, *, trusted: bool = True) -> str:
     """Returns what to do about the larger part; nothing where inference is fine.
 
     Args:
         gap: The gap.
         severity: The verdict.
         larger: ``"approximation"``, ``"amortisation"``, or ``""`` where it is not decided.
+        trusted: Whether it is not for want of trusted weights that a verdict is undecided.
     """
     if severity == "ok":
         return ""
     if severity == "undecided":
-        return _FEWER
+        return _FEWER if trusted else _TRUSTED
     if larger == "amortisation":
         refine = _REFINE if gap.family == "diagonal" else ""
         return (_OVERFITS if _overfits(gap) else _LARGER) + refine + "."
