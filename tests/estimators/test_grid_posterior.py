@@ -119,6 +119,15 @@ def test_other_numbers_of_latents_are_refused():
         grid_posterior(plane, torch.zeros(1, 3, dtype=torch.float64), points=4)
 
 
+def test_data_of_another_shape_or_support_are_refused():
+    plane = es.models.LinearGaussian.instance_1()
+    with pytest.raises(es.InputError, match=r"x: expected datapoints of shape \(3,\).*\(9,\)"):
+        grid_posterior(plane, torch.zeros(2, 9, dtype=torch.float64))
+    bernoulli = es.models.mlp_vae((4,), 2, hidden=(3,))
+    with pytest.raises(es.InputError, match="x: "):
+        grid_posterior(bernoulli, torch.full((2, 4), -1.0))
+
+
 def test_a_condition_goes_with_its_datapoint():
     class Shifted(TwoModes):
         def given(self, c):

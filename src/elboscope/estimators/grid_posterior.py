@@ -24,7 +24,7 @@ from torch.distributions import Distribution
 
 from elboscope.core import GenerativeModel, InputError, evaluating, given, seeded
 
-from .evaluation import blocks, prepared, require_positive
+from .evaluation import blocks, likelihood_of, prepared, require_positive
 from .grid_density import NODES, GridPosterior
 from .local_target import Target
 from .starting_points import require_real_latents
@@ -98,6 +98,8 @@ def grid_posterior(
     local = given(model, None if condition is None else inputs.rows(slice(0, 1))[1])
     _require_plane(local)
     require_real_latents(local)
+    with evaluating(model), seeded(0):
+        likelihood_of(model, inputs)  # refuses another shape and support
     with evaluating(model):
         box, kept = _boxes(local.prior(), beside, inputs.x)
         target, parts = Target(model, inputs), []
