@@ -1,5 +1,6 @@
 """Decoder capacity and flow amortisation: verdicts by hand, a frozen decoder, small runs."""
 
+import math
 import shutil
 
 import pytest
@@ -56,6 +57,21 @@ def test_capacity_compares_the_gaps_of_decoders_not_their_likelihoods(approximat
     assert tuple(claim.verdict for claim in claims) == verdicts
     assert claims[0].value == pytest.approx(approximations[0] - approximations[1])
     assert "training images" in claims[0].evidence
+
+
+def test_what_a_search_may_have_missed_is_in_the_errors():
+    found = capacities(4.0, 2.0, 1.0)
+    lax = {"diagonal": 6.0, "flow": 8.0}
+    found[0] = [found[0][0]._replace(gaps=found[0][0].gaps._replace(within=lax))]
+    claims = tuple(decoder_capacity._claims(found))
+    assert [claim.verdict for claim in claims] == ["undecided", "reproduced", "undecided"]
+    assert claims[0].error == pytest.approx(math.hypot(3.0, 0.005))
+    linear = encoders(-98.0, -95.0)
+    linear = linear._replace(decoder=linear.decoder._replace(within=lax))
+    amortisation, inference = flow_amortisation._claims(linear)
+    assert amortisation.error == pytest.approx(5.0)
+    assert amortisation.verdict == "undecided"
+    assert inference.error == 0.0  # no q* is in it
 
 
 def test_noise_that_two_decoders_share_does_not_blur_their_difference():

@@ -16,6 +16,7 @@ from __future__ import annotations
 __all__ = ["FamilyName", "Gaps", "measured_gaps"]
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Literal, NamedTuple, cast
@@ -34,6 +35,7 @@ from elboscope.estimators import (
     optimal_posterior,
 )
 
+from .claims import ERRORS
 from .sitting import Sitting
 from .training import derived_seed, file_name
 
@@ -86,6 +88,10 @@ class Gaps(NamedTuple):
     def amortisation(self) -> Float64[Tensor, " n"]:
         """L[q*] − L[q]: what is lost by the encoder."""
         return self.optimal - self.elbo
+
+    def open_error(self, family: str) -> float:
+        """Returns what the certificate of this q* leaves open, c nats, counted as two errors."""
+        return self.within.get(family, math.nan) / ERRORS
 
     @property
     def inference(self) -> Float64[Tensor, " n"]:
