@@ -42,6 +42,7 @@ _HOME = {
     "bidirectional_monte_carlo": "estimators",
     "elbo_surgery": "estimators",
     "evidence_lower_bound": "estimators",
+    "fit_prior": "estimators",
     "gradient_snr": "estimators",
     "grid_posterior": "estimators",
     "implied_kl_weight": "estimators",

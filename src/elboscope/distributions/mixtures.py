@@ -104,6 +104,10 @@ class GaussianMixture(Distribution):
         log_r = (by_component + self.logits.double().log_softmax(0)).logsumexp(1)
         return log_r.to(value.dtype).reshape(lead)
 
+    def to(self, dtype: torch.dtype) -> GaussianMixture:
+        """Returns the mixture in another floating dtype."""
+        return GaussianMixture(self.logits.to(dtype), self.mu.to(dtype), self.scale.to(dtype))
+
     def _diagonal(self, z: Tensor) -> Float[Tensor, "S K"]:
         mu, s = self.mu.flatten(1).double(), self.scale.flatten(1).double()
         centre = mu.mean(0).detach()

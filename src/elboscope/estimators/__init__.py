@@ -8,6 +8,7 @@ from .certificate import Certificate
 from .convergence import Convergence
 from .decoder_use import implied_variance, zeroing_effect
 from .density_kl import marginal_kl_by_density
+from .fitted_prior import FittedPriorModel, fit_prior
 from .gradient_result import BlockSNR, GradientSNR
 from .gradient_snr import at_budget, gradient_snr, snr_over_checkpoints
 from .grid_density import GridPosterior
@@ -44,6 +45,7 @@ __all__ = [
     "DensityRatioKL",
     "DiagonalPosteriors",
     "ElboSurgery",
+    "FittedPriorModel",
     "FullPosteriors",
     "Generalisation",
     "GradientSNR",
@@ -66,6 +68,7 @@ __all__ = [
     "elbo_surgery",
     "encode_posteriors",
     "evidence_lower_bound",
+    "fit_prior",
     "gradient_snr",
     "grid_posterior",
     "held_out_marginal_kl",

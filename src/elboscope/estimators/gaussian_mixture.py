@@ -9,7 +9,7 @@ converged is only a looser bound, so that convergence is not asked for.
 
 from __future__ import annotations
 
-__all__ = ["Covariance", "LogDensity", "fitted_mixture", "one_thread"]
+__all__ = ["Covariance", "LogDensity", "fitted_mixture", "mixture_distribution", "one_thread"]
 
 import warnings
 from collections.abc import Callable
@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
+
+from elboscope.distributions import GaussianMixture
 
 Covariance = Literal["diag", "full"]
 LogDensity = Callable[[Tensor], Tensor]
@@ -47,22 +49,52 @@ def fitted_mixture(
         components: K.
         covariance: Of each component.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-
-    centre, scale = z.mean(0), z.std(0).clamp(min=torch.finfo(z.dtype).tiny)
-    mixture = GaussianMixture(
-        components, covariance_type=covariance, random_state=int(torch.randint(2**31, ()))
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        mixture.fit(_standardised(z, centre, scale))
+    mixture, centre, scale = _fit(z, components, covariance)
 
     def log_r(z: Tensor) -> Tensor:
         log_density = mixture.score_samples(_standardised(z, centre, scale))
         return torch.from_numpy(log_density).to(z) - scale.log().sum()
 
     return log_r
+
+
+def mixture_distribution(
+    z: Float64[Tensor, "S d"],
+    components: int,
+    covariance: Covariance,
+    latent_shape: tuple[int, ...],
+) -> GaussianMixture:
+    """Fits a mixture and returns it as a distribution of latents, in float64.
+
+    Args:
+        z: Draws.
+        components: K.
+        covariance: Of each component.
+        latent_shape: ``(*Z)``, whose axes are flattened in z.
+    """
+    mixture, centre, scale = _fit(z, components, covariance)
+    weights, means, spread = (
+        torch.from_numpy(v).to(z) for v in (mixture.weights_, mixture.means_, mixture.covariances_)
+    )
+    mu = (centre + scale * means).reshape(components, *latent_shape)
+    if covariance == "diag":
+        return GaussianMixture(weights.log(), mu, (scale * spread.sqrt()).reshape(mu.shape))
+    return GaussianMixture(weights.log(), mu, scale[:, None] * torch.linalg.cholesky(spread))
+
+
+def _fit(z: Tensor, components: int, covariance: Covariance) -> tuple[Any, Tensor, Tensor]:
+    """The mixture of the standardised draws, and what standardised them."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture as Mixture
+
+    centre, scale = z.mean(0), z.std(0).clamp(min=torch.finfo(z.dtype).tiny)
+    mixture = Mixture(
+        components, covariance_type=covariance, random_state=int(torch.randint(2**31, ()))
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mixture.fit(_standardised(z, centre, scale))
+    return mixture, centre, scale
 
 
 def _standardised(
