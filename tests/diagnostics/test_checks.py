@@ -293,6 +293,10 @@ SICK = (
     inference_gap(evidence(inference_gap=split(1.0, 1.0))),
     posterior_collapse(evidence(active_units=units([0.0] * 4))),
     posterior_collapse(evidence(zeroing=units([0.0] * 4))),
+    posterior_collapse(evidence(active_units=units([0.0] * 4), scale=scale(0.05))),
+    posterior_collapse(
+        evidence(active_units=units([0.0] * 4), unit_kl=units([0.0] * 4), zeroing=units([-1.0] * 4))
+    ),
     prior_hole(evidence(surgery=surgery(39.0, 6.9, 32.1, 12.0))),
     likelihood_scale(gaussian(scale=scale(0.03, 0.001))),
     likelihood_scale(

@@ -16,6 +16,7 @@ from .likelihood_trust import likelihood_trust
 from .overfitting import overfitting
 from .posterior_collapse import posterior_collapse
 from .prior_hole import prior_hole
+from .unit_table import UnitRow, unit_table
 
 __all__ = [
     "CHECKS",
@@ -25,6 +26,7 @@ __all__ = [
     "Budget",
     "Evidence",
     "ImpliedScale",
+    "UnitRow",
     "bound_tightness",
     "budget_named",
     "divergence",
@@ -36,6 +38,7 @@ __all__ = [
     "overfitting",
     "posterior_collapse",
     "prior_hole",
+    "unit_table",
 ]
 
 # In the order in which they are read: what makes later numbers meaningless comes first.

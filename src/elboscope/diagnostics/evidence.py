@@ -65,6 +65,7 @@ class Evidence:
         unit_kl: KL per latent unit.
         active_units: Variance over x of the posterior mean, per latent unit.
         zeroing: Loss of reconstruction when a unit is replaced by the prior's mean.
+        implied_kl_weight: β at which the encoder's widths are stationary.
         posterior_means: E_q[z|x], flattened to ``(n, d)``.
         train_elbo: ELBO of training data.
         train_log_px: Importance-sampling estimate on training data, same K as ``log_px``.
@@ -98,6 +99,7 @@ class Evidence:
     unit_kl: Estimate | None = None
     active_units: Estimate | None = None
     zeroing: Estimate | None = None
+    implied_kl_weight: Estimate | None = None
     posterior_means: Float[Tensor, "n d"] | None = None
     train_elbo: Estimate | None = None
     train_log_px: Estimate | None = None

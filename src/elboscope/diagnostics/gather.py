@@ -39,7 +39,14 @@ from .budget import PRIOR_DATA, STANDARD, WEIGHED_TRAIN, Budget, budget_named
 from .evidence import Evidence
 from .inference import split
 from .local_pictures import local_pictures
-from .measured import implied_scale, posterior_kl, posterior_means, shown
+from .measured import (
+    implied_scale,
+    implied_weight,
+    labelled,
+    posterior_kl,
+    posterior_means,
+    shown,
+)
 from .plan import Plan, capabilities_of, chosen, plan_for, stratified
 from .reasons import (
     NO_CLOSED_FORM,
@@ -51,7 +58,7 @@ from .reasons import (
 )
 
 NUM_SHOWN = 16  # images in a row of the report
-NUM_ATTEMPTS = 19  # quantities that progress counts
+NUM_ATTEMPTS = 20  # quantities that progress counts
 
 
 def gather_evidence(
@@ -206,7 +213,7 @@ def _sampled(model: GenerativeModel, plan: Plan, evidence: Evidence, attempt: At
         ),
     )
     return replace(
-        _labelled(found),
+        labelled(found),
         bound_gap=attempt("bound_gap", _missing(elbo, log_px), lambda: _gap(log_px, elbo)),
     )
 
@@ -234,6 +241,11 @@ def _latent(model: GenerativeModel, plan: Plan, evidence: Evidence, attempt: Att
             "zeroing",
             encoded or no_likelihood(evidence),
             lambda: estimators.zeroing_effect(q, x, seed=plan.seed, condition=c),
+        ),
+        implied_kl_weight=attempt(
+            "implied_kl_weight",
+            dense or no_likelihood(evidence),
+            lambda: implied_weight(q, x, c, seed=plan.seed),
         ),
         surgery=attempt(
             "surgery",
@@ -273,20 +285,6 @@ def _pictures(
         reconstructions=attempt("reconstructions", broken or no_means, reconstructed),
         prior_samples=attempt("prior_samples", broken, drawn),
     )
-
-
-def _labelled(evidence: Evidence) -> Evidence:
-    """Repeats likelihood and binarisation in each estimate: they change a number's meaning."""
-    settings = evidence.settings
-    known = {k: settings[k] for k in ("likelihood", "binarisation", "data") if k in settings}
-    names = ("log_px", "elbo", "reconstruction", "prior_sampling", "train_log_px", "train_elbo")
-    found = {name: getattr(evidence, name) for name in names}
-    marked = {
-        name: replace(estimate, settings={**estimate.settings, **known})
-        for name, estimate in found.items()
-        if estimate is not None
-    }
-    return replace(evidence, **marked)
 
 
 def _gap(log_px: Estimate | None, elbo: Estimate | None) -> Estimate:

@@ -13,7 +13,16 @@ References:
 
 from __future__ import annotations
 
-__all__ = ["implied_scale", "posterior_kl", "posterior_means", "shown"]
+__all__ = [
+    "implied_scale",
+    "implied_weight",
+    "labelled",
+    "posterior_kl",
+    "posterior_means",
+    "shown",
+]
+
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -29,10 +38,12 @@ from elboscope.core import (
     seeded,
     standard_error,
 )
+from elboscope.estimators import implied_kl_weight
 
-from .evidence import ImpliedScale
+from .evidence import Evidence, ImpliedScale
 
 BATCH = 256
+WIDTH_SAMPLES = 64  # per datapoint: near a collapse the widths balance hundredths of a nat
 SCALE_SAMPLES = 8  # per datapoint: the spread between datapoints dominates the error
 
 
@@ -92,6 +103,42 @@ def implied_scale(
         dimensions=x[0].numel(),
         constant=not any(spread),
     )
+
+
+def implied_weight(
+    model: LatentVariableModel,
+    x: Float[Tensor, "n *X"],
+    condition: Tensor | None = None,
+    *,
+    seed: int | None = None,
+) -> Estimate:
+    """Returns the KL weight that the encoder's widths imply.
+
+    Raises:
+        ValueError: The decoder has no gradient; the widths have nothing to balance.
+    """
+    try:
+        return implied_kl_weight(model, x, WIDTH_SAMPLES, seed=seed, condition=condition)
+    except RuntimeError as error:
+        if "grad" not in str(error):
+            raise
+        raise ValueError(
+            f"it needs the decoder's gradient: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def labelled(evidence: Evidence) -> Evidence:
+    """Returns it with likelihood and binarisation repeated in each estimate."""
+    settings = evidence.settings
+    known = {k: settings[k] for k in ("likelihood", "binarisation", "data") if k in settings}
+    names = ("log_px", "elbo", "reconstruction", "prior_sampling", "train_log_px", "train_elbo")
+    found = {name: getattr(evidence, name) for name in names}
+    marked = {
+        name: replace(estimate, settings={**estimate.settings, **known})
+        for name, estimate in found.items()
+        if estimate is not None
+    }
+    return replace(evidence, **marked)
 
 
 def _per_datapoint(values: Float[Tensor, "K B *X"]) -> Float[Tensor, " B"]:

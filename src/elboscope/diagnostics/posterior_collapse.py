@@ -3,7 +3,8 @@ r"""Does the latent code carry anything? Units that copy the prior are switched 
 A unit is active when its posterior mean moves with x, :math:`\mathrm{Var}_x\,\mathbb{E}_q[z_j|x]
 > 0.01`. Switched-off units are no fault in themselves: a VAE prunes what it does not need, and of
 1000 units 20 may be plenty. Collapse is when (nearly) nothing is left: no active unit, or next to
-no mutual information between x and z; and when units carry nats that the decoder ignores.
+no mutual information between x and z; and when units carry nats that the decoder ignores. Which
+of these it is, and the treatment that goes with it, is told in :mod:`.collapse_cause`.
 
 References:
     | Importance Weighted Autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519
@@ -22,20 +23,18 @@ from torch import Tensor
 
 from elboscope.core import Estimate, Finding, Severity
 
+from .collapse_cause import Cause, cause_of, treatment
 from .decision import exceeds, needs
 from .evidence import Evidence
+from .unit_table import ACTIVE_VARIANCE, NO_EFFECT, unit_table, units_by_state
 
 CHECK = "posterior collapse"
-# Burda et al.: the histogram of log variances has two modes; 0.01 lies between them.
-ACTIVE_VARIANCE = 0.01
 # Below a tenth of a nat, a code cannot even tell two halves of the data apart with an error of
 # less than one in three (a noiseless bit is 0.69 nats).
 NO_INFORMATION = 0.1
 # Fewer than five active units of twenty or more (a quarter of fewer units): natural images and
 # digits support more; Burda et al. count 19–25 of 50 on MNIST.
 FEW_UNITS, FEW_SHARE = 5, 0.25
-# Nats in units whose removal costs the reconstruction less than this are ignored by the decoder.
-NO_EFFECT = 0.01
 IGNORED_SHARE = 0.25
 
 
@@ -58,12 +57,15 @@ def posterior_collapse(evidence: Evidence) -> Finding:
 
     Args:
         evidence: Uses ``active_units``, ``unit_kl``, ``zeroing`` and the surgery's mutual
-            information, the last three where they exist.
+            information, the last three where they exist; ``implied_kl_weight`` and ``scale``
+            to tell the cause.
 
     Returns:
         *problem* without an active unit or below 0.1 nats of mutual information; *warning* with
         fewer than five active units (a quarter, of less than twenty) or where a quarter of the
-        KL lies in units that the decoder ignores.
+        KL lies in units that the decoder ignores. ``evidence["cause"]`` tells a collapse from a
+        mis-scaled KL, from an encoder that ignores x, from a decoder that ignores z, and from
+        units that were merely pruned.
     """
     missing = needs(CHECK, evidence, "active_units")
     if missing is not None:
@@ -84,9 +86,32 @@ def posterior_collapse(evidence: Evidence) -> Finding:
         numbers |= {"mutual_information": information.mean, "stderr": information.stderr}
     if evidence.unit_kl is not None:
         numbers["kl_total"] = evidence.unit_kl.total
-    summary = _summary(units, information, evidence.unit_kl, ignored)
-    starved = units.most < units.few or severity == "problem"
-    return Finding(CHECK, severity, summary, numbers, _action(severity, ignored, starved))
+    states = units_by_state(unit_table(evidence))
+    cause = cause_of(
+        evidence, states, starved=_starved(units, severity), ignored=ignored >= IGNORED_SHARE
+    )
+    numbers |= {"cause": cause.kind, "units_by_state": states}
+    if evidence.implied_kl_weight is not None:
+        weight = evidence.implied_kl_weight
+        numbers |= {"implied_kl_weight": weight.mean, "implied_kl_weight_stderr": weight.stderr}
+    summary = _summary(units, information, evidence.unit_kl, ignored) + _told(cause)
+    action = "" if severity in ("ok", "undecided") else treatment(cause)
+    return Finding(CHECK, severity, summary, numbers, action)
+
+
+def _starved(units: Units, severity: Severity) -> bool | None:
+    """Whether too little is left; a share of next to no KL is ignored by chance: this is first."""
+    if units.most < units.few or severity == "problem":
+        return True
+    return None if severity == "undecided" else False
+
+
+def _told(cause: Cause) -> str:
+    return "" if cause.kind in ("none", "undecided") else f" Cause: {_named(cause)}."
+
+
+def _named(cause: Cause) -> str:
+    return f"{cause.kind} ({cause.because})" if cause.because else cause.kind
 
 
 def _count(variances: Estimate, n: int) -> Units:
@@ -150,21 +175,3 @@ def _summary(
     if ignored >= IGNORED_SHARE:
         parts.append(f"{ignored:.0%} of it in units that the decoder ignores")
     return "; ".join(parts) + "."
-
-
-def _action(severity: Severity, ignored: float, starved: bool) -> str:
-    """A share of next to no KL is ignored by chance: where units are missing, they come first."""
-    if severity in ("ok", "undecided"):
-        return ""
-    if ignored >= IGNORED_SHARE and not starved:
-        return (
-            "The decoder does not use what is encoded: train for longer "
-            "(--training.epochs), or with fewer units (--model.latent_dim)."
-        )
-    return (
-        "First see the check 'likelihood scale': a KL weight that is too large for the scale of "
-        "the likelihood collapses any VAE, and so does β > 1 (--objective ELBO is β = 1). Then "
-        "weaken the KL early in training: elboscope train "
-        "CONFIG.yaml --objective BetaELBO --objective.warm_up_epochs 50, or --objective FreeBits "
-        "--objective.nats 0.25"
-    )

@@ -27,7 +27,15 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from elboscope.core import ContractError, Estimate, LatentVariableModel, evaluating, given, seeded
+from elboscope.core import (
+    ContractError,
+    Estimate,
+    LatentVariableModel,
+    evaluating,
+    given,
+    seeded,
+    standard_error,
+)
 
 from .evaluation import Inputs, blocks, likelihood_of, prepared, require_positive
 from .importance import BATCH_SIZE
@@ -44,16 +52,16 @@ class _Sides(NamedTuple):
 def implied_kl_weight(
     model: LatentVariableModel,
     x: object,
-    num_samples: int = 8,
+    num_samples: int = 16,
     *,
     seed: int | None = None,
     condition: Tensor | None = None,
 ) -> Estimate:
     r"""Estimates the β for which the encoder's widths are stationary.
 
-    It is not read from the training's settings and does not exist where every unit equals the
-    prior (0/0): a fully collapsed model remembers no weight, and its error is then large or
-    infinite. A model that memorised x_train should be asked about x_train.
+    It is not read from the training's settings, and does not exist where every unit equals the
+    prior (0/0); near there its error is large. A model that memorised x_train should be asked
+    about x_train.
 
     Args:
         model: A model with factorised Gaussian posterior and prior, and a decoder that can be
@@ -64,13 +72,14 @@ def implied_kl_weight(
         condition: One row per datapoint.
 
     Returns:
-        One value per datapoint, linearised so that their mean is β and their spread its error
-        (the delta method of a quotient of sums); dimensionless. ``diagnostics["gain"]``, the
-        Σ_j (1 − σ²) of each datapoint, says how much there was to balance.
+        One value per datapoint, linearised so that their mean is β (the delta method of a
+        quotient of sums). ``stderr`` joins their spread and how far units are off the common
+        balance, one by one: what training has not settled (``settings["unsettled"]``).
+        ``diagnostics["gain"]`` is the Σ_j (1 − σ²) of each datapoint.
 
     Raises:
-        ContractError: Posterior or prior do not factorise.
-        InputError: x cannot be data; K < 1.
+        ContractError: Posterior or prior do not factorise, or are one and the same.
+        InputError: x cannot be data; fewer than two datapoints; K < 1.
 
     Example:
         >>> import elboscope as es
@@ -82,6 +91,7 @@ def implied_kl_weight(
     """
     inputs = prepared(model, x, condition)
     require_positive("num_samples", num_samples)
+    require_positive("number of datapoints", len(inputs.x), 2)
     with evaluating(model), seeded(seed) as used:
         settings = likelihood_of(model, inputs)
         parts = [
@@ -114,16 +124,31 @@ def _sides(model: LatentVariableModel, inputs: Inputs, K: int) -> _Sides:
 def _quotient(sides: _Sides, settings: dict[str, object], data_id: str) -> Estimate:
     cost, gain = sides.cost.sum(1), sides.gain.sum(1)
     mean_gain = gain.mean()
+    if not sides.gain.any():
+        raise ContractError(
+            "encode(x)",
+            expected="a unit that is narrower or wider than the prior",
+            got="the prior itself, to which any KL weight leads",
+            do="The KL weight of training cannot be read from this model.",
+        )
     beta = cost.mean() / mean_gain
     values = beta + (cost - beta * gain) / mean_gain
-    return Estimate.per_datapoint(
+    unsettled = _unsettled(sides.cost - beta * sides.gain) / mean_gain.abs().item()
+    return Estimate(
         "implied KL weight",
         "stationarity of the posterior's widths",
         values,
         torch.full_like(values, math.nan),
         "none",
+        math.hypot(standard_error(values), unsettled),
         diagnostics={"gain": gain},
-        settings=settings,
+        settings={**settings, "unsettled": unsettled},
         data_id=data_id,
         measured_in="nats of reconstruction per nat of KL",
     )
+
+
+def _unsettled(residual: Float64[Tensor, "N d"]) -> float:
+    """How far single units are from their balance, beyond what these data explain."""
+    noise = residual.var(0) / len(residual)
+    return (residual.mean(0).square() - noise).clamp(min=0).sum().sqrt().item()

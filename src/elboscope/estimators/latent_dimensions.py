@@ -83,6 +83,8 @@ def total_correlation_of(marginal: MarginalDraws) -> Estimate:
 def dimensionwise_kl_of(marginal: MarginalDraws) -> Estimate:
     r"""From draws to KL(q_N(z_j) ‖ p(z_j)) per unit: average KL of the unit − its information.
 
+    ``diagnostics["information"]`` is I(n; z_j), what each unit tells about which datapoint it was.
+
     Raises:
         ContractError: The prior is not a factorised Gaussian.
     """
@@ -108,7 +110,10 @@ def dimensionwise_kl_of(marginal: MarginalDraws) -> Estimate:
         "none",
         standard_error(per_datapoint.values),
         axis="unit",
-        diagnostics={"stderr": _stderr_per_unit(chosen, draws.index, len(q))},
+        diagnostics={
+            "stderr": _stderr_per_unit(chosen, draws.index, len(q)),
+            "information": i.mean(0),
+        },
         settings={**draws.settings, "estimand": "the one-dimensional marginals of this mixture"},
         data_id=draws.data_id,
         nonnegative=True,
