@@ -54,6 +54,26 @@ def test_estimated_gaps_are_the_kls_on_the_grid(gaussian):
             assert abs(q.gap - q.kl) < ERRORS * q.gap_error + 1e-3, q.name
 
 
+@pytest.mark.parametrize("std", [0.02, 1.0])
+def test_a_sum_over_too_coarse_a_grid_is_no_kl(std):
+    """A q narrower than a cell, or a posterior that is when a wide q is on the grid too."""
+    best = es.models.LinearGaussian.instance_1()
+    sharp = es.models.LinearGaussian(best.W, best.b, 0.5 if std < 1 else 1e-5)
+
+    class Model:
+        prior, decode = sharp.prior, sharp.decode
+
+        def encode(self, x):
+            mean = sharp.encode(x).mean.detach()
+            return Independent(Normal(mean, torch.full_like(mean, std)), 1)
+
+    x, _ = sharp.sample(3, seed=0)
+    gap = inference_gap(Model(), x, richer=None, num_samples=1000, seed=0)
+    for one in local_posteriors(Model(), x, gap, points=64, seed=0):
+        assert math.isnan(one.approximations[0].kl)
+        assert one.approximations[0].num_draws == 0
+
+
 def test_the_picture_holds_the_mass_of_every_density(gaussian):
     model, x, gap = gaussian
     for one in local_posteriors(model, x, gap, points=96, seed=0):

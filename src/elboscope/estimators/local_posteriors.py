@@ -47,6 +47,8 @@ TYPICAL = "typical, gaps near their medians"
 # The Gaussian that smooths draws, in standard deviations of the true posterior (of a Gaussian with
 # its entropy); how far below its maximum a density is still shown, 3 standard deviations.
 SMOOTHING, SHOWN_DEPTH = 0.15, 4.5
+# A sum over the nodes that is wrong by more, for q or with every other node for p, is no integral.
+COARSE = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,8 @@ class PicturedDensity:
         name: ``"q(z|x)"`` of the encoder, ``"q*_diagonal"``, ``"q*_full"`` or ``"q*_flow"``.
         density: At the nodes of the picture.
         num_draws: Draws that the density is made of; 0 where it is exact.
-        kl: KL(q‖p(z|x)) in nats by quadrature; NaN where q has no density.
+        kl: KL(q‖p(z|x)) in nats by quadrature; NaN where q has no density, or where the grid is too
+            coarse for it.
         gap: log p̂(x) − L[q], the estimate of it.
         gap_error: Monte Carlo error of ``gap``.
     """
@@ -243,7 +246,7 @@ def _picture(
             name,
             found[window].exp(),
             0 if exact else num_draws,
-            one.kl(found[None]).item() if exact else math.nan,
+            _kl(one, found) if exact else math.nan,
             *_estimated(gap, name, place),
         )
         for name, (found, exact) in log_q.items()
@@ -260,6 +263,13 @@ def _picture(
         density=one.log_density[0][window].exp(),
         approximations=approximations,
     )
+
+
+def _kl(one: GridPosterior, log_q: Float64[Tensor, "P Q"]) -> float:
+    """NaN where q or the posterior is narrower than a cell: their sums are no integrals then."""
+    share, error = one.share(log_q[None]), one.quadrature_error()
+    coarse = bool((share - 1).abs() > COARSE) or not bool(error <= COARSE)
+    return math.nan if coarse else one.kl(log_q[None]).item()
 
 
 def _estimated(gap: InferenceGap, name: str, place: int) -> tuple[float, float]:

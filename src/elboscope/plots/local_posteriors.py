@@ -138,7 +138,8 @@ def _panel(one: LocalPosterior) -> LocalPanel:
 
 def _label(q: PicturedDensity) -> str:
     estimate = _number(q.gap, q.gap_error)
-    known = "KL ≤" if math.isnan(q.kl) else f"KL {_number(q.kl)}"
+    unknown = "KL ≤" if q.num_draws else "KL ≈"  # the grid was too coarse for it
+    known = unknown if math.isnan(q.kl) else f"KL {_number(q.kl)}"
     return f"{_NAMES.get(q.name, q.name)}: {known} ({estimate})"
 
 
