@@ -22,6 +22,8 @@ from .local_posteriors import LocalPosterior, PicturedDensity, local_posteriors
 from .log_likelihood import LogLikelihood, log_likelihood
 from .lower_bound import evidence_lower_bound, reconstruction
 from .marginal_kl import marginal_kl
+from .marginal_kl_comparison import MarginalKLComparison, compare_marginal_kl
+from .marginal_kl_disagreements import Disagreement, marginal_kl_disagreements
 from .mutual_information import mutual_information
 from .optimal_posterior import OptimalPosterior, optimal_posterior
 from .posteriors import (
@@ -44,6 +46,7 @@ __all__ = [
     "Convergence",
     "DensityRatioKL",
     "DiagonalPosteriors",
+    "Disagreement",
     "ElboSurgery",
     "FittedPriorModel",
     "FullPosteriors",
@@ -53,6 +56,7 @@ __all__ = [
     "InferenceGap",
     "LocalPosterior",
     "LogLikelihood",
+    "MarginalKLComparison",
     "OptimalPosterior",
     "OtherPosteriors",
     "PicturedDensity",
@@ -65,6 +69,7 @@ __all__ = [
     "annealed_importance_sampling",
     "at_budget",
     "bidirectional_monte_carlo",
+    "compare_marginal_kl",
     "elbo_surgery",
     "encode_posteriors",
     "evidence_lower_bound",
@@ -84,6 +89,7 @@ __all__ = [
     "marginal_kl",
     "marginal_kl_by_density",
     "marginal_kl_by_ratio",
+    "marginal_kl_disagreements",
     "mutual_information",
     "optimal_posterior",
     "posterior_variance",
