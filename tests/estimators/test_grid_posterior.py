@@ -70,6 +70,29 @@ def test_a_posterior_beyond_the_priors_reach_is_followed():
     assert found.edge().item() < 1e-9
 
 
+def test_a_prior_that_cannot_be_expanded_will_do():
+    class Plain(torch.distributions.Distribution):
+        arg_constraints = {}  # noqa: RUF012
+        base = Independent(Normal(torch.zeros(2).double(), torch.ones(2).double()), 1)
+
+        def __init__(self):
+            super().__init__(torch.Size(), torch.Size((2,)), validate_args=False)
+
+        def sample(self, sample_shape=()):
+            return self.base.sample(sample_shape)
+
+        def log_prob(self, value):
+            return self.base.log_prob(value)
+
+    class Model:
+        prior = Plain
+        decode = staticmethod(es.models.LinearGaussian.instance_1().decode)
+
+    model = es.models.LinearGaussian.instance_1()
+    x, _ = model.sample(3, seed=0)
+    assert (grid_posterior(Model(), x).log_px - model.log_likelihood(x)).abs().max() < 1e-9
+
+
 def test_a_grid_too_coarse_says_so():
     model, x = TwoModes(0.002), torch.tensor([[1.0, 0.5]], dtype=torch.float64)
     assert grid_posterior(model, x, points=64).quadrature_error().item() > 0.05

@@ -125,7 +125,7 @@ def _boxes(prior: Distribution, beside: Sequence[Distribution], x: Tensor) -> tu
     n = len(x)
     nothing = Box(*(x.new_full((n, 2), v, dtype=torch.float64) for v in (math.inf, -math.inf)))
     with seeded(0):
-        start = _reached(prior.expand(torch.Size((1,))), REACH)
+        start = _reached(prior, REACH)
         kept = nothing
         for q in beside:
             kept = kept.with_(_reached(q, REACH_OF_Q))
@@ -134,7 +134,8 @@ def _boxes(prior: Distribution, beside: Sequence[Distribution], x: Tensor) -> tu
 
 def _reached(q: Distribution, reach: float) -> Box:
     """Mean ± so many standard deviations, of draws, since not every q tells its moments."""
-    z = q.sample(torch.Size((MOMENT_SAMPLES,))).double().flatten(2)
+    z = q.sample(torch.Size((MOMENT_SAMPLES,))).double()
+    z = z.reshape(MOMENT_SAMPLES, -1, 2)  # a prior has no batch
     mean, half = z.mean(0), reach * z.std(0)
     return Box(mean - half, mean + half)
 
