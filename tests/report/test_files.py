@@ -119,6 +119,22 @@ def test_the_tree_comes_back_from_its_file(diagnosis, tmp_path):
     assert os.listdir(path.parent) == ["d.nc"]
 
 
+def test_estimates_of_some_datapoints_meet_the_others_by_their_row(diagnosis):
+    evidence = diagnosis.evidence
+    tree, gap = diagnosis.to_datatree(), evidence.inference_gap
+    assert gap is not None and evidence.optimised is not None
+    rows = evidence.optimised[gap.index]
+    assert rows.tolist() != list(range(len(rows)))
+    names = ("inference_elbo", "optimal_diagonal", "approximation_gap", "log_px_annealed")
+    for name in names:
+        assert tree[f"estimates/{name}"]["datapoint"].values.tolist() == rows.tolist()
+    lost = tree["estimates/elbo"]["value"] - tree["estimates/inference_elbo"]["value"]
+    assert evidence.elbo is not None
+    expected = evidence.elbo.values[rows] - gap.elbo.values
+    assert lost.values.tolist() == pytest.approx(expected.tolist())
+    assert tree["estimates/train_amortisation_gap"]["datapoint"].values[1] == 1
+
+
 def test_saving_makes_folders_and_replaces_the_whole_file(diagnosis, tmp_path):
     path = tmp_path / "a" / "b" / "report.html"
     assert diagnosis.save(str(path)) == path

@@ -25,7 +25,7 @@ from elboscope.diagnostics.evidence import Evidence
 
 from .diagnosis import Diagnosis
 from .findings_json import SCHEMA, plain
-from .quantities import left_out
+from .quantities import left_out, rows_of
 
 
 def datatree(diagnosis: Diagnosis) -> xr.DataTree:
@@ -41,7 +41,10 @@ def datatree(diagnosis: Diagnosis) -> xr.DataTree:
     evidence = diagnosis.evidence
     root = {"schema": SCHEMA, "settings": _json(evidence.settings)}
     groups = {"/": xr.Dataset(attrs={**root, "skipped": _json(left_out(evidence))})}
-    groups |= {f"/estimates/{key}": _estimate(e) for key, e in diagnosis.estimates.items()}
+    rows = rows_of(evidence)
+    groups |= {
+        f"/estimates/{key}": _estimate(e, rows.get(key)) for key, e in diagnosis.estimates.items()
+    }
     if evidence.posterior_means is not None:
         groups["/posterior"] = _posterior(evidence.posterior_means)
     groups["/observed_data"] = _observed(evidence)
@@ -69,12 +72,13 @@ def _numpy(values: Tensor) -> NDArray[Any]:
     return array
 
 
-def _estimate(estimate: Estimate) -> xr.Dataset:
+def _estimate(estimate: Estimate, rows: Tensor | None) -> xr.Dataset:
     columns = {"value": estimate.values, "mc_stderr": estimate.mc_stderr, **estimate.diagnostics}
     variables = {name: (estimate.axis, _numpy(values)) for name, values in columns.items()}
+    count = np.arange(len(estimate.values)) if rows is None else _numpy(rows)
     return xr.Dataset(
         variables,
-        coords={estimate.axis: np.arange(len(estimate.values))},
+        coords={estimate.axis: count},
         attrs={
             "name": estimate.name,
             "method": estimate.method,

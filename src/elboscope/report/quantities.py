@@ -6,7 +6,9 @@ under which the estimates appear in the report, in ``findings.json`` and in the 
 
 from __future__ import annotations
 
-__all__ = ["IS_NOT", "TITLES", "estimates_of", "in_words", "left_out"]
+__all__ = ["IS_NOT", "TITLES", "estimates_of", "in_words", "left_out", "rows_of"]
+
+from torch import Tensor
 
 from elboscope.core import Estimate
 from elboscope.diagnostics.evidence import Evidence
@@ -26,6 +28,7 @@ _DIRECT = (
     "train_log_px",
     "train_elbo",
 )
+_ANNEALED = ("log_px_combined", "log_px_widened", "log_px_annealed")
 _SURGERY = (
     "mutual_information",
     "marginal_kl",
@@ -179,6 +182,22 @@ def estimates_of(evidence: Evidence) -> dict[str, Estimate]:
         found["mixture_kl"] = evidence.surgery.kl
         found |= {name: getattr(evidence.surgery, name) for name in _SURGERY}
     return {name: value for name, value in found.items() if isinstance(value, Estimate)}
+
+
+def rows_of(evidence: Evidence) -> dict[str, Tensor]:
+    """Returns which rows of x the estimates of a part of the datapoints are of, by name.
+
+    Args:
+        evidence: What was computed.
+    """
+    rows: dict[str, Tensor] = {}
+    gap, searched = evidence.inference_gap, evidence.optimised
+    if evidence.annealed is not None:
+        rows |= dict.fromkeys(_ANNEALED, evidence.annealed)
+    if gap is not None and searched is not None:
+        kept = searched.cpu()[gap.index.cpu()]
+        rows |= {key: kept for key in _inference(gap) if not key.startswith("train_")}
+    return rows
 
 
 def in_words(key: str) -> str:
