@@ -20,6 +20,8 @@ from .inference_gap import inference_gap
 from .inference_gap_result import Generalisation, InferenceGap, UnpairedDifference
 from .local_posteriors import LocalPosterior, PicturedDensity, local_posteriors
 from .log_likelihood import LogLikelihood, log_likelihood
+from .low_posterior import LatentSamples, LowPosteriorSamples, low_posterior_samples
+from .low_posterior_analysis import LowSampleAnalysis, Separation, auroc, examine_low_samples
 from .lower_bound import evidence_lower_bound, reconstruction
 from .marginal_kl import marginal_kl
 from .marginal_kl_comparison import MarginalKLComparison, compare_marginal_kl
@@ -54,8 +56,11 @@ __all__ = [
     "GradientSNR",
     "GridPosterior",
     "InferenceGap",
+    "LatentSamples",
     "LocalPosterior",
     "LogLikelihood",
+    "LowPosteriorSamples",
+    "LowSampleAnalysis",
     "MarginalKLComparison",
     "OptimalPosterior",
     "OtherPosteriors",
@@ -64,15 +69,18 @@ __all__ = [
     "RatioClassifier",
     "RefinedModel",
     "Sandwich",
+    "Separation",
     "UnpairedDifference",
     "active_units",
     "annealed_importance_sampling",
     "at_budget",
+    "auroc",
     "bidirectional_monte_carlo",
     "compare_marginal_kl",
     "elbo_surgery",
     "encode_posteriors",
     "evidence_lower_bound",
+    "examine_low_samples",
     "fit_prior",
     "gradient_snr",
     "grid_posterior",
@@ -86,6 +94,7 @@ __all__ = [
     "log_aggregate_posterior",
     "log_likelihood",
     "log_marginal_posteriors",
+    "low_posterior_samples",
     "marginal_kl",
     "marginal_kl_by_density",
     "marginal_kl_by_ratio",

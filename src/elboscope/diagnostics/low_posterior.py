@@ -1,0 +1,86 @@
+r"""Does the model know that samples from where q(z) never goes are bad?
+
+First whether there are such places: the share of the prior below all but one percent of fresh
+draws of q(z) is 1 % where q(z) = p(z). Where there are, the ELBO of what the decoder makes of them
+is set against that of data. A model that scores them as high as data cannot be asked to reject
+them, and its likelihood says nothing about its samples.
+
+References:
+    | Distribution Matching in Variational Inference (Rosca et al., 2018),
+      https://arxiv.org/abs/1802.06847: on CIFAR-10 and CelebA they score above data.
+"""
+
+from __future__ import annotations
+
+__all__ = ["low_posterior_verdict"]
+
+import math
+
+from elboscope.core import Finding, Severity
+from elboscope.estimators import LowSampleAnalysis
+
+from .decision import ERRORS, graded
+
+CHECK = "low-posterior samples"
+# Of the prior, where one percent is expected: the binomial error is added.
+UNCOVERED = 0.05
+# 1 − AUROC: in one pair of four the sample scores above the datapoint; in one of two.
+OFTEN_ABOVE, BLIND = 0.25, 0.5
+
+
+def low_posterior_verdict(analysis: LowSampleAnalysis) -> Finding:
+    """Judges whether the prior has uncovered places and whether the likelihood knows of them.
+
+    Args:
+        analysis: As :func:`elboscope.estimators.examine_low_samples` returns it.
+
+    Returns:
+        *ok* where q(z) covers the prior, or where data score higher in three pairs of four;
+        *warning* below that; *problem* where the samples score at least as high as data.
+    """
+    samples, separation = analysis.samples, analysis.separation
+    share, n = samples.uncovered, len(samples.prior_reference)
+    error = math.sqrt(max(share * (1 - share), 0.01) / n)
+    covered = share + ERRORS * error < UNCOVERED
+    severity: Severity = "ok"
+    if not covered:
+        severity = graded(
+            1 - separation.auroc, separation.stderr, warning=OFTEN_ABOVE, problem=BLIND
+        )
+        if severity in ("warning", "problem") and share - ERRORS * error < UNCOVERED:
+            severity = "undecided"
+    numbers: dict[str, object] = {
+        "uncovered": share,
+        "uncovered_stderr": error,
+        "auroc": separation.auroc,
+        "auroc_low": separation.low,
+        "auroc_high": separation.high,
+        "elbo": {name: values.mean().item() for name, values in analysis.elbo.items()},
+        "kl": {name: values.mean().item() for name, values in analysis.kl.items()},
+    }
+    return Finding(CHECK, severity, _summary(analysis, covered), numbers, _action(severity))
+
+
+def _summary(analysis: LowSampleAnalysis, covered: bool) -> str:
+    share = analysis.samples.uncovered
+    if covered:
+        return f"q(z) covers the prior: {share:.1%} of it is as rare under q(z) as 1% should be."
+    elbo, separation = analysis.elbo, analysis.separation
+    knows = "knows" if separation.low > 0.5 else "does not know"
+    if separation.high < 0.5:
+        knows = "is fooled: it prefers them"
+    return (
+        f"{share:.1%} of the prior lies where q(z) hardly goes (1% if it went everywhere). The "
+        f"model {knows}: ELBO {elbo['data'].mean().item():.4g} nats for data, "
+        f"{elbo['low'].mean().item():.4g} for samples from there, {separation}."
+    )
+
+
+def _action(severity: Severity) -> str:
+    if severity in ("ok", "undecided"):
+        return ""
+    return (
+        "Do not use log p(x) to reject its samples. Look at them (es.low_posterior_samples(model, "
+        "x_train), then plots.plot_low_posterior), and close the holes: a prior fitted to q(z), or "
+        "a larger weight of the KL"
+    )

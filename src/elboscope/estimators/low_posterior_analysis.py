@@ -1,0 +1,288 @@
+r"""Does the model know that its samples from uncovered latents are bad? Five looks at them.
+
+1. The nearest datapoint of each in pixels: what they imitate.
+2. Histograms of pixel values, per channel: too much ink, white backgrounds.
+3. Histograms of KL(q(z|x) ‖ p(z)) for data, for the neighbours and for the samples encoded again.
+4. Histograms of the ELBO for the same, with the area under the ROC curve,
+
+   .. math:: \mathrm{AUROC} = P(\mathrm{ELBO}(x_\text{data}) > \mathrm{ELBO}(x_\text{low}))
+             + \tfrac12 P(=)
+
+   1: the likelihood tells them apart; ½: it is blind; below: it is fooled, and scores them higher.
+5. A t-SNE map of prior draws, draws of q(z), and the low-q latents.
+
+The ELBO is of one draw of p(x|z), which is data as the likelihood knows them; decoder means are
+smoother and score higher, and are scored beside it only where they are in the likelihood's
+support.
+
+References:
+    | Distribution Matching in Variational Inference (Rosca et al., 2018),
+      https://arxiv.org/abs/1802.06847, section 3.3 and appendix A
+    | A leisurely look at the bootstrap (Efron and Gong, 1983)
+"""
+
+from __future__ import annotations
+
+__all__ = ["LowSampleAnalysis", "Separation", "auroc", "examine_low_samples"]
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+from torch.distributions.kl import kl_divergence
+
+from elboscope.core import InputError, LatentVariableModel, evaluating, given, is_in_support, seeded
+
+from .evaluation import Inputs, blocks, prepared, require_positive
+from .importance import BATCH_SIZE
+from .low_posterior import LatentSamples, LowPosteriorSamples
+from .lower_bound import evidence_lower_bound
+from .posteriors import encode_posteriors
+
+NUM_BINS = 256
+BOOTSTRAP = 1000
+RECOMPUTED = 5
+MOST_PRINCIPAL = 50
+
+
+class Separation(NamedTuple):
+    """How well the ELBO tells data from low-q samples.
+
+    Attributes:
+        auroc: P(data scores higher), ties counted half.
+        stderr: Its bootstrap standard error.
+        low: The 2.5 % quantile of the bootstrap.
+        high: The 97.5 % quantile.
+    """
+
+    auroc: float
+    stderr: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"AUROC {self.auroc:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True, eq=False)
+class LowSampleAnalysis:
+    """The five analyses; each mapping goes by "data", "neighbours", "low", "ordinary".
+
+    Attributes:
+        samples: What was examined.
+        low: The ranking that was: ``samples.by_ratio`` or ``by_density``.
+        neighbours: The datapoints nearest to the low samples' means.
+        distance: Their squared distance.
+        pixels: Counts of pixel values, ``(C, 256)``, of decoder means for samples.
+        edges: The 257 edges of those bins.
+        kl: KL(q(z|x) ‖ p(z)) per datapoint; empty where there is no closed form.
+        elbo: The ELBO per datapoint; "low means" too where they are in the support.
+        separation: Data against low samples, by their ELBO.
+        embedding: Two coordinates of "prior", "aggregate posterior" and "low" latents.
+        embedded_by: "t-SNE", or "latents" where there are two of them at most.
+        settings: What was done.
+    """
+
+    samples: LowPosteriorSamples
+    low: LatentSamples
+    neighbours: Float[Tensor, "n *X"]
+    distance: Float64[Tensor, " n"]
+    pixels: Mapping[str, Float64[Tensor, "C bins"]]
+    edges: Float64[Tensor, " edges"]
+    kl: Mapping[str, Float64[Tensor, " _"]]
+    elbo: Mapping[str, Float64[Tensor, " _"]]
+    separation: Separation
+    embedding: Mapping[str, Float64[Tensor, "_ 2"]]
+    embedded_by: str
+    settings: Mapping[str, object]
+
+
+def examine_low_samples(
+    model: LatentVariableModel,
+    x: object,
+    samples: LowPosteriorSamples,
+    *,
+    by: str = "ratio",
+    num_data: int = 500,
+    num_samples: int = 100,
+    num_embedded: int = 300,
+    seed: int | None = None,
+) -> LowSampleAnalysis:
+    """Compares low-q samples with data in pixels, in KL, in likelihood and in latent space.
+
+    It measures whether the likelihood separates them from data, not whether they look bad: that
+    is for the gallery and the eye.
+
+    Args:
+        model: The model, without a condition.
+        x: The data to compare with, as binarised as the model's data are.
+        samples: As :func:`low_posterior_samples` returns them.
+        by: "ratio" (log q − log p) or "density" (log q).
+        num_data: Datapoints chosen at random for the histograms.
+        num_samples: K of the ELBO.
+        num_embedded: Prior and posterior draws on the map; 0 leaves it out.
+        seed: Of everything drawn.
+
+    Raises:
+        InputError: Another ranking; x of another shape than the samples.
+
+    Example:
+        >>> import elboscope as es
+        >>> model = es.models.LinearGaussian.perfect(2, 8, sigma2=0.1)
+        >>> x, _ = model.sample(500, seed=0)
+        >>> low = es.low_posterior_samples(model, x, 50, num_prior=2000, seed=0)
+        >>> found = examine_low_samples(model, x, low, seed=0)
+        >>> found.separation.low < 0.5 < found.separation.high or found.separation.auroc > 0.5
+        True
+    """
+    inputs = prepared(model, x, None)
+    require_positive("num_data", num_data)
+    if by not in ("ratio", "density"):
+        raise InputError("by", expected="'ratio' or 'density'", got=repr(by))
+    low = samples.by_ratio if by == "ratio" else samples.by_density
+    if low.mean.shape[1:] != inputs.x.shape[1:]:
+        shapes = [str(tuple(t.shape[1:])) for t in (low.mean, inputs.x)]
+        raise InputError("x", expected=f"data of shape {shapes[0]}", got=shapes[1])
+    with evaluating(model), seeded(seed) as used:
+        index, distance = nearest_in_pixels(low.mean, inputs.x)
+        chosen = torch.randperm(len(inputs.x))[:num_data].to(inputs.x.device)
+        sets = {
+            "data": inputs.x[chosen],
+            "neighbours": inputs.x[index],
+            "low": low.drawn,
+            "ordinary": samples.ordinary.drawn,
+        }
+        shown = sets | {"low": low.mean, "ordinary": samples.ordinary.mean}
+        pixels, edges = _pixels(shown)
+        scored = dict(sets)
+        if is_in_support(model.decode(low.z[:1]), low.mean):
+            scored["low means"] = low.mean
+        elbo = {
+            name: evidence_lower_bound(model, some, num_samples, seed=used).values.double()
+            for name, some in scored.items()
+        }
+        kl = _kls(model, sets)
+        separation = auroc(elbo["data"], elbo["low"], seed=used)
+        embedding, how = _map(model, inputs, low, num_embedded, used)
+    settings = {"by": by, "num_data": len(chosen), "num_samples": num_samples, "seed": used}
+    return LowSampleAnalysis(
+        samples, low, inputs.x[index], distance, pixels, edges, kl, elbo, separation,
+        embedding, how, {**samples.settings, **settings},
+    )  # fmt: skip
+
+
+def nearest_in_pixels(
+    some: Float[Tensor, "n *X"], x: Float[Tensor, "N *X"]
+) -> tuple[Int64[Tensor, " n"], Float64[Tensor, " n"]]:
+    """Returns the nearest datapoint of each, and the squared distance.
+
+    One matrix product finds five candidates; these are measured directly, so that the rounding of
+    the expanded square decides nothing.
+
+    Example:
+        >>> index, d = nearest_in_pixels(torch.tensor([[0.9]]), torch.tensor([[0.0], [1.0]]))
+        >>> index.tolist(), round(d.item(), 6)
+        ([1], 0.01)
+    """
+    flat, data = some.flatten(1).double(), x.flatten(1)
+    parts = []
+    for rows in blocks(len(data), 8192):
+        block = data[rows].double()
+        parts.append(block.square().sum(1) - 2 * flat @ block.T)
+    candidates = torch.cat(parts, 1).topk(min(RECOMPUTED, len(data)), largest=False).indices
+    direct = (data[candidates].double() - flat[:, None]).square().sum(-1)
+    best = direct.min(1)
+    return candidates.gather(1, best.indices[:, None])[:, 0], best.values
+
+
+def auroc(
+    data: Float64[Tensor, " n"], low: Float64[Tensor, " m"], *, seed: int | None = None
+) -> Separation:
+    """Returns P(data > low) + ½ P(=), with a bootstrap over both sets.
+
+    Args:
+        data: Scores of data.
+        low: Scores of the others.
+        seed: Of the bootstrap.
+
+    Example:
+        >>> auroc(torch.tensor([2.0, 3.0]).double(), torch.tensor([0.0, 1.0]).double(), seed=0)
+        Separation(auroc=1.0, stderr=0.0, low=1.0, high=1.0)
+    """
+    wins = (data[:, None] > low).double() + 0.5 * (data[:, None] == low).double()
+    with seeded(seed):
+        draws = torch.stack([_resampled(wins) for _ in range(BOOTSTRAP)])
+    return Separation(
+        wins.mean().item(),
+        draws.std().item(),
+        draws.quantile(0.025).item(),
+        draws.quantile(0.975).item(),
+    )
+
+
+def _resampled(wins: Tensor) -> Tensor:
+    n, m = wins.shape
+    rows, columns = (torch.randint(k, (k,)).bincount(minlength=k).double() for k in (n, m))
+    return rows.to(wins) @ wins @ columns.to(wins) / (n * m)
+
+
+def _pixels(sets: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Float64[Tensor, " edges"]]:
+    low = min(some.min().item() for some in sets.values())
+    high = max(some.max().item() for some in sets.values())
+    low, high = min(low, 0.0), max(high, 1.0)
+    counts = {}
+    for name, some in sets.items():
+        channels = some.shape[1] if some.ndim == 4 else 1
+        values = some.reshape(len(some), channels, -1).transpose(0, 1).flatten(1).double().cpu()
+        counts[name] = torch.stack([torch.histc(v, NUM_BINS, low, high) for v in values])
+    return counts, torch.linspace(low, high, NUM_BINS + 1, dtype=torch.float64)
+
+
+def _kls(model: LatentVariableModel, sets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    prior = model.prior()
+    for name, some in sets.items():
+        try:
+            found[name] = torch.cat(
+                [
+                    kl_divergence(model.encode(some[rows]), prior).reshape(-1).double()
+                    for rows in blocks(len(some), BATCH_SIZE)
+                ]
+            )
+        except NotImplementedError:
+            return {}
+    return found
+
+
+def _map(
+    model: LatentVariableModel, inputs: Inputs, low: LatentSamples, num: int, seed: int
+) -> tuple[dict[str, Tensor], str]:
+    """Two coordinates of each latent: the latents themselves, or t-SNE of them."""
+    if not num:
+        return {}, ""
+    q = encode_posteriors(model, inputs)
+    drawn = q.draw(torch.randint(len(q), (num,)).to(inputs.x.device))
+    prior = given(model, None).prior().sample(torch.Size((num,))).flatten(1)
+    named = {"prior": prior, "aggregate posterior": drawn, "low": low.z.flatten(1)}
+    together = torch.cat([z.double().cpu() for z in named.values()])
+    flat = together.shape[1] <= 2
+    points = together if flat else _tsne(together, seed)
+    if points.shape[1] == 1:
+        points = torch.cat([points, torch.zeros_like(points)], 1)
+    parts = points.split([len(z) for z in named.values()])
+    return dict(zip(named, parts, strict=True)), "latents" if flat else "t-SNE"
+
+
+def _tsne(z: Float64[Tensor, "n d"], seed: int) -> Float64[Tensor, "n 2"]:
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    array = z.numpy()
+    if array.shape[1] > MOST_PRINCIPAL:
+        array = PCA(MOST_PRINCIPAL, random_state=0).fit_transform(array)
+    perplexity = min(30.0, (len(array) - 1) / 3)
+    tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=seed % 2**32)
+    return torch.from_numpy(tsne.fit_transform(array)).double()
