@@ -1,6 +1,7 @@
 """ELBO surgery against populations, mixtures and limits that are known exactly."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -131,6 +132,24 @@ def test_population_error_covers() -> None:
         z.append((estimate.mean - truth) / estimate.stderr)
     covered = sum(abs(value) < 1.96 for value in z) / len(z)
     assert covered >= 0.85  # binomial(60, .95): below .85 once in two hundred
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_draws", [3000, 500], ids=["all datapoints", "a third of them"])
+@pytest.mark.parametrize("instance", [LinearGaussian.instance_1, LinearGaussian.instance_2])
+def test_the_interval_covers_the_population_in_95_percent_of_200_seeds(
+    instance: Callable[[], LinearGaussian], num_draws: int
+) -> None:
+    """sd(kl_n − i_n)/√N, where N resolves q(z): I < log N − 1."""
+    model = instance()
+    truth = model.marginal_kl().item()
+    assert model.mutual_information().item() < math.log(1500) - 1
+    covered = 0
+    for seed in range(200):
+        x, _ = model.sample(1500, seed=seed)
+        estimate = marginal_kl(model, x, num_draws, seed=seed)
+        covered += abs(estimate.mean - truth) < 1.96 * estimate.stderr
+    assert 0.92 <= covered / 200 <= 0.98
 
 
 def test_fewer_draws_than_datapoints_still_mix_over_all() -> None:
