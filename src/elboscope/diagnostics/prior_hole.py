@@ -153,5 +153,7 @@ def _action(severity: Severity) -> str:
         "First see 'likelihood scale': a KL weighed too little leaves a hole. Train at the full "
         "weight: elboscope train CONFIG.yaml --objective ELBO (β = 1), after a warm-up where it "
         "collapses: --objective BetaELBO --objective.warm_up_epochs 50; fewer units "
-        "(--model.latent_dim) leave less to match."
+        "(--model.latent_dim) leave less to match. Without training again: es.fit_prior(model, x) "
+        "puts a density of the codes in the prior's place and measures what it gains; a learned "
+        "prior: --model.prior VampPrior --objective.analytic_kl false."
     )
