@@ -86,6 +86,21 @@ def test_the_inference_gap_is_written_with_its_parts(diagnosis):
     assert without["inference"] is None
 
 
+def test_searched_datapoints_are_named_by_their_rows_of_x(diagnosis, tmp_path):
+    gap, rows = diagnosis.evidence.inference_gap, diagnosis.evidence.optimised
+    best = gap.optimal["flow"]
+    lost = replace(best, certificate=replace(best.certificate, diverged=(2,), unconverged=(3, 4)))
+    found = complete_diagnosis(
+        inference_gap=replace(gap, diverged=(2,), optimal={**gap.optimal, "flow": lost})
+    )
+    assert rows[2] != 2
+    assert json.loads(found.to_json())["inference"]["diverged"] == [int(rows[2])]
+    certificate = f"not converged (datapoints {rows[3]}, {rows[4]})"
+    page = found.save(tmp_path / "report.html").read_text()
+    assert certificate in page
+    assert f"diverged and left out (datapoints {rows[2]})" in page
+
+
 def test_no_certificate_is_null_and_its_numbers_say_why(diagnosis):
     missing = {"skipped": {"log_likelihood": "would take an hour"}, "log_likelihood": None}
     read = json.loads(complete_diagnosis(**missing).to_json())
@@ -122,7 +137,8 @@ def test_the_tree_comes_back_from_its_file(diagnosis, tmp_path):
 def test_estimates_of_some_datapoints_meet_the_others_by_their_row(diagnosis):
     evidence = diagnosis.evidence
     tree, gap = diagnosis.to_datatree(), evidence.inference_gap
-    assert gap is not None and evidence.optimised is not None
+    assert gap is not None
+    assert evidence.optimised is not None
     rows = evidence.optimised[gap.index]
     assert rows.tolist() != list(range(len(rows)))
     names = ("inference_elbo", "optimal_diagonal", "approximation_gap", "log_px_annealed")

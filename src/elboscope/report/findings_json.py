@@ -22,7 +22,7 @@ from elboscope.core import Estimate, Finding
 from elboscope.diagnostics.evidence import Evidence
 
 from .diagnosis import Diagnosis
-from .quantities import IS_NOT, left_out
+from .quantities import IS_NOT, left_out, searched_rows
 
 SCHEMA = "elboscope.findings/1"
 
@@ -133,7 +133,7 @@ def _inference(evidence: Evidence) -> dict[str, Any] | None:
         "within": {name: plain(q.certificate.within) for name, q in gap.optimal.items()},
         "reasons": list(gap.reasons),
         "n": len(gap.index),
-        "diverged": list(gap.diverged),
+        "diverged": list(searched_rows(evidence, gap.diverged)),
         "log_px_by": plain(gap.settings.get("chosen", "")),
         "test_minus_train": None if generalisation is None else plain(generalisation._asdict()),
     }

@@ -5,14 +5,17 @@ from __future__ import annotations
 __all__ = ["panels_of"]
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from markupsafe import Markup
 from torch import Tensor
 
 from elboscope import plots
 from elboscope.diagnostics.evidence import Evidence
+from elboscope.estimators import Convergence, OptimalPosterior
 
 from .panel_kinds import Listing, MapPanel, Missing, Panel, Pictures, drawing, reason_of
+from .quantities import searched_rows
 
 NOT_IMAGES = "the data do not look like images: (H, W), (C, H, W) or a flat square"
 MAX_FEATURES = 8
@@ -135,7 +138,7 @@ def _optimal(evidence: Evidence) -> Panel:
         return Missing(title, reason_of(evidence, "inference_gap"))
     sets = [("", gap)] if gap.train is None else [("", gap), (", training data", gap.train)]
     lines = [
-        (f"{family}{where}", str(best.certificate))
+        (f"{family}{where}", str(best.certificate if where else _by_row(evidence, best)))
         for where, found in sets
         for family, best in found.optimal.items()
     ]
@@ -149,6 +152,17 @@ def _optimal(evidence: Evidence) -> Panel:
     caption = "The mean of L[q*] is the family's largest within ±, as far as the starts can tell: "
     caption += "what other starts reached, what the last steps still promised, and noise."
     return Listing(title, caption, tuple(lines))
+
+
+def _by_row(evidence: Evidence, best: OptimalPosterior) -> Convergence:
+    """The certificate, with the rows of x instead of the places among the searched datapoints."""
+    found = best.certificate
+    return replace(
+        found,
+        unconverged=searched_rows(evidence, found.unconverged),
+        diverged=searched_rows(evidence, found.diverged),
+        kept_encoder=searched_rows(evidence, found.kept_encoder),
+    )
 
 
 def _local_posteriors(evidence: Evidence) -> Panel:

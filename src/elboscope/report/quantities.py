@@ -6,7 +6,9 @@ under which the estimates appear in the report, in ``findings.json`` and in the 
 
 from __future__ import annotations
 
-__all__ = ["IS_NOT", "TITLES", "estimates_of", "in_words", "left_out", "rows_of"]
+__all__ = ["IS_NOT", "TITLES", "estimates_of", "in_words", "left_out", "rows_of", "searched_rows"]
+
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -198,6 +200,17 @@ def rows_of(evidence: Evidence) -> dict[str, Tensor]:
         kept = searched.cpu()[gap.index.cpu()]
         rows |= {key: kept for key in _inference(gap) if not key.startswith("train_")}
     return rows
+
+
+def searched_rows(evidence: Evidence, places: Sequence[int]) -> tuple[int, ...]:
+    """Returns the rows of x of searched datapoints that are told by their place among these.
+
+    Args:
+        evidence: What was computed.
+        places: Such as ``evidence.inference_gap.diverged``.
+    """
+    searched = evidence.optimised
+    return tuple(places) if searched is None else tuple(int(searched[i]) for i in places)
 
 
 def in_words(key: str) -> str:
