@@ -24,6 +24,9 @@ from .decision import ERRORS, graded
 CHECK = "low-posterior samples"
 # Of the prior, where one percent is expected: the binomial error is added.
 UNCOVERED = 0.05
+# Where fresh draws of q(z) itself lie this many nats below the prior, by the other half's mixture,
+# that mixture is too sparse to say where q(z) does not go.
+SPARSE = -3.0
 # 1 − AUROC: in one pair of four the sample scores above the datapoint; in one of two.
 OFTEN_ABOVE, BLIND = 0.25, 0.5
 
@@ -36,13 +39,16 @@ def low_posterior_verdict(analysis: LowSampleAnalysis) -> Finding:
 
     Returns:
         *ok* where q(z) covers the prior, or where data score higher in three pairs of four;
-        *warning* below that; *problem* where the samples score at least as high as data.
+        *warning* below that; *problem* where the samples score at least as high as data;
+        *undecided* within the errors, and where posteriors are too narrow for their number.
     """
     samples, separation = analysis.samples, analysis.separation
     share, n = samples.uncovered, len(samples.prior_reference)
     error = math.sqrt(max(share * (1 - share), 0.01) / n)
     covered = share + ERRORS * error < UNCOVERED
-    severity: Severity = "ok"
+    typical = samples.reference.median().item()
+    sparse = covered and typical < SPARSE
+    severity: Severity = "undecided" if sparse else "ok"
     if not covered:
         severity = graded(
             1 - separation.auroc, separation.stderr, warning=OFTEN_ABOVE, problem=BLIND
@@ -52,17 +58,27 @@ def low_posterior_verdict(analysis: LowSampleAnalysis) -> Finding:
     numbers: dict[str, object] = {
         "uncovered": share,
         "uncovered_stderr": error,
+        "reference_median": typical,
         "auroc": separation.auroc,
         "auroc_low": separation.low,
         "auroc_high": separation.high,
         "elbo": {name: values.mean().item() for name, values in analysis.elbo.items()},
         "kl": {name: values.mean().item() for name, values in analysis.kl.items()},
     }
-    return Finding(CHECK, severity, _summary(analysis, covered), numbers, _action(severity))
+    return Finding(
+        CHECK, severity, _summary(analysis, covered, typical), numbers, _action(severity)
+    )
 
 
-def _summary(analysis: LowSampleAnalysis, covered: bool) -> str:
+def _summary(analysis: LowSampleAnalysis, covered: bool, typical: float) -> str:
     share = analysis.samples.uncovered
+    if covered and typical < SPARSE:
+        N = analysis.samples.settings["mixture_size"]
+        return (
+            f"Posteriors are too narrow for {N} datapoints: "
+            "fresh draws of q(z) itself have a density ratio to the prior of "
+            f"{typical:.3g} nats (median), so that where q(z) does not go is not known."
+        )
     if covered:
         return f"q(z) covers the prior: {share:.1%} of it is as rare under q(z) as 1% should be."
     elbo, separation = analysis.elbo, analysis.separation

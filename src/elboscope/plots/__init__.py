@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         plot_local_posteriors,
     )
     from .log_likelihood import LogLikelihoods, log_likelihood_data, plot_log_likelihood
+    from .low_posterior import LowPosteriorPlot, low_posterior_data, plot_low_posterior
     from .pareto_k import ParetoK, pareto_k_data, plot_pareto_k
     from .sandwich import SandwichBounds, plot_sandwich, sandwich_data
     from .style import Figure, to_svg
@@ -51,6 +52,7 @@ _HOME = {
     "LocalPanel": "local_posteriors",
     "LocalPosteriors": "local_posteriors",
     "LogLikelihoods": "log_likelihood",
+    "LowPosteriorPlot": "low_posterior",
     "ParetoK": "pareto_k",
     "SnrCurve": "gradient_snr",
     "SnrCurves": "gradient_snr",
@@ -71,12 +73,14 @@ _HOME = {
     "latent_map_html": "latent_map",
     "local_posteriors_data": "local_posteriors",
     "log_likelihood_data": "log_likelihood",
+    "low_posterior_data": "low_posterior",
     "pareto_k_data": "pareto_k",
     "plot_active_units": "active_units",
     "plot_bound_by_samples": "bound_by_samples",
     "plot_gradient_snr": "gradient_snr",
     "plot_local_posteriors": "local_posteriors",
     "plot_log_likelihood": "log_likelihood",
+    "plot_low_posterior": "low_posterior",
     "plot_pareto_k": "pareto_k",
     "plot_sandwich": "sandwich",
     "plot_surgery": "surgery",
@@ -103,6 +107,7 @@ __all__ = [
     "LocalPanel",
     "LocalPosteriors",
     "LogLikelihoods",
+    "LowPosteriorPlot",
     "ParetoK",
     "SandwichBounds",
     "SnrCurve",
@@ -123,12 +128,14 @@ __all__ = [
     "latent_map_html",
     "local_posteriors_data",
     "log_likelihood_data",
+    "low_posterior_data",
     "pareto_k_data",
     "plot_active_units",
     "plot_bound_by_samples",
     "plot_gradient_snr",
     "plot_local_posteriors",
     "plot_log_likelihood",
+    "plot_low_posterior",
     "plot_pareto_k",
     "plot_sandwich",
     "plot_surgery",
