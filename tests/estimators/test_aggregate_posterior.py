@@ -1,6 +1,8 @@
 """The blocked matrix products against the literal formula, family by family."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -14,10 +16,11 @@ from elboscope.estimators import (
     encode_posteriors,
     log_aggregate_posterior,
     log_marginal_posteriors,
+    marginal_kl,
 )
 from elboscope.estimators.aggregate_draws import default_num_draws
 from elboscope.estimators.evaluation import prepared
-from elboscope.models import LinearGaussian
+from elboscope.models import LinearGaussian, RealNVP, mlp_vae
 
 from .test_lower_bound import Flowing
 
@@ -160,3 +163,37 @@ def test_a_flow_gets_a_thousand_draws_however_many_its_components() -> None:
     for N, S in ((400, 10_000), (20_000, 1000), (60_000, 1000)):
         q = encode_posteriors(model, prepared(model, torch.zeros(N, 3).double(), None))
         assert default_num_draws(q) == S
+
+
+def test_real_nvp_is_inverted_for_every_pair() -> None:
+    """Against each posterior asked alone; its own draws are scored without rounding trouble."""
+    with seeded(0):
+        model = mlp_vae((6,), 3, hidden=(8,), posterior=RealNVP(hidden=8, context=4)).double()
+        for p in model.parameters():
+            p.data += 0.2 * torch.randn_like(p)
+        x = torch.rand(40, 6).double().round()
+        with evaluating(model):
+            q = encode_posteriors(model, prepared(model, x, None))
+            index = torch.arange(40)
+            z = q.draw(index)
+            alone = torch.stack([model.encode(x[n : n + 1]).log_prob(z) for n in range(40)])
+            found = log_aggregate_posterior(z, q, index)
+            kl = marginal_kl(model, x, 4000, seed=0)
+    assert (found - (alone.logsumexp(0) - math.log(40))).abs().max() < 1e-9
+    assert "sampled average KL" in kl.method
+    assert kl.settings["mixture_size"] == 40
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_pairs() -> None:
+    """N = S = 20 000, d = 50: the matrix of pairs alone would be 3 GiB."""
+    code = """
+import resource, torch
+from elboscope.estimators import DiagonalPosteriors, log_aggregate_posterior
+q = DiagonalPosteriors(torch.randn(20_000, 50).double(), 0.5 + torch.rand(20_000, 50).double())
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+log_aggregate_posterior(q.mu, q, torch.arange(20_000))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(ran.stdout) / 2**20 < 0.25
