@@ -20,7 +20,7 @@ from elboscope import models, training
 from .errors import UsageError, did_you_mean
 from .load import import_object, is_reference
 
-MODELS = ("mlp_vae", "conv_vae")
+MODELS = ("mlp_vae", "conv_vae", "pixelcnn_vae")
 POSTERIORS = (
     *("FullCovariance", "RealNVP", "MAF", "IAF", "Planar", "AuxiliaryRealNVP"),
     "CommittedGaussian",

@@ -11,6 +11,7 @@ from .hierarchical import GaussianLayer, HierarchicalVAE, hierarchical_vae
 from .latent_space import completeness, continuity
 from .linear_chain import LinearChain
 from .linear_gaussian import LinearGaussian
+from .pixelcnn import AutoregressiveImage, PixelCNNVAE, pixelcnn_vae
 from .posterior_heads import PosteriorFamily
 from .posteriors import IAF, MAF, AuxiliaryRealNVP, FullCovariance, Planar, RealNVP
 from .priors import FlowPrior, MixturePrior, PriorFamily, VampPrior
@@ -26,6 +27,7 @@ __all__ = [
     "MAF",
     "VAE",
     "Autoencoder",
+    "AutoregressiveImage",
     "AuxiliaryRealNVP",
     "Bimodal",
     "CommittedGaussian",
@@ -39,6 +41,7 @@ __all__ = [
     "LinearGaussian",
     "LinearGaussianStateSpace",
     "MixturePrior",
+    "PixelCNNVAE",
     "Planar",
     "PosteriorFamily",
     "PriorFamily",
@@ -57,6 +60,7 @@ __all__ = [
     "member",
     "mlp_autoencoder",
     "mlp_vae",
+    "pixelcnn_vae",
     "stack",
     "start_at_mean",
 ]

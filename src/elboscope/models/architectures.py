@@ -68,7 +68,7 @@ def mlp_vae(
     pixels = math.prod(data_shape)
     head = make_likelihood(likelihood, tuple(data_shape), scale=scale, levels=levels)
     return VAE(
-        mlp(pixels, tuple(hidden), _num_outputs(posterior, latent_dim), nonlinearity),
+        mlp(pixels, tuple(hidden), num_encoder_outputs(posterior, latent_dim), nonlinearity),
         mlp(
             latent_dim,
             tuple(reversed(hidden)),
@@ -79,16 +79,16 @@ def mlp_vae(
         latent_shape=(latent_dim,),
         data_shape=tuple(data_shape),
         input_shape=(pixels,),
-        encoder_output=_reader(posterior, latent_dim),
+        encoder_output=posterior_reader(posterior, latent_dim),
         prior=prior,
     )
 
 
-def _num_outputs(posterior: PosteriorFamily | None, latent_dim: int) -> int:
+def num_encoder_outputs(posterior: PosteriorFamily | None, latent_dim: int) -> int:
     return 2 * latent_dim if posterior is None else posterior.num_outputs(latent_dim)
 
 
-def _reader(
+def posterior_reader(
     posterior: PosteriorFamily | None, latent_dim: int
 ) -> EncoderOutput | Callable[..., Distribution]:
     return "mu_logvar" if posterior is None else posterior.head(latent_dim)
@@ -134,12 +134,12 @@ def conv_vae(
     shape = tuple(data_shape)
     head = make_likelihood(likelihood, shape, scale=scale, levels=levels)
     return VAE(
-        conv_encoder(shape, _num_outputs(posterior, latent_dim), channels, nonlinearity),
+        conv_encoder(shape, num_encoder_outputs(posterior, latent_dim), channels, nonlinearity),
         conv_decoder(latent_dim, channels_first(head, shape), channels, nonlinearity),
         head,
         latent_shape=(latent_dim,),
         data_shape=shape,
-        encoder_output=_reader(posterior, latent_dim),
+        encoder_output=posterior_reader(posterior, latent_dim),
         prior=prior,
     )
 
