@@ -247,6 +247,6 @@ def test_cifar_has_the_published_channel_statistics(full_data):
 @pytest.mark.full_data
 def test_the_table_finds_the_full_sets(full_data):
     rows = available(full_data)
-    assert [(row.name, row.checksum_ok) for row in rows[1:]] == [
+    assert [(row.name, row.checksum_ok) for row in rows[1:4]] == [
         ("mnist", True), ("fashion_mnist", True), ("cifar10", True)
     ]  # fmt: skip

@@ -2,7 +2,9 @@
 
 from .availability import Availability, available
 from .binarisation import Binarisation
+from .celeba import celeba
 from .cifar import read_cifar_batch
+from .color_mnist import color_digits, color_mnist, stack_digits
 from .digits import digits
 from .files import from_file, read_array
 from .idx import read_idx
@@ -11,6 +13,7 @@ from .inputs import Batch, as_tensor
 from .load import load
 from .locations import data_directory
 from .named import cifar10, fashion_mnist, mnist
+from .omniglot import omniglot
 
 __all__ = [
     "Availability",
@@ -19,14 +22,19 @@ __all__ = [
     "Images",
     "as_tensor",
     "available",
+    "celeba",
     "cifar10",
+    "color_digits",
+    "color_mnist",
     "data_directory",
     "digits",
     "fashion_mnist",
     "from_file",
     "load",
     "mnist",
+    "omniglot",
     "read_array",
     "read_cifar_batch",
     "read_idx",
+    "stack_digits",
 ]

@@ -9,9 +9,12 @@ from typing import NamedTuple
 
 from elboscope.core import InputError
 
+from .celeba import FOLDERS as FACES
+from .color_mnist import NUM_TEST, NUM_TRAIN
 from .locations import data_directory, locate
 from .named import collect
 from .official import OFFICIAL, OfficialSet
+from .omniglot import OMNIGLOT_FILE
 
 
 class Availability(NamedTuple):
@@ -44,8 +47,8 @@ def available(data_dir: str | Path | None = None) -> list[Availability]:
 
     Example:
         >>> rows = available("/nowhere")
-        >>> [(row.name, row.here) for row in rows]
-        [('digits', True), ('mnist', False), ('fashion_mnist', False), ('cifar10', False)]
+        >>> [row.name for row in rows if row.here]
+        ['digits', 'color_digits']
         >>> print(rows[1].where)
         not here: elboscope.data.mnist() fetches it (12 MB), or put its files into /nowhere/MNIST/raw
     """  # noqa: E501
@@ -53,7 +56,34 @@ def available(data_dir: str | Path | None = None) -> list[Availability]:
     digits = Availability(
         "digits", (1, 8, 8), 1438, 359, True, "embedded (scikit-learn)", checksum_ok=None
     )
-    return [digits, *(_row(official, directory) for official in OFFICIAL)]
+    official = [_row(official, directory) for official in OFFICIAL]
+    return [digits, *official, *_made_of(official), *_brought(directory)]
+
+
+def _made_of(official: list[Availability]) -> list[Availability]:
+    """Sets made of others: here where those are."""
+    grey = next(row for row in official if row.name == "mnist")
+    where = "made of mnist" if grey.here else "not here: it is made of mnist"
+    ours = Availability(
+        "color_digits", (3, 8, 8), 5000, 1000, True, "made of digits", checksum_ok=None
+    )
+    theirs = (grey.here, where, grey.checksum_ok, grey.problem)
+    return [ours, Availability("color_mnist", (3, 28, 28), NUM_TRAIN, NUM_TEST, *theirs)]
+
+
+def _brought(directory: Path) -> list[Availability]:
+    """Sets that the user has to bring; they have no checksum to compare with."""
+    characters = next(iter(sorted(directory.glob(f"*/{OMNIGLOT_FILE}"))), directory / OMNIGLOT_FILE)
+    faces = next((p for p in (directory / f for f in FACES) if p.is_dir()), directory / FACES[0])
+    sizes = (("omniglot", (1, 28, 28), 24_345, 8_070), ("celeba", (3, 64, 64), 162_770, 19_962))
+    return [
+        Availability(*size, path.exists(), _place(path), None)
+        for size, path in zip(sizes, (characters, faces), strict=True)
+    ]
+
+
+def _place(path: Path) -> str:
+    return str(path) if path.exists() else f"not here, and not downloaded: put it at {path}"
 
 
 def _row(official: OfficialSet, directory: Path) -> Availability:

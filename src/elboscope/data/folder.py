@@ -6,7 +6,7 @@ read: converting 16-bit or floating-point pictures would clip them without a wor
 
 from __future__ import annotations
 
-__all__ = ["read_folder"]
+__all__ = ["read_folder", "read_picture"]
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,7 @@ def read_folder(path: str | Path) -> UInt8[np.ndarray, "N C H W"]:
             got="a folder without any",
             do="Name the folder that holds them, or its parent.",
         )
-    arrays = [_read(file) for file in paths]
+    arrays = [read_picture(file) for file in paths]
     for file, array in zip(paths, arrays, strict=True):
         if array.shape[1:] != arrays[0].shape[1:]:
             raise InputError(
@@ -59,7 +59,12 @@ def read_folder(path: str | Path) -> UInt8[np.ndarray, "N C H W"]:
     return np.stack([np.broadcast_to(a, (channels, *a.shape[1:])) for a in arrays])
 
 
-def _read(file: Path) -> UInt8[np.ndarray, "C H W"]:
+def read_picture(file: Path) -> UInt8[np.ndarray, "C H W"]:
+    """Reads one picture of 8 bits, grey or in colour.
+
+    Raises:
+        InputError: It is damaged, transparent, or of more bits; Pillow is missing.
+    """
     image_module = _pillow(file)
     try:
         with image_module.open(file) as image:

@@ -8,13 +8,19 @@ from pathlib import Path
 
 from elboscope.core import InputError
 
+from .celeba import celeba
+from .color_mnist import color_digits, color_mnist
 from .digits import digits
 from .files import from_file
 from .images import Images
 from .inputs import nearest
 from .named import cifar10, fashion_mnist, mnist
+from .omniglot import omniglot
 
-NAMES = ("digits", "mnist", "fashion_mnist", "cifar10")
+NAMES = (
+    *("digits", "mnist", "fashion_mnist", "cifar10", "color_digits", "color_mnist"),
+    *("omniglot", "celeba"),
+)
 
 
 def load(
@@ -26,7 +32,8 @@ def load(
     and underscores do not matter: "Fashion-MNIST" is "fashion_mnist".
 
     Args:
-        name_or_path: "digits", "mnist", "fashion_mnist", "cifar10", or a path ``from_file`` reads.
+        name_or_path: "digits", "mnist", "fashion_mnist", "cifar10", "color_digits",
+            "color_mnist", "omniglot", "celeba", or a path ``from_file`` reads.
         data_dir: Folder of data sets; see ``mnist``.
         download: Whether missing files may be fetched.
 
@@ -49,6 +56,14 @@ def load(
             return fashion_mnist(data_dir, download)
         case "cifar10":
             return cifar10(data_dir, download)
+        case "color_digits":
+            return color_digits()
+        case "color_mnist":
+            return color_mnist(data_dir, download)
+        case "omniglot":
+            return omniglot(data_dir=data_dir)
+        case "celeba":
+            return celeba(data_dir=data_dir)
     if _looks_like_path(name_or_path):
         return from_file(name_or_path)
     raise InputError(

@@ -1,0 +1,110 @@
+r"""OMNIGLOT as Burda et al. resized it: 24 345 + 8 070 handwritten characters of 28 × 28.
+
+It is one MATLAB file, ``chardata.mat``, which the user has to bring: it has no official place to
+download it from. Its images are stored column by column, so rows and columns are exchanged here.
+
+References:
+    | Importance Weighted Autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519
+    | Human-level concept learning through probabilistic program induction (Lake et al., 2015)
+"""
+
+from __future__ import annotations
+
+__all__ = ["OMNIGLOT_FILE", "omniglot"]
+
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from elboscope.core import InputError
+
+from .images import Images
+from .locations import VARIABLE, data_directory
+
+OMNIGLOT_FILE = "chardata.mat"
+SIDE = 28
+HEADER = b"MATLAB 5.0"
+FOLDERS = ("OMNIGLOT", "omniglot", "Omniglot", "")
+
+
+def omniglot(file: str | Path | None = None, *, data_dir: str | Path | None = None) -> Images:
+    """Returns OMNIGLOT from the user's ``chardata.mat``: grey values in [0, 1], (1, 28, 28).
+
+    Not binary: choose a ``Binarisation``. Nothing is downloaded.
+
+    Args:
+        file: The file; None looks for it in the data directory and its folder ``OMNIGLOT``.
+        data_dir: As in ``mnist``.
+
+    Raises:
+        InputError: No such file, or another content.
+
+    Example:
+        >>> omniglot("/nowhere/chardata.mat")
+        Traceback (most recent call last):
+        elboscope.core.errors.InputError: /nowhere/chardata.mat: expected the chardata.mat of ...
+    """
+    path = _found(data_dir) if file is None else Path(file).expanduser()
+    content = _read_mat(path)
+    train, test = (_columns(content, key, path) for key in ("data", "testdata"))
+    return Images(
+        "omniglot",
+        train,
+        test,
+        source=str(path),
+        value_range=(0.0, 1.0),
+        treatment="grey values as stored, rows and columns exchanged",
+    )
+
+
+def _found(data_dir: str | Path | None) -> Path:
+    directory = data_directory(data_dir)
+    places = [directory / folder / OMNIGLOT_FILE for folder in FOLDERS]
+    for path in places:
+        if path.is_file():
+            return path
+    raise InputError(
+        "omniglot",
+        expected=f"{OMNIGLOT_FILE} of Burda et al. in {places[0].parent}",
+        got="no such file",
+        do=f"It is not downloaded: put it there, or name the right folder (data_dir, {VARIABLE}).",
+    )
+
+
+def _read_mat(path: Path) -> Mapping[str, object]:
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        with path.open("rb") as file:
+            if file.read(len(HEADER)) != HEADER:
+                raise MatReadError("another kind of file")
+        content: Mapping[str, object] = loadmat(str(path), variable_names=("data", "testdata"))
+    except (OSError, ValueError, TypeError, IndexError, MatReadError, zlib.error) as error:
+        raise InputError(
+            str(path),
+            expected="the chardata.mat of Burda et al., a MATLAB 5 file",
+            got=getattr(error, "strerror", None) or " ".join(str(error).split()) or "damage",
+            do="Name the right file (--omniglot FILE where a reproduction takes one), or leave "
+            "OMNIGLOT out.",
+        ) from error
+    return content
+
+
+def _columns(content: Mapping[str, object], key: str, path: Path) -> Float[Tensor, "N 1 28 28"]:
+    array = content.get(key)
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.shape[0] != SIDE**2:
+        shape = f"shape {array.shape}" if isinstance(array, np.ndarray) else "no such array"
+        raise InputError(
+            f"{path}, {key}", expected="an array of 784 rows, a column an image", got=shape
+        )
+    values = torch.from_numpy(np.ascontiguousarray(array.T, dtype=np.float32))
+    if not bool(((values >= 0) & (values <= 1)).all()):
+        got = f"{values.min().item():g} to {values.max().item():g}"
+        raise InputError(f"{path}, {key}", expected="grey values in [0, 1]", got=got)
+    return values.reshape(-1, SIDE, SIDE).transpose(1, 2).unsqueeze(1).contiguous()

@@ -1,0 +1,108 @@
+"""CelebA and OMNIGLOT from files that the user brings: the split, the crop, the averaging."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.io import savemat
+
+from elboscope.core import InputError
+from elboscope.data import available, celeba, load, omniglot
+from elboscope.data.celeba import _area_weights
+
+TRAIN, VALIDATION, TEST = 162_770, 182_637, 182_638
+
+
+def picture(path, pixels):
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+@pytest.fixture
+def faces(tmp_path):
+    """Aligned pictures of 178 × 218 around the official borders, as PNG so that no bit is lost."""
+    folder = tmp_path / "celeba" / "img_align_celeba"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    shown = {n: rng.integers(0, 256, (218, 178, 3)) for n in (1, TRAIN, TRAIN + 1, VALIDATION,
+                                                             TEST, TEST + 1)}  # fmt: skip
+    for n, pixels in shown.items():
+        picture(folder / f"{n:06d}.png", pixels)
+    return tmp_path, shown
+
+
+def test_the_official_split_goes_by_number(faces):
+    data_dir, shown = faces
+    images = load("celeba", data_dir)
+    assert (len(images.train), len(images.test), images.data_shape) == (2, 2, (3, 64, 64))
+    centre = [shown[n][39:179, 19:159].mean() / 255 for n in (1, TRAIN, TEST, TEST + 1)]
+    found = torch.cat([images.train, images.test]).flatten(1).mean(1)
+    assert found.tolist() == pytest.approx(centre, abs=1e-5)
+
+
+def test_the_crop_is_recorded_and_a_whole_factor_averages_blocks(faces):
+    data_dir, shown = faces
+    images = celeba(data_dir=data_dir, crop=128, num_train=1)
+    assert "centre 128 × 128 reduced to 64 × 64 by area" in images.treatment
+    assert len(images.train) == 1
+    square = shown[1][45:173, 25:153].reshape(64, 2, 64, 2, 3).mean((1, 3)) / 255
+    assert np.allclose(images.train[0].permute(1, 2, 0).numpy(), square, atol=1e-6)
+    assert celeba(data_dir=data_dir).checksum != images.checksum
+
+
+@pytest.mark.parametrize(("crop", "side"), [(140, 64), (108, 64), (7, 3), (5, 5), (3, 4)])
+def test_every_source_pixel_counts_equally(crop, side):
+    W = _area_weights(crop, side).double()
+    assert (W.sum(1) - 1).abs().max() < 1e-6
+    assert (W.sum(0) - side / crop).abs().max() < 1e-6
+
+
+def test_mistakes_with_celeba_are_named(faces, tmp_path):
+    data_dir, _ = faces
+    with pytest.raises(InputError, match=r"000001.png: expected at least 200 × 200 pixels"):
+        celeba(data_dir=data_dir, crop=200)
+    with pytest.raises(InputError, match="crop: expected a positive number of pixels; got 0"):
+        celeba(data_dir=data_dir, crop=0)
+    (data_dir / "empty").mkdir()
+    with pytest.raises(InputError, match=r"celeba: expected a folder of pict.*no such pictures"):
+        celeba(data_dir / "empty")
+    lone = data_dir / "lone"
+    lone.mkdir()
+    picture(lone / "000001.png", np.zeros((150, 150, 3)))
+    with pytest.raises(InputError, match="got 1 training and 0 test pictures"):
+        celeba(lone)
+
+
+@pytest.fixture
+def characters(tmp_path):
+    rng = np.random.default_rng(0)
+    train, test = rng.random((5, 28, 28)), rng.random((3, 28, 28))
+    columns = {
+        key: np.stack([x.flatten(order="F") for x in part], 1)
+        for key, part in (("data", train), ("testdata", test))
+    }
+    (tmp_path / "OMNIGLOT").mkdir()
+    savemat(tmp_path / "OMNIGLOT" / "chardata.mat", columns)
+    return tmp_path, train, test
+
+
+def test_omniglot_is_found_and_the_right_way_up(characters):
+    data_dir, train, test = characters
+    images = load("omniglot", data_dir)
+    assert np.allclose(images.train[:, 0].numpy(), train)
+    assert np.allclose(images.test[:, 0].numpy(), test)
+    assert images.value_range == (0.0, 1.0)
+    assert omniglot(data_dir / "OMNIGLOT" / "chardata.mat").checksum == images.checksum
+
+
+def test_omniglot_that_is_not_there_says_where_to_put_it(tmp_path):
+    with pytest.raises(InputError, match=r"omniglot: expected chardata.mat .*not downloaded"):
+        load("omniglot", tmp_path)
+
+
+def test_the_table_says_what_has_to_be_brought(characters, tmp_path):
+    data_dir, _, _ = characters
+    rows = {row.name: row for row in available(data_dir)}
+    assert (rows["omniglot"].here, rows["celeba"].here) == (True, False)
+    assert "not downloaded: put it at" in rows["celeba"].where
+    assert rows["color_mnist"].where == "not here: it is made of mnist"
+    assert rows["color_digits"].here
