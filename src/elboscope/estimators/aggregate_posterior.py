@@ -30,6 +30,9 @@ from torch import Tensor
 from .evaluation import Progress, blocks
 from .posteriors import BLOCK, LOG_2PI, DiagonalPosteriors, Posteriors
 
+# Nats below the running maximum at which even 10⁶ components add less than float64's rounding.
+NEGLIGIBLE = 60.0
+
 
 def log_aggregate_posterior(
     z: Float64[Tensor, "S d"],
@@ -104,19 +107,26 @@ def _log_marginal(z: Tensor, mu: Tensor, sigma: Tensor, own: Tensor) -> Tensor:
 
 
 def _log_mixture(z: Tensor, q: Posteriors, own: Tensor | None) -> Tensor:
-    """logsumexp over all components with a running maximum and sum."""
-    top = torch.full_like(z[:, 0], -math.inf)
-    total = torch.zeros_like(top)
+    """logsumexp over all components with a running maximum and sum.
+
+    The sum is at least the own component, so that points to which a block adds less than
+    rounding does need no exponentials of it.
+    """
     log_own = None if own is None else q.own_log_prob(z, own)
+    top = torch.full_like(z[:, 0], -math.inf) if log_own is None else log_own.clone()
+    total = torch.zeros_like(top)
     for rows in blocks(len(q), q.block_size(len(z))):
         log_q = q.log_prob(z, rows)
         if own is not None and log_own is not None:
             _replace_own(log_q, rows, own, log_own)
-        new = torch.maximum(top, log_q.amax(1))
-        level = torch.where(new.isinf(), 0.0, new)
-        total = total * (top - level).exp() + log_q.sub_(level[:, None]).exp_().sum(1)
-        top = new
-    return torch.where(top.isinf(), 0.0, top) + total.log()
+        highest = log_q.amax(1)
+        live = (~(highest <= top - NEGLIGIBLE)).nonzero()[:, 0]  # a NaN is not lost
+        old, new = top[live], torch.maximum(top[live], highest[live])
+        kept = log_q if len(live) == len(z) else log_q[live]
+        terms = kept.sub_(new[:, None]).exp_().sum(1)
+        total[live] = total[live] * (old - new).exp() + terms
+        top[live] = new
+    return top + total.log()
 
 
 def _replace_own(log_q: Tensor, rows: slice, own: Tensor, log_own: Tensor) -> None:
