@@ -16,6 +16,7 @@ from elboscope.estimators import Convergence, OptimalPosterior
 
 from .panel_kinds import Listing, MapPanel, Missing, Panel, Pictures, drawing, reason_of
 from .quantities import searched_rows
+from .unit_panel import units_panel
 
 NOT_IMAGES = "the data do not look like images: (H, W), (C, H, W) or a flat square"
 MAX_FEATURES = 8
@@ -273,7 +274,7 @@ _PANELS: dict[str, tuple[Callable[[Evidence], Panel], ...]] = {
     "trust": (_pareto, _likelihoods, _worst),
     "certificate": (_bound_by_samples, _sandwich),
     "inference": (_waterfall, _optimal, _local_posteriors),
-    "latents": (_unit_kl, _active, _map),
+    "latents": (_unit_kl, _active, units_panel, _map),
     "prior": (_surgery, _pictures),
     "divergence": (_training,),
 }
