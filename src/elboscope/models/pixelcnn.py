@@ -3,7 +3,7 @@ r"""A VAE whose decoder is a gated PixelCNN: pixels that depend on each other, g
 .. math:: p(x \mid z) = \prod_i p(x_i \mid x_{<i}, z)
 
 is one distribution over the whole image. Its density takes one pass of the network, a draw one
-pass for every value, and its mean no closed form: ``mean`` is not implemented, which callers
+pass over a row for every value; its mean has no closed form and is not implemented, which callers
 take for *unavailable*. A strong decoder can explain x without z: then the bound is good and the
 code empty. So look at the mutual information and the active units of such a model first.
 """
@@ -75,16 +75,26 @@ class AutoregressiveImage(Distribution):
         return log_p
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
-        """Draws images, one pass of the network for every value."""
+        """Draws images: the vertical stack passes once a row, the horizontal once a value."""
         shape = self._extended_shape(torch.Size(sample_shape))
         x = torch.zeros(shape, dtype=self.z.dtype, device=self.z.device)
-        colours, height, width = self.event_shape
+        x = x.reshape(-1, *self.event_shape)
+        z = self.z.expand(*shape[:-3], self.z.shape[-1]).reshape(len(x), -1)
         with torch.no_grad():
-            for i in range(height):
-                for j in range(width):
-                    for c in range(colours):
-                        x[..., c, i, j] = self.given_before(x).sample()[..., c, i, j]
-        return x
+            for i in range(x.shape[2]):
+                told = [here[:, :, i:] for here in self.network.from_above(x[:, :, : i + 1], z)]
+                self._draw_row(x, i, told)
+        return x.reshape(shape)
+
+    def _draw_row(self, x: Tensor, i: int, told: list[Tensor]) -> None:
+        N, colours, _, width = x.shape
+        shape = output_shape(self.likelihood, (colours, 1, width))
+        for j in range(width):
+            for c in range(colours):
+                numbers = self.network.along_rows(x[:, :, i : i + 1], told)
+                drawn = self.likelihood(numbers.reshape(N, *shape)).sample()
+                # a scale for each pixel makes all rows of one
+                x[:, c, i, j] = drawn[:, c, i if drawn.shape[2] > 1 else 0, j]
 
     def __repr__(self) -> str:
         return f"AutoregressiveImage(x {tuple(self.event_shape)}, {tuple(self.batch_shape)})"

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 __all__ = ["GatedPixelCNN"]
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -78,10 +79,25 @@ class GatedPixelCNN(nn.Module):
         self, x: Float[Tensor, "N C H W"], z: Float[Tensor, "N d"]
     ) -> Float[Tensor, "N nC H W"]:
         """Returns the numbers of all values, those of value i from x before i and z."""
-        vertical = horizontal = x
+        return self.along_rows(x, self.from_above(x, z))
+
+    def from_above(
+        self, x: Float[Tensor, "N C H W"], z: Float[Tensor, "N d"]
+    ) -> list[Float[Tensor, "N gates H W"]]:
+        """Returns what the vertical stack tells each row, layer by layer: rows above it, and z."""
+        told = []
         for layer in self.layers:
-            vertical, horizontal = layer(vertical, horizontal, z)
-        numbers: Tensor = self.out(self.mix(horizontal.relu()).relu())
+            x, here = layer.from_above(x, z)
+            told.append(here)
+        return told
+
+    def along_rows(
+        self, x: Float[Tensor, "N C H W"], told: Sequence[Tensor]
+    ) -> Float[Tensor, "N nC H W"]:
+        """Returns the numbers of all values of some rows, given what these rows were told."""
+        for layer, here in zip(self.layers, told, strict=True):
+            x = layer.along_rows(x, here)
+        numbers: Tensor = self.out(self.mix(x.relu()).relu())
         return numbers
 
 
@@ -99,14 +115,18 @@ class _GatedLayer(nn.Module):
         self.across = _Masked(hidden, hidden, 1, colours, "B")
         self.from_z = nn.Linear(latent_dim, 4 * hidden)
 
-    def forward(self, vertical: Tensor, horizontal: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    def from_above(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the next layer's vertical features, and what the horizontal stack is told."""
         r = self.reach
         for_vertical, for_horizontal = self.from_z(z)[..., None, None].chunk(2, dim=1)
-        v = self.above(pad(vertical, (r, r, r, 0)))  # rows up to this one
+        v = self.above(pad(x, (r, r, r, 0)))  # rows up to this one
         before = pad(v, (0, 0, 1, 0))[:, :, :-1]  # rows above this one
-        h = self.left(pad(horizontal, (r, 0, 0, 0))) + self.down(before)
-        new = self.across(_gated(h + for_horizontal))
-        return _gated(v + for_vertical), new if self.is_first else horizontal + new
+        return _gated(v + for_vertical), self.down(before) + for_horizontal
+
+    def along_rows(self, x: Tensor, told: Tensor) -> Tensor:
+        """Returns the next layer's horizontal features."""
+        new: Tensor = self.across(_gated(self.left(pad(x, (self.reach, 0, 0, 0))) + told))
+        return new if self.is_first else x + new
 
 
 def _gated(features: Tensor) -> Tensor:
