@@ -87,6 +87,7 @@ class GatedPixelCNN(nn.Module):
         """Returns what the vertical stack tells each row, layer by layer: rows above it, and z."""
         told = []
         for layer in self.layers:
+            assert isinstance(layer, _GatedLayer)
             x, here = layer.from_above(x, z)
             told.append(here)
         return told
@@ -96,6 +97,7 @@ class GatedPixelCNN(nn.Module):
     ) -> Float[Tensor, "N nC H W"]:
         """Returns the numbers of all values of some rows, given what these rows were told."""
         for layer, here in zip(self.layers, told, strict=True):
+            assert isinstance(layer, _GatedLayer)
             x = layer.along_rows(x, here)
         numbers: Tensor = self.out(self.mix(x.relu()).relu())
         return numbers
