@@ -58,7 +58,7 @@ def test_a_perfect_model_of_narrow_posteriors_is_never_told_it_has_a_hole() -> N
     assert all(d.higher == "mixture" for d in told)
 
 
-def test_a_real_hole_is_shown_by_bounds_and_the_order_of_the_estimators_is_published_s() -> None:
+def test_a_real_hole_is_shown_by_bounds_of_which_two_saturate() -> None:
     """Six latents on a line: a diagonal mixture misses correlation, DV and NWJ saturate."""
     with seeded(0):
         x = 3 * torch.randn(2000, 1).double() + 0.2 * torch.randn(2000, 6).double()

@@ -46,7 +46,8 @@ def marginal_kl(
     Args:
         model: The model, with an encoder.
         x: Data; the mixture q_N is over all of them.
-        num_draws: S, draws from q_N; by default as many as take seconds.
+        num_draws: S, draws from q_N; by default as many as take seconds, and at least 1000 for
+            flows, which are inverted N·S times.
         seed: Of the draws.
         condition: One row per datapoint.
         progress: Called with the draws done and their number.

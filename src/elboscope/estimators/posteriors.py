@@ -87,12 +87,16 @@ class DiagonalPosteriors:
 
     def _rounding(self, z: Tensor) -> float:
         """Bounds the error of the expanded square by the size of what cancels in it."""
-        largest = (z.square() @ self.sigma.square().reciprocal().amax(0)).max().item()
+        largest = (z.square() @ self._largest_precision).max().item()
         return 4 * torch.finfo(z.dtype).eps * largest
 
     @cached_property
     def _centre(self) -> Float64[Tensor, " d"]:
         return self.mu.mean(0)
+
+    @cached_property
+    def _largest_precision(self) -> Float64[Tensor, " d"]:
+        return self.sigma.square().reciprocal().amax(0)
 
     @cached_property
     def _features(self) -> Float64[Tensor, "N f"]:
