@@ -6,7 +6,7 @@ import torch
 
 from elboscope.core import InputError, check_model, log_weights, seeded
 from elboscope.distributions import BernoulliLikelihood
-from elboscope.models import conv_vae, from_modules, mlp_vae
+from elboscope.models import conv_vae, from_modules, mlp_vae, stack
 from elboscope.models.autoencoder import conv_autoencoder, mlp_autoencoder
 from elboscope.models.hierarchical import hierarchical_vae
 from elboscope.models.named_likelihoods import make_likelihood
@@ -170,3 +170,13 @@ def test_from_modules_measures_and_refuses_by_the_number_of_outputs():
 def test_functions_still_pass():
     head = BernoulliLikelihood((3,))
     assert inspect.unwrap(make_likelihood)(head, (3,)) is head
+
+
+def test_a_stack_of_models_takes_the_same_numbers():
+    with seeded(0):
+        models = [mlp_vae((4,), 2, (5,), likelihood="categorical", levels=3) for _ in range(2)]
+        z = torch.randn(2, 7, 2)
+        x = eight_bit(7, (4,), 3)
+    together = stack(models).decode(z.flatten(0, 1)).log_prob(x.repeat(2, 1)).reshape(2, 7)
+    alone = torch.stack([m.decode(z[i]).log_prob(x) for i, m in enumerate(models)])
+    torch.testing.assert_close(together, alone)

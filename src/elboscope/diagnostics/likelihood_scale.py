@@ -45,6 +45,7 @@ UNITS = {
     "CategoricalLevels": MASS,
     "QuantizedNormal": f"its scale is not judged here; {MASS}",
     "DiscretisedLogistic": f"its scale is not judged here; {MASS}",
+    "AutoregressiveImage": "each value given those before, in nats of its likelihood",
     "DequantizedNormal": f"its scale is not judged here; {BOUND}",
 }
 

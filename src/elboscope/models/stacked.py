@@ -24,6 +24,7 @@ from elboscope.core import InputError
 from elboscope.nn.stacked import StackedMLP, num_members
 
 from .hierarchical import HierarchicalVAE
+from .output_shapes import output_shape
 from .vae import VAE
 
 
@@ -42,7 +43,8 @@ class StackedVAE(VAE):
     def _decode(self, z: Tensor, c: Tensor | None) -> Distribution:
         """The samples' axes stay apart from the rows, which tell the members."""
         output = self.decoder(z)
-        return self.likelihood(output.reshape(*z.shape[:-1], *self.data_shape))
+        shape = output_shape(self.likelihood, self.data_shape)
+        return self.likelihood(output.reshape(*z.shape[:-1], *shape))
 
 
 @overload
