@@ -40,7 +40,7 @@ def test_the_parts_are_those_of_the_closed_form(tmp_path):
     assert found.certificates["diagonal"].startswith("certified")
 
 
-def test_log_px_is_the_best_candidate_by_its_mean(tmp_path):
+def test_log_px_is_the_best_candidate_and_not_one_ahead_by_luck(tmp_path):
     found = measured(tmp_path, X[:8], full=True, num_temperatures=5)
     assert set(found.candidates) == {
         "importance sampling from q",
@@ -48,7 +48,8 @@ def test_log_px_is_the_best_candidate_by_its_mean(tmp_path):
         "importance sampling from q* (full)",
         "annealing",
     }
-    assert found.candidates[found.chosen] == max(found.candidates.values())
+    assert found.chosen == "importance sampling from q* (full)"  # exact, without any noise
+    assert found.candidates["annealing"] > found.candidates[found.chosen]  # five temperatures
     assert found.log_px.mean().item() == pytest.approx(found.candidates[found.chosen])
 
 

@@ -21,6 +21,7 @@ from torch.distributions import Distribution
 from elboscope.core import LatentVariableModel, given
 from elboscope.distributions import AuxiliaryPosterior
 
+from .evaluation import first_answered
 from .flow_architecture import local_flow
 from .flow_ascent import climbed
 from .flow_family import LocalFlow
@@ -33,7 +34,7 @@ from .starting_points import starting_points
 # Flows are dear: their starts compete on few datapoints, and on all only if they clearly differ.
 SUBSET, DOUBT = 10, -2.0
 WEIGHTS = (0xF10, 0xF11)  # streams of the first weights
-TEMPERED = "the prior, tempered"
+TEMPERED = "the tempered prior"
 
 
 def flow_search(
@@ -55,8 +56,9 @@ def flow_search(
         seed: Of the samples that judge.
     """
     like = best[0]
-    encoder = _encoder(target)
-    q = None if encoder is None else encoder(torch.arange(1, device=like.device))
+    row = torch.tensor([first_answered(target.model, target.inputs).start], device=like.device)
+    encoder = _encoder(target, row)
+    q = None if encoder is None else encoder(row)
     families = [local_flow(gaussian.latent_shape, like, q, seed=s) for s in WEIGHTS]
 
     prior = starting_points(target)["prior"]
@@ -72,7 +74,7 @@ def flow_search(
 
     begin: dict[str, Callable[[Tensor], Parameters]] = {
         "the best Gaussian": partial(begun, families[0]),
-        "the best Gaussian, other weights": partial(begun, families[1]),
+        "the best Gaussian again": partial(begun, families[1]),
         TEMPERED: lambda index: families[0].start(*prior(index)),
     }
     if families[0].like_encoder:
@@ -102,7 +104,7 @@ def _run(
     return run
 
 
-def _encoder(target: Target) -> Callable[[Tensor], AuxiliaryPosterior] | None:
+def _encoder(target: Target, row: Tensor) -> Callable[[Tensor], AuxiliaryPosterior] | None:
     """What the encoder answers for some datapoints, where that is a flow on (z, v)."""
 
     def encoded(index: Tensor) -> Distribution:
@@ -114,8 +116,7 @@ def _encoder(target: Target) -> Callable[[Tensor], AuxiliaryPosterior] | None:
     first = target.inputs.rows(slice(0, 1))[1]
     if not isinstance(given(target.model, first), LatentVariableModel):
         return None
-    some = encoded(torch.arange(1, device=target.inputs.x.device))
-    if not isinstance(some, AuxiliaryPosterior):
+    if not isinstance(encoded(row), AuxiliaryPosterior):
         return None
     return lambda index: _auxiliary(encoded(index))
 

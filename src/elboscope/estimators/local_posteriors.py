@@ -29,6 +29,7 @@ from elboscope.core import (
     Estimate,
     InputError,
     LatentVariableModel,
+    data_id,
     evaluating,
     given,
     paired_difference,
@@ -169,10 +170,10 @@ def local_posteriors(
 
 
 def _require_same(gap: InferenceGap, inputs: Inputs) -> None:
-    whole = len(gap.index) == len(inputs.x)
     rows = gap.index.to(inputs.x.device)
     fits = not len(rows) or int(rows.max()) < len(inputs.x)
-    if not fits or (whole and gap.elbo.data_id != inputs.data_id):
+    whole = len(rows) == len(inputs.x)
+    if not fits or gap.elbo.data_id != (inputs.data_id if whole else data_id(inputs.x[rows])):
         raise InputError(
             "gap",
             expected=f"the inference gap of this x, data {inputs.data_id}",

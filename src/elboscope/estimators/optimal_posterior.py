@@ -238,10 +238,13 @@ def _reported(
     fine, state = log_w.mean(0).isfinite(), found.state
     index = fine.nonzero()[:, 0]
     elbo, log_px = _estimates(log_w[:, index], index, inputs, found.trial, settings)
-    waiting = (~state.arrived & fine & ~found.kept).nonzero()[:, 0]
+    waiting = (fine & (state.lost | (~state.arrived & ~found.kept))).nonzero()[:, 0]
+    # where a search broke off, and the encoder's q stands in, nobody knows what it would have found
+    promise = state.promise.double().masked_fill(state.lost, math.inf)
+    promise = promise.nan_to_num(math.inf, math.inf)[index]
     certificate = judged(
-        elbo, found.trial, state.promise[index].double().nan_to_num(posinf=math.inf), waiting,
-        (~fine).nonzero()[:, 0], found.kept.nonzero()[:, 0], wanted.tolerance,
+        elbo, found.trial, promise, waiting, (~fine).nonzero()[:, 0],
+        found.kept.nonzero()[:, 0], wanted.tolerance,
     )  # fmt: skip
     q = found.family.distribution(_mended(found, fine))
     return OptimalPosterior(elbo, log_px, q, certificate, index, wanted.name)

@@ -191,7 +191,7 @@ class _Work(NamedTuple):
         seed = self._seed("q")
         log_px = importance_sampling(self.model, self.x, self.num_samples, seed=seed)
         elbo = evidence_lower_bound(self.model, self.x, self.num_samples, seed=seed + 1)
-        return {"log_px": _values(log_px), "elbo": _values(elbo)}, {}
+        return {**_weighed(log_px), "elbo": _values(elbo)}, {}
 
     def searched(self, family: str) -> Part:
         """L[q*] and importance sampling from q*, with the certificate."""
@@ -211,7 +211,7 @@ class _Work(NamedTuple):
             "within": found.certificate.within,
             "certified": found.certificate.certified,
         }
-        values = {"elbo": _values(found.elbo), "log_px": _values(found.log_px)}
+        values = {"elbo": _values(found.elbo), **_weighed(found.log_px)}
         return {k: _placed(v, found.index.cpu(), len(self.x)) for k, v in values.items()}, said
 
     def annealed(self, num_temperatures: int) -> Part:
@@ -223,13 +223,22 @@ class _Work(NamedTuple):
             seed=self._seed("AIS"),
             progress=self._tell("annealing"),
         )
-        return {"log_px": _values(found)}, {}
+        return _weighed(found), {}
 
     def _seed(self, part: str) -> int:
         return derived_seed(f"{self.name}, {part}", self.seed)
 
     def _tell(self, what: str) -> Callable[[int, int], None]:
         return lambda done, total: self.now.say(f"{self.name}: {what}", done, total)
+
+
+def _weighed(log_px: Estimate) -> dict[str, Tensor]:
+    return {"log_px": _values(log_px), "error": log_px.mc_stderr.double().cpu()}
+
+
+def _error(mc_stderr: Float64[Tensor, " m"]) -> float:
+    """The Monte Carlo error of the mean."""
+    return mc_stderr.square().sum().sqrt().item() / len(mc_stderr)
 
 
 def _values(estimate: Estimate) -> Float64[Tensor, " n"]:
@@ -248,7 +257,8 @@ def _joined(name: str, parts: Mapping[str, Part], family: str) -> Gaps:
         raise InputError(name, expected="at least one datapoint with all values", got="none")
     log_px = {_sampler(part): values["log_px"][rows] for part, (values, _) in parts.items()}
     means = {sampler: values.mean().item() for sampler, values in log_px.items()}
-    chosen = max(means, key=lambda sampler: means[sampler])
+    errors = {_sampler(part): _error(values["error"][rows]) for part, (values, _) in parts.items()}
+    chosen = max(means, key=lambda sampler: means[sampler] - ERRORS * errors[sampler])
     elbo = {part: values["elbo"][rows] for part, (values, _) in parts.items() if "elbo" in values}
     said = {part: what for part, (_, what) in parts.items() if what}
     return Gaps(
