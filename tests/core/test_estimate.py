@@ -127,3 +127,10 @@ def test_data_id_depends_on_shape_dtype_and_every_value():
     assert len(ids) == 5
     assert data_id(x[::2]) == data_id(x[::2].contiguous())
     assert all(len(i) == 12 and int(i, 16) >= 0 for i in ids)
+
+
+def test_its_repr_is_a_line_and_no_dump_of_tensors():
+    x = torch.zeros(1000)
+    found = Estimate.per_datapoint("ELBO", "ELBO", x, x, "lower", data_id="abc")
+    assert repr(found) == f"<Estimate: {found}>"
+    assert "tensor" not in repr(found)

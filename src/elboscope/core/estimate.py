@@ -20,7 +20,7 @@ Axis = Literal["datapoint", "draw", "unit"]
 _MARK: dict[Side, str] = {"lower": "≥", "upper": "≤", "unbiased": "=", "none": "≈"}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Estimate:
     r"""A quantity with its errors and the side of the truth on which its expectation lies.
 
@@ -94,6 +94,9 @@ class Estimate:
     def mc_error_of_mean(self) -> float:
         """The Monte Carlo part of the error of the mean, the data held fixed."""
         return self.mc_stderr.double().square().sum().sqrt().item() / len(self.values)
+
+    def __repr__(self) -> str:
+        return f"<Estimate: {self}>"
 
     def __str__(self) -> str:
         value = self.total if self.axis == "unit" else self.mean

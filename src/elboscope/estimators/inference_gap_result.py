@@ -68,7 +68,7 @@ class Generalisation(NamedTuple):
         return "\n".join(str(part) for part in self)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class InferenceGap:
     """log p̂(x) − L[q] of each datapoint and its two parts; see :func:`.inference_gap`.
 
@@ -125,6 +125,9 @@ class InferenceGap:
             return None
         pairs = ((getattr(self, part), getattr(self.train, part)) for part in GAPS)
         return Generalisation(*(_unpaired(test, train) for test, train in pairs))
+
+    def __repr__(self) -> str:
+        return f"<InferenceGap: {self._head()}>"
 
     def __str__(self) -> str:
         lines = [self._head(), *self._rows(), self._verdict()]

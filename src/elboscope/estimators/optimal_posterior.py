@@ -53,7 +53,7 @@ LARGEST_FULL = 2**27
 REPORT = 0x4EB047  # the stream of the fresh samples
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class OptimalPosterior:
     """What :func:`optimal_posterior` found.
 
@@ -74,6 +74,9 @@ class OptimalPosterior:
     certificate: Convergence
     index: Int64[Tensor, " m"]
     family: str
+
+    def __repr__(self) -> str:
+        return f"<OptimalPosterior: {self.elbo}>"
 
     def __str__(self) -> str:
         return f"{self.elbo}; {self.certificate}"
