@@ -69,9 +69,7 @@ def test_mistakes_are_named():
         color_digits(5, 0)
     x = torch.rand(4, 1, 2, 2)
     plain = Images("mine", x, x, "a test", (0.0, 1.0))
-    with pytest.raises(
-        InputError, match=r"mine: expected grey images .* with labels; .*no lab"
-    ):
+    with pytest.raises(InputError, match=r"mine: expected grey images .* with labels; .*no lab"):
         stack_digits(plain, "mine in colour", 2, 2, 0)
 
 
