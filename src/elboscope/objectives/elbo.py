@@ -253,8 +253,8 @@ def _closed_form_kl(q: Distribution, p: Distribution) -> Tensor:
             "KL(q(z|x) ‖ p(z))",
             expected="a pair of families with a closed form",
             got=f"{family(q)} and {family(p)}",
-            do="Sample it: objectives.elbo, beta_elbo(…, kl='sampled'), or analytic_kl: false in a "
-            "configuration.",
+            do="Sample it: objectives.elbo, beta_elbo(…, kl='sampled'), or in a configuration "
+            "analytic_kl: false (--objective.analytic_kl false).",
         ) from error
     return divergence
 
