@@ -4,8 +4,9 @@ r"""The gap between log p(x) and L[q] of a trained model, in its two parts, data
 
 The first part, the approximation gap, is that of the family; the second, the amortisation gap, is
 the encoder's. q* is of the family that the model was trained with. log p̂ is the best *by its mean
-over the datapoints* of importance sampling from q, from both q*, and, if asked for, of annealing:
-each is a lower bound in expectation, and a choice for each datapoint would be one of its noise.
+over the datapoints*, less two Monte Carlo errors, of importance sampling from q, from both q*, and,
+if asked for, of annealing: each is a lower bound in expectation, and a choice for each datapoint
+would be one of its noise.
 
 Every part is kept in the state of the reproduction as soon as it is there: a sitting that ends
 between two of them loses neither.

@@ -193,7 +193,8 @@ def _notes(found: Found, plan: Plan) -> Iterator[str]:
         "training images, of which the paper's code kept 5000 aside."
     )
     yield (
-        "log p̂ is the best, by its mean, of importance sampling from q and from both q*"
+        "log p̂ is the best, by its mean less two Monte Carlo errors, of importance sampling from "
+        "q and from both q*"
         f"{', and annealing' if plan.num_temperatures else ''}: a lower bound in expectation, so "
         "that approximation gaps are too small by what it misses."
     )
