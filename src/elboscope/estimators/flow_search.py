@@ -56,9 +56,8 @@ def flow_search(
         seed: Of the samples that judge.
     """
     like = best[0]
-    row = torch.tensor([first_answered(target.model, target.inputs).start], device=like.device)
-    encoder = _encoder(target, row)
-    q = None if encoder is None else encoder(row)
+    encoder = _encoder(target)
+    q = None if encoder is None else encoder(_answered(target))
     families = [local_flow(gaussian.latent_shape, like, q, seed=s) for s in WEIGHTS]
 
     prior = starting_points(target)["prior"]
@@ -104,7 +103,13 @@ def _run(
     return run
 
 
-def _encoder(target: Target, row: Tensor) -> Callable[[Tensor], AuxiliaryPosterior] | None:
+def _answered(target: Target) -> Tensor:
+    """The first datapoint of which the encoder has an answer."""
+    row = first_answered(target.model, target.inputs).start
+    return torch.tensor([row], device=target.inputs.x.device)
+
+
+def _encoder(target: Target) -> Callable[[Tensor], AuxiliaryPosterior] | None:
     """What the encoder answers for some datapoints, where that is a flow on (z, v)."""
 
     def encoded(index: Tensor) -> Distribution:
@@ -116,7 +121,7 @@ def _encoder(target: Target, row: Tensor) -> Callable[[Tensor], AuxiliaryPosteri
     first = target.inputs.rows(slice(0, 1))[1]
     if not isinstance(given(target.model, first), LatentVariableModel):
         return None
-    if not isinstance(encoded(row), AuxiliaryPosterior):
+    if not isinstance(encoded(_answered(target)), AuxiliaryPosterior):
         return None
     return lambda index: _auxiliary(encoded(index))
 
