@@ -211,7 +211,7 @@ def test_slices_give_the_numbers_of_one_sitting(smoke, name, tmp_path):
         shutil.rmtree(part) if part.is_dir() else part.unlink()
     while again is None:
         try:
-            options = Options(resume=True, slice_seconds=0.5)
+            options = Options(resume=True, slice_seconds=0.05)
             again = MODULES[name].reproduce("smoke", out=out, options=options)
         except Unfinished as pause:
             pauses.append(str(pause))
