@@ -18,6 +18,9 @@ from .implied_kl_weight import implied_kl_weight
 from .importance import importance_sampling, prior_sampling
 from .inference_gap import inference_gap
 from .inference_gap_result import Generalisation, InferenceGap, UnpairedDifference
+from .latent_interpolations import LatentInterpolations, latent_interpolations
+from .latent_manifold import LatentManifold, latent_manifold
+from .latent_traversals import LatentTraversals, latent_traversals
 from .local_posteriors import LocalPosterior, PicturedDensity, local_posteriors
 from .log_likelihood import LogLikelihood, log_likelihood
 from .low_posterior import LatentSamples, LowPosteriorSamples, low_posterior_samples
@@ -56,7 +59,10 @@ __all__ = [
     "GradientSNR",
     "GridPosterior",
     "InferenceGap",
+    "LatentInterpolations",
+    "LatentManifold",
     "LatentSamples",
+    "LatentTraversals",
     "LocalPosterior",
     "LogLikelihood",
     "LowPosteriorSamples",
@@ -90,6 +96,9 @@ __all__ = [
     "importance_sampling",
     "importance_weighted_bounds",
     "inference_gap",
+    "latent_interpolations",
+    "latent_manifold",
+    "latent_traversals",
     "local_posteriors",
     "log_aggregate_posterior",
     "log_likelihood",
