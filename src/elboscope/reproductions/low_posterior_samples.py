@@ -1,0 +1,192 @@
+r"""Rosca et al. (2018): prior draws to which q(z) gives the lowest density, and what they become.
+
+.. math:: z_s \sim p(z), \qquad \log q_N(z_s) = \log \frac1N \sum_n q(z_s | x_n)
+
+Of S draws the n lowest are decoded (algorithm 1), and set beside ordinary samples, data, and
+their nearest datapoints: pixels, KL, ELBO, a map of the latents. A decoder has seen draws of
+q(z) alone; where q(z) hardly goes it answers something, and the likelihood may take that for
+data. The order by log q(z) is the paper's; it prefers far-out draws, which are rare under the
+prior too, so the order by log q(z) − log p(z) stands beside it.
+"""
+
+from __future__ import annotations
+
+__all__ = ["reproduce"]
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+
+from elboscope.core import seeded
+from elboscope.plots.low_posterior import plot_low_posterior
+
+from .claims import without_verdict
+from .low_posterior_claims import claims_of
+from .low_posterior_plan import PLANS, Experiment, LowPlan, load_pictures, trained, untrained
+from .low_posterior_values import (
+    ORDERS,
+    WHITE,
+    Order,
+    Values,
+    clustered_error,
+    figure_data,
+    measured,
+)
+from .options import Options, Progress
+from .provenance import provenance, training_device
+from .result import Reproduction, Row, Scale
+from .sitting import sitting
+from .training import derived_seed, file_name
+
+NAME = "low-posterior-samples"
+Found = Mapping[Experiment, Values]
+BOOTSTRAPPED = "bootstrap"
+OF_IMAGES = "se over images; neighbours clustered by datapoint"
+
+
+def reproduce(
+    scale: Scale,
+    *,
+    out: Path,
+    seed: int = 0,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> Reproduction:
+    """Trains VAEs on ColorMNIST and CIFAR-10 and examines their samples of low posterior density.
+
+    Args:
+        scale: smoke: three digits as colours, small networks; cpu: 8192 images of each set,
+            narrower networks, a few epochs; paper: all images, the published networks.
+        out: Folder of the state; the result is saved there by ``Reproduction.save``.
+        seed: Of the training and of all draws.
+        options: Where MNIST and CIFAR-10 are; slices and resuming.
+        progress: Told what is being done.
+
+    Raises:
+        InputError: The data are not to be had, or the folder is in use.
+        Unfinished: The slice of time is over.
+    """
+    options = options or Options()
+    plan, device = PLANS[scale], training_device(scale)
+    names = dict.fromkeys(e.data for e in plan.experiments)
+    pictures = {name: load_pictures(name, plan.num_images, options) for name in names}
+    checksums = {name: images.checksum for name, images in pictures.items()}
+    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": checksums}
+    found: dict[Experiment, Values] = {}
+    with sitting(out, asked, options, progress) as now:
+        for experiment in plan.experiments:
+            images = pictures[experiment.data]
+            with seeded(derived_seed(experiment.name, seed)):
+                model = untrained(experiment, plan, images).to(device)
+            trained(experiment, model, images, plan, seed, now, device)
+            found[experiment] = measured(experiment, model, images, plan, seed, now, device)
+        record = provenance(
+            seed=seed,
+            device=device,
+            wall_seconds=now.seconds,
+            epochs=None,
+            data={name: {"num_images": len(p.bytes), "sha256": p.checksum}
+                  for name, p in pictures.items()},
+            settings=plan.record(),
+        )  # fmt: skip
+    claims = tuple(claim for e, values in found.items() for claim in claims_of(e, values))
+    return Reproduction(
+        NAME,
+        "Distribution Matching in Variational Inference: samples of low posterior probability",
+        scale,
+        rows=tuple(row for e, values in found.items() for row in _rows(e, values, plan)),
+        claims=without_verdict(claims) if scale == "smoke" else claims,
+        notes=_notes(plan, scale),
+        provenance=record,
+        figures={
+            file_name(e.name).lower(): plot_low_posterior(figure_data(values))
+            for e, values in found.items()
+        },
+    )
+
+
+def _rows(experiment: Experiment, values: Values, plan: LowPlan) -> Iterator[Row]:
+    name, epochs = experiment.name, experiment.epochs
+    share, error = values["uncovered"].tolist()
+    yield Row(name, "uncovered share of the prior", share, error, BOOTSTRAPPED, epochs,
+              num_data=plan.num_images, unit="1 %: q(z) = p(z)")  # fmt: skip
+    for which in ("data", "ordinary"):
+        yield from _pixel_rows(f"{name}, {which}", values, "", which, epochs)
+        for quantity, words in (("kl", "KL(q(z|x) ‖ p(z))"), ("elbo", "ELBO")):
+            yield _mean(f"{name}, {which}", words, values, f"density.{quantity}.{which}", epochs,
+                        num_samples=plan.num_samples if quantity == "elbo" else None)  # fmt: skip
+    for order in ORDERS:
+        yield from _rows_of_order(experiment, order, values, plan)
+
+
+def _rows_of_order(
+    experiment: Experiment, order: Order, values: Values, plan: LowPlan
+) -> Iterator[Row]:
+    epochs, K = experiment.epochs, plan.num_samples
+    place = f"{experiment.name}, lowest in {ORDERS[order]}"
+    for name in ("log_q", "log_p"):
+        yield _mean(place, f"{name.replace('_', ' ')}(z)", values, f"{order}.{name}", epochs)
+    yield from _pixel_rows(place, values, f"{order}.", "low", epochs)
+    for which, words in (("low", "of the samples"), ("neighbours", "of their neighbours")):
+        kl, bound = (f"{order}.{quantity}.{which}" for quantity in ("kl", "elbo"))
+        yield _mean(place, f"KL(q(z|x) ‖ p(z)) {words}", values, kl, epochs)
+        yield _mean(place, f"ELBO {words}", values, bound, epochs, num_samples=K)
+    for key, words in (
+        ("separation", "AUROC of the ELBO, data against the samples"),
+        ("separation_of_neighbours", "AUROC of the ELBO, data against their neighbours"),
+        ("separation_of_ordinary", "AUROC of the ELBO, data against ordinary samples"),
+    ):
+        auroc, error, *_ = values[f"{order}.{key}"].tolist()
+        n = len(values[f"{order}.elbo.low"])
+        yield Row(place, words, auroc, error, BOOTSTRAPPED, epochs, K, n, unit="½: blind")
+
+
+def _pixel_rows(place: str, values: Values, prefix: str, which: str, epochs: int) -> Iterator[Row]:
+    for quantity, words in (
+        ("intensity", "mean intensity"),
+        ("frame", "mean intensity of the frame"),
+        ("white", f"share of values above {WHITE:g}"),
+    ):
+        yield _mean(place, words, values, f"{prefix}{quantity}.{which}", epochs, "units")
+
+
+def _mean(
+    place: str,
+    quantity: str,
+    values: Values,
+    name: str,
+    epochs: int,
+    unit: str = "nats",
+    num_samples: int | None = None,
+) -> Row:
+    v = values[name]
+    clustered = name.endswith(".neighbours")
+    index = values[f"{name.partition('.')[0]}.index"] if clustered else torch.arange(len(v))
+    return Row(place, quantity, v.mean().item(), clustered_error(v, index), OF_IMAGES, epochs,
+               num_samples, len(v), unit=unit)  # fmt: skip
+
+
+def _notes(plan: LowPlan, scale: Scale) -> tuple[str, ...]:
+    fewer = (
+        ()
+        if scale == "paper"
+        else ("Narrower networks, fewer images and fewer steps than the paper's: compare signs.",)
+    )
+    return (
+        f"S = {plan.num_prior} prior draws against all N posteriors, in float64; the "
+        f"{plan.num_low} lowest of each order are kept. S, n and the latent size of the paper are "
+        "not at hand.",
+        "Bernoulli: binary images, drawn afresh in each minibatch; every KL, ELBO and q(z) is of "
+        "one draw, seed 0. QuantizedNormal: the 256 levels as they are.",
+        "Samples are draws of p(x|z) where they are scored, and means of p(x|z) where pixels are "
+        "looked at. A mean is smooth: it has fewer values near 1 than data, which works against "
+        "the claim about white.",
+        "Neighbours are nearest to the mean, in grey pixels; the frame is an eighth of the side.",
+        "The lowest samples are compared with data that the model was trained on.",
+        "The uncovered share is that of prior draws with a lower log q(z) − log p(z) than 99 % of "
+        "draws of q(z), both under the posteriors of the other half of the data.",
+        "Figures: samples lowest in log q(z).",
+        "One seed: errors hold for these models, and not for another run.",
+        *fewer,
+    )
