@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.distributions import MultivariateNormal
 
 import elboscope as es
-from elboscope.core import InputError, evaluating
+from elboscope.core import InputError, evaluating, seeded
 from elboscope.diagnostics.low_posterior import low_posterior_verdict
 from elboscope.estimators import auroc, examine_low_samples, low_posterior_samples
 from elboscope.estimators.low_posterior_analysis import nearest_in_pixels
@@ -165,3 +166,50 @@ def test_mistakes_are_named():
     low = low_posterior_samples(model, x, 2, num_prior=5, seed=0)
     with pytest.raises(InputError, match="by: expected 'ratio' or 'density'; got 'worst'"):
         examine_low_samples(model, x, low, by="worst", seed=0)
+
+
+class Joined(nn.Linear):
+    """A layer of (x, c) or of (z, c)."""
+
+    def forward(self, h, c):
+        return super().forward(torch.cat([h, c.expand(*h.shape[:-1], c.shape[-1])], -1))
+
+
+def test_each_sample_of_a_conditional_model_keeps_its_own_condition():
+    """The decoder adds the condition to x, so that it can be read off every mean."""
+    with seeded(0):
+        encoder, decoder = Joined(8 + 1, 4), Joined(2 + 1, 8)
+    with torch.no_grad():
+        decoder.weight[:, 2], decoder.bias[:] = 100.0, 0.0
+        decoder.weight[:, :2] *= 0.01
+    model = es.models.from_modules(
+        encoder, decoder, "gaussian", scale=1.0, data_shape=(8,), latent_shape=(2,),
+        conditional=True,
+    )  # fmt: skip
+    condition = (torch.arange(40) % 2).float()[:, None]
+    with evaluating(model):
+        x = model.given(condition).decode(torch.zeros(40, 2)).mean
+    low = low_posterior_samples(model, x, 12, num_prior=60, seed=0, condition=condition)
+    for some in (low.by_ratio, low.by_density, low.ordinary):
+        assert torch.allclose(some.mean, 100 * some.condition.expand(-1, 8), atol=0.5)
+    assert 0 < low.by_ratio.condition.sum() < 12
+    found = examine_low_samples(model, x, low, num_samples=2, seed=0, condition=condition)
+    assert torch.allclose(found.neighbours, 100 * low.by_ratio.condition.expand(-1, 8), atol=0.5)
+    assert found.elbo["low"].min() > -20_000, "decoded with its own condition"
+    with pytest.raises(InputError, match="condition: expected conditions for x where the samples"):
+        examine_low_samples(model, x, low, num_samples=2, seed=0)
+
+
+def test_a_flow_posterior_is_scored_pair_by_pair():
+    with seeded(0):
+        model = es.models.mlp_vae((1, 8, 8), 3, hidden=(8,), posterior=es.models.RealNVP())
+    x = es.data.Binarisation("fixed", seed=0).fixed_draw(es.data.digits().train[:60])
+    low = low_posterior_samples(model, x, 10, num_prior=100, seed=0)
+    with evaluating(model):
+        q = model.encode(x)
+        pairs = torch.stack([q.log_prob(z.expand(60, 3)) for z in low.by_density.z])
+    literal = pairs.double().logsumexp(1) - math.log(60)
+    assert (literal - low.by_density.log_q).abs().max() < 1e-4
+    found = examine_low_samples(model, x, low, num_data=20, num_samples=2, num_embedded=9, seed=0)
+    assert found.kl == {}, "no closed form"
+    assert len(found.elbo["low"]) == 10

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from elboscope.core import Estimate, seeded
+from elboscope.core import Estimate, InputError, seeded
 from elboscope.estimators import (
     RatioClassifier,
     compare_marginal_kl,
+    elbo_surgery,
     marginal_kl_disagreements,
 )
 from elboscope.models import LinearGaussian
@@ -155,3 +156,18 @@ def test_one_latent_unit_has_no_flow_and_says_so() -> None:
     )
     assert "at least 2 for MAF" in found.unavailable["maf"]
     assert "maf" not in found.estimates
+
+
+def test_the_mixture_of_a_surgery_is_not_drawn_again() -> None:
+    model = LinearGaussian.instance_1()
+    x, _ = model.sample(60, seed=0)
+    surgery = elbo_surgery(model, x, seed=5)
+    few = RatioClassifier((8,), max_steps=5)
+    found = compare_marginal_kl(
+        model, x, classifier=few, densities=("gmm",), surgery=surgery, seed=0
+    )
+    assert found.estimates["mixture"] is surgery.marginal_kl
+    assert found.mutual_information is surgery.mutual_information
+    assert [name for name in found.estimates if name in BOUNDS[2:]] == ["gmm"]
+    with pytest.raises(InputError, match="surgery: expected that of x; got that of other data"):
+        compare_marginal_kl(model, x[:50], surgery=surgery, seed=0)

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor
 
 from elboscope.core import InputError, LatentVariableModel, evaluating, given, seeded
@@ -54,6 +54,7 @@ class LatentSamples(NamedTuple):
         log_p: log p(z), in nats.
         mean: The decoder's means, smoother than data and likelier than samples.
         drawn: One sample of p(x|z) each: what a likelihood of data may be compared with.
+        condition: Of each, that of a datapoint chosen at random; None without conditions.
     """
 
     which: Int64[Tensor, " n"]
@@ -62,6 +63,7 @@ class LatentSamples(NamedTuple):
     log_p: Float64[Tensor, " n"]
     mean: Float[Tensor, "n *X"]
     drawn: Float[Tensor, "n *X"]
+    condition: Shaped[Tensor, "n *C"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +124,7 @@ def low_posterior_samples(
         num_low: n, the samples kept of each kind.
         num_prior: S; by default 100 000, fewer where N·S would take minutes.
         seed: Of the draws.
-        condition: One row per datapoint; decoding takes the first row's.
+        condition: One row per datapoint; each draw is decoded with that of a random one.
         progress: Called with the draws scored and their number.
 
     Raises:
@@ -147,13 +149,14 @@ def low_posterior_samples(
             raise InputError("num_low", expected=f"at most num_prior, {S}", got=str(num_low))
         local = given(model, inputs.rows(slice(0, 1))[1])
         prior = local.prior()
+        conditions = _conditions(inputs, S)
         z = prior.sample(torch.Size((S,)))
         flat = z.flatten(1).double()
         log_p = log_prior(prior, gaussian_posteriors(prior), flat, inputs.x.dtype)
         log_q = log_aggregate_posterior(flat, q, progress=progress)
         reference, prior_reference = _reference(model, inputs, flat, log_p)
         by_density, by_ratio, ordinary = (
-            _decoded(local, z, log_q, log_p, which)
+            _decoded(model, z, log_q, log_p, which, conditions)
             for which in (
                 log_q.argsort(stable=True)[:num_low],
                 (log_q - log_p).argsort(stable=True)[:num_low],
@@ -193,14 +196,28 @@ def _reference(
     )
 
 
+def _conditions(inputs: Inputs, S: int) -> Tensor | None:
+    """Of each draw the condition of a datapoint, if there are any."""
+    if inputs.condition is None:
+        return None
+    return inputs.condition[torch.randint(len(inputs.x), (S,)).to(inputs.condition.device)]
+
+
 def _decoded(
-    model: LatentVariableModel, z: Tensor, log_q: Tensor, log_p: Tensor, which: Tensor
+    model: LatentVariableModel,
+    z: Tensor,
+    log_q: Tensor,
+    log_p: Tensor,
+    which: Tensor,
+    conditions: Tensor | None,
 ) -> LatentSamples:
+    condition = None if conditions is None else conditions[which]
     means, drawn = [], []
     for rows in blocks(len(which), BATCH_SIZE):
-        p = model.decode(z[which[rows]])
+        local = given(model, None if condition is None else condition[rows])
+        p = local.decode(z[which[rows]])
         means.append(p.mean)
         drawn.append(p.sample())
     return LatentSamples(
-        which, z[which], log_q[which], log_p[which], torch.cat(means), torch.cat(drawn)
+        which, z[which], log_q[which], log_p[which], torch.cat(means), torch.cat(drawn), condition
     )

@@ -36,16 +36,18 @@ from torch.distributions.kl import kl_divergence
 
 from elboscope.core import InputError, LatentVariableModel, evaluating, given, is_in_support, seeded
 
-from .evaluation import Inputs, blocks, prepared, require_positive
+from .evaluation import blocks, prepared, require_positive
 from .importance import BATCH_SIZE
+from .latent_embedding import embedded
 from .low_posterior import LatentSamples, LowPosteriorSamples
 from .lower_bound import evidence_lower_bound
-from .posteriors import encode_posteriors
 
 NUM_BINS = 256
 BOOTSTRAP = 1000
 RECOMPUTED = 5
-MOST_PRINCIPAL = 50
+
+_Set = tuple[Tensor, Tensor | None]
+"""Datapoints and their conditions."""
 
 
 class Separation(NamedTuple):
@@ -110,6 +112,7 @@ def examine_low_samples(
     num_samples: int = 100,
     num_embedded: int = 300,
     seed: int | None = None,
+    condition: Tensor | None = None,
 ) -> LowSampleAnalysis:
     """Compares low-q samples with data in pixels, in KL, in likelihood and in latent space.
 
@@ -117,7 +120,7 @@ def examine_low_samples(
     is for the gallery and the eye.
 
     Args:
-        model: The model, without a condition.
+        model: The model.
         x: The data to compare with, as binarised as the model's data are.
         samples: As :func:`low_posterior_samples` returns them.
         by: "ratio" (log q − log p) or "density" (log q).
@@ -125,9 +128,11 @@ def examine_low_samples(
         num_samples: K of the ELBO.
         num_embedded: Prior and posterior draws on the map; 0 leaves it out.
         seed: Of everything drawn.
+        condition: One row per datapoint; the samples keep their own.
 
     Raises:
-        InputError: Another ranking; x of another shape than the samples.
+        InputError: Another ranking; conditions for x and not for the samples; x of another
+            shape than the samples.
 
     Example:
         >>> import elboscope as es
@@ -138,7 +143,7 @@ def examine_low_samples(
         >>> found.separation.low < 0.5 < found.separation.high or found.separation.auroc > 0.5
         True
     """
-    inputs = prepared(model, x, None)
+    inputs = prepared(model, x, condition)
     require_positive("num_data", num_data)
     if by not in ("ratio", "density"):
         raise InputError("by", expected="'ratio' or 'density'", got=repr(by))
@@ -146,27 +151,30 @@ def examine_low_samples(
     if low.mean.shape[1:] != inputs.x.shape[1:]:
         shapes = [str(tuple(t.shape[1:])) for t in (low.mean, inputs.x)]
         raise InputError("x", expected=f"data of shape {shapes[0]}", got=shapes[1])
+    _require_conditions(condition, low)
     with evaluating(model), seeded(seed) as used:
         index, distance = nearest_in_pixels(low.mean, inputs.x)
         chosen = torch.randperm(len(inputs.x))[:num_data].to(inputs.x.device)
-        sets = {
-            "data": inputs.x[chosen],
-            "neighbours": inputs.x[index],
-            "low": low.drawn,
-            "ordinary": samples.ordinary.drawn,
+        sets: dict[str, _Set] = {
+            "data": inputs.rows(chosen),
+            "neighbours": inputs.rows(index),
+            "low": (low.drawn, low.condition),
+            "ordinary": (samples.ordinary.drawn, samples.ordinary.condition),
         }
-        shown = sets | {"low": low.mean, "ordinary": samples.ordinary.mean}
-        pixels, edges = _pixels(shown)
+        shown = {name: some for name, (some, _) in sets.items()}
+        pixels, edges = _pixels(shown | {"low": low.mean, "ordinary": samples.ordinary.mean})
         scored = dict(sets)
-        if is_in_support(model.decode(low.z[:1]), low.mean):
-            scored["low means"] = low.mean
+        if is_in_support(given(model, low.condition).decode(low.z), low.mean):
+            scored["low means"] = (low.mean, low.condition)
         elbo = {
-            name: evidence_lower_bound(model, some, num_samples, seed=used).values.double()
-            for name, some in scored.items()
+            name: evidence_lower_bound(
+                model, some, num_samples, seed=used, condition=c
+            ).values.double()
+            for name, (some, c) in scored.items()
         }
         kl = _kls(model, sets)
         separation = auroc(elbo["data"], elbo["low"], seed=used)
-        embedding, how = _map(model, inputs, low, num_embedded, used)
+        embedding, how = embedded(model, inputs, low, num_embedded, used)
     settings = {"by": by, "num_data": len(chosen), "num_samples": num_samples, "seed": used}
     return LowSampleAnalysis(
         samples, low, inputs.x[index], distance, pixels, edges, kl, elbo, separation,
@@ -241,48 +249,26 @@ def _pixels(sets: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Float64[Tens
     return counts, torch.linspace(low, high, NUM_BINS + 1, dtype=torch.float64)
 
 
-def _kls(model: LatentVariableModel, sets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    prior = model.prior()
-    for name, some in sets.items():
-        try:
-            found[name] = torch.cat(
-                [
-                    kl_divergence(model.encode(some[rows]), prior).reshape(-1).double()
-                    for rows in blocks(len(some), BATCH_SIZE)
-                ]
-            )
-        except NotImplementedError:
-            return {}
-    return found
+def _require_conditions(condition: Tensor | None, low: LatentSamples) -> None:
+    if (condition is None) != (low.condition is None):
+        raise InputError(
+            "condition",
+            expected="conditions for x where the samples have some, and only there",
+            got="none for x" if condition is None else "none for the samples",
+            do="Give the same condition= to low_posterior_samples and examine_low_samples.",
+        )
 
 
-def _map(
-    model: LatentVariableModel, inputs: Inputs, low: LatentSamples, num: int, seed: int
-) -> tuple[dict[str, Tensor], str]:
-    """Two coordinates of each latent: the latents themselves, or t-SNE of them."""
-    if not num:
-        return {}, ""
-    q = encode_posteriors(model, inputs)
-    drawn = q.draw(torch.randint(len(q), (num,)).to(inputs.x.device))
-    prior = given(model, None).prior().sample(torch.Size((num,))).flatten(1)
-    named = {"prior": prior, "aggregate posterior": drawn, "low": low.z.flatten(1)}
-    together = torch.cat([z.double().cpu() for z in named.values()])
-    flat = together.shape[1] <= 2
-    points = together if flat else _tsne(together, seed)
-    if points.shape[1] == 1:
-        points = torch.cat([points, torch.zeros_like(points)], 1)
-    parts = points.split([len(z) for z in named.values()])
-    return dict(zip(named, parts, strict=True)), "latents" if flat else "t-SNE"
+def _kls(model: LatentVariableModel, sets: Mapping[str, _Set]) -> dict[str, Tensor]:
+    try:
+        return {name: _kl(model, *some) for name, some in sets.items()}
+    except NotImplementedError:
+        return {}
 
 
-def _tsne(z: Float64[Tensor, "n d"], seed: int) -> Float64[Tensor, "n 2"]:
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
-
-    array = z.numpy()
-    if array.shape[1] > MOST_PRINCIPAL:
-        array = PCA(MOST_PRINCIPAL, random_state=0).fit_transform(array)
-    perplexity = min(30.0, (len(array) - 1) / 3)
-    tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=seed % 2**32)
-    return torch.from_numpy(tsne.fit_transform(array)).double()
+def _kl(model: LatentVariableModel, x: Tensor, condition: Tensor | None) -> Tensor:
+    parts = []
+    for rows in blocks(len(x), BATCH_SIZE):
+        local = given(model, None if condition is None else condition[rows])
+        parts.append(kl_divergence(local.encode(x[rows]), local.prior()).reshape(-1).double())
+    return torch.cat(parts)

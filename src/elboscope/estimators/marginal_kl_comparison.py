@@ -15,8 +15,9 @@ from __future__ import annotations
 __all__ = ["MarginalKLComparison", "compare_marginal_kl"]
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -31,14 +32,14 @@ from elboscope.core import (
 
 from .aggregate_draws import draw_aggregate
 from .aggregate_parts import Parts, split_aggregate
-from .density_kl import DENSITIES, MAX_STEPS, density_kl_of
-from .evaluation import Progress, prepared, require_positive
+from .density_kl import DENSITIES, MAX_STEPS, DensityFamily, density_kl_of
+from .evaluation import Inputs, Progress, prepared, require_positive
 from .marginal_kl import marginal_kl_of, plain_marginal_kl_of
 from .marginal_kl_disagreements import Disagreement, marginal_kl_disagreements
 from .mutual_information import information_of
 from .ratio_classifier import RatioClassifier
 from .ratio_kl import STANDARD, ratio_kl_of
-from .surgery import average_kl_of
+from .surgery import ElboSurgery, average_kl_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +102,9 @@ def compare_marginal_kl(
     x_held_out: object = None,
     num_draws: int | None = None,
     classifier: RatioClassifier = STANDARD,
+    densities: Sequence[DensityFamily] = DENSITIES,
     max_steps: int = MAX_STEPS,
+    surgery: ElboSurgery | None = None,
     seed: int | None = None,
     condition: Tensor | None = None,
     condition_held_out: Tensor | None = None,
@@ -118,7 +121,9 @@ def compare_marginal_kl(
         x_held_out: Data to evaluate what was learned on; by default a quarter of x.
         num_draws: S of the mixture; by default as many as take seconds, 1000 or more for flows.
         classifier: Of the density ratio.
+        densities: Families of the density models.
         max_steps: Gradient steps of each density network at most.
+        surgery: Of the same x, where it is at hand: its mixture is then taken, not drawn again.
         seed: Of all draws and fits.
         condition: One row per datapoint of x.
         condition_held_out: One row per datapoint of x_held_out.
@@ -128,7 +133,8 @@ def compare_marginal_kl(
         The estimates by name, and why one is missing.
 
     Raises:
-        InputError: Fewer than twenty datapoints; draws that are not finite.
+        InputError: Fewer than twenty datapoints; draws that are not finite; the surgery of other
+            data.
 
     References:
         | Distribution Matching in Variational Inference (Rosca et al., 2018),
@@ -145,22 +151,49 @@ def compare_marginal_kl(
     """
     require_positive("max_steps", max_steps)
     inputs = prepared(model, x, condition)
-    estimates: dict[str, Estimate] = {}
     unavailable: dict[str, str] = {}
-    kl = information = None
     with evaluating(model), seeded(seed) as used:
         parts = split_aggregate(model, x, x_held_out, condition, condition_held_out)
         try:
-            draws = draw_aggregate(model, inputs, num_draws, used, progress=progress)
+            mixture = _given_mixture(surgery, inputs)
+            mixture = mixture or _mixture(model, inputs, num_draws, used, progress)
         except ContractError as error:
             unavailable["mixture"] = str(error)
-        else:
-            kl, information = average_kl_of(draws), information_of(draws)
-            estimates["mixture"] = marginal_kl_of(draws)
-            estimates["mixture_plain"] = plain_marginal_kl_of(draws)
+            mixture = _Mixture({}, None, None)
+        estimates = dict(mixture.estimates)
         estimates |= ratio_kl_of(parts, used, classifier)._asdict()
-        _add_densities(estimates, unavailable, parts, used, max_steps)
-    return MarginalKLComparison(estimates, kl, information, math.log(len(inputs.x)), unavailable)
+        _add_densities(estimates, unavailable, parts, used, densities, max_steps)
+    log_n = math.log(len(inputs.x))
+    return MarginalKLComparison(
+        estimates, mixture.kl, mixture.mutual_information, log_n, unavailable
+    )
+
+
+class _Mixture(NamedTuple):
+    estimates: dict[str, Estimate]
+    kl: Estimate | None
+    mutual_information: Estimate | None
+
+
+def _mixture(
+    model: LatentVariableModel,
+    inputs: Inputs,
+    num_draws: int | None,
+    seed: int,
+    progress: Progress | None,
+) -> _Mixture:
+    draws = draw_aggregate(model, inputs, num_draws, seed, progress=progress)
+    both = {"mixture": marginal_kl_of(draws), "mixture_plain": plain_marginal_kl_of(draws)}
+    return _Mixture(both, average_kl_of(draws), information_of(draws))
+
+
+def _given_mixture(surgery: ElboSurgery | None, inputs: Inputs) -> _Mixture | None:
+    if surgery is None:
+        return None
+    if surgery.marginal_kl.data_id != inputs.data_id:
+        raise InputError("surgery", expected="that of x", got="that of other data")
+    both = {"mixture": surgery.marginal_kl, "mixture_plain": surgery.marginal_kl_plain}
+    return _Mixture(both, surgery.kl, surgery.mutual_information)
 
 
 def _add_densities(
@@ -168,9 +201,10 @@ def _add_densities(
     unavailable: dict[str, str],
     parts: Parts,
     seed: int,
+    densities: Sequence[DensityFamily],
     max_steps: int,
 ) -> None:
-    for family in DENSITIES:
+    for family in densities:
         try:
             estimates[family] = density_kl_of(parts, family, seed, max_steps=max_steps)
         except InputError as error:
