@@ -1,5 +1,8 @@
 """Smoke runs, once for all tests that look at them."""
 
+from itertools import count
+from types import SimpleNamespace
+
 import pytest
 
 from elboscope.reproductions import (
@@ -10,6 +13,8 @@ from elboscope.reproductions import (
     latent_2d,
     tighter_bounds_table1,
 )
+from elboscope.reproductions import sitting as sitting_module
+from elboscope.training import slice_loop, slices
 
 MODULES = {
     "iwae-table1": iwae_table1,
@@ -33,3 +38,14 @@ def smoke(tmp_path_factory):
         return made[name]
 
     return run
+
+
+@pytest.fixture
+def ticking(monkeypatch):
+    """A clock that moves by one second whenever it is read, about once a training step.
+
+    With the true clock a slice holds more or less than a test expects, by how busy the machine is.
+    """
+    clock = SimpleNamespace(monotonic=count(1.0).__next__)
+    for module in (sitting_module, slice_loop, slices):
+        monkeypatch.setattr(module, "time", clock)

@@ -100,12 +100,12 @@ def test_a_run_has_every_model_checkpoint_and_split(smoke):
     assert all(c.verdict == "undecided" and "±" in c.evidence for c in outcome.claims)
 
 
-def test_slices_give_the_numbers_of_one_sitting(smoke, tmp_path, monkeypatch):
+def test_slices_give_the_numbers_of_one_sitting(smoke, ticking, tmp_path, monkeypatch):
     plan = inference_overfitting.PLANS["smoke"]._replace(models=("Regular",))
     monkeypatch.setitem(inference_overfitting.PLANS, "smoke", plan)
     pauses, outcome = [], None
     while outcome is None:
-        options = Options(resume=True, slice_seconds=0.2)
+        options = Options(resume=True, slice_seconds=12.0)
         try:
             outcome = inference_overfitting.reproduce("smoke", out=tmp_path / "o", options=options)
         except Unfinished as pause:

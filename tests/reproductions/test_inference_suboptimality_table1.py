@@ -175,10 +175,10 @@ def test_a_run_shows_all_kinds_of_columns_with_both_splits(smoke):
     assert {"python", "torch", "elboscope"} <= set(outcome.record()["provenance"]["versions"])
 
 
-def test_columns_can_be_chosen_and_slices_give_the_numbers_of_one_sitting(smoke, tmp_path):
+def test_columns_can_be_chosen_and_slices_give_the_numbers_of_one_sitting(smoke, ticking, tmp_path):
     chosen, pauses, outcome = "digits-large-ffg", [], None
     while outcome is None:
-        options = Options(resume=True, slice_seconds=0.2, columns=(chosen,))
+        options = Options(resume=True, slice_seconds=25.0, columns=(chosen,))
         try:
             outcome = table1.reproduce("smoke", out=tmp_path / "run", options=options)
         except Unfinished as pause:

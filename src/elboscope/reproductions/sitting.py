@@ -42,7 +42,7 @@ class Sitting:
     deadline: float
     progress: Progress | None
     before: float
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.monotonic())
 
     @property
     def seconds(self) -> float:
@@ -74,6 +74,22 @@ class Sitting:
         """
         if self.left <= 0:
             raise self.unfinished(what)
+
+    def pause_before(self, what: str, name: str) -> None:
+        """Ends the sitting here if its time is over, but no second time: what follows is whole.
+
+        A sitting too short for reading the state would otherwise never come further.
+
+        Args:
+            what: What follows.
+            name: Of the file that remembers the pause.
+
+        Raises:
+            Unfinished: The time is over, and was not before.
+        """
+        if not (self.folder / name).is_file():
+            self.keep(name, "")
+            self.require_time(what)
 
     def keep(self, name: str, content: str | bytes) -> Path:
         """Writes a file of the state, whole or not at all."""
