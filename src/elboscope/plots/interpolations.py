@@ -1,0 +1,169 @@
+"""Paths between two codes: datapoint, way, datapoint; and below log q(z) − log p(z) on the way."""
+
+from __future__ import annotations
+
+__all__ = ["InterpolationRows", "interpolations_data", "plot_interpolations"]
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from elboscope.estimators import LatentInterpolations
+
+from .images import as_images, value_range
+from .latent_tiles import draw_lines, moving_features, quiet
+from .style import BLUE, FAINT, GREY, INK, ORANGE
+
+WIDTH, LEFT, RIGHT, FOOT = 400.0, 46.0, 8.0, 40.0
+CURVE, GAP, LINES_HEIGHT = 46.0, 12.0, 84.0
+LINES_RIGHT = 48.0  # room for the features' names
+LARGEST_SIDE = 48
+POINTS_PER_INCH = 72
+BESIDE = 0.3  # of a tile, between a datapoint and the reconstructions
+TICKS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class InterpolationRows:
+    """What is drawn.
+
+    Attributes:
+        labels: The two rows of x, a label a path.
+        ends: The datapoints as pictures; None where data are not images.
+        tiles: The way as pictures; None where data are not images.
+        values: The decoded features; None where they are images.
+        log_ratio: log q(z) − log p(z), in nats; None where it is unavailable.
+        path: "linear" or "spherical".
+    """
+
+    labels: tuple[str, ...]
+    ends: UInt8[np.ndarray, "m 2 h w 3"] | None
+    tiles: UInt8[np.ndarray, "m s h w 3"] | None
+    values: Float[np.ndarray, "m s D"] | None
+    log_ratio: Float[np.ndarray, "m s"] | None
+    path: str
+
+
+def interpolations_data(found: LatentInterpolations | None) -> InterpolationRows | None:
+    """Returns what is drawn, or None without paths.
+
+    Example:
+        >>> interpolations_data(None) is None
+        True
+    """
+    if found is None:
+        return None
+    m, s = found.z.shape[:2]
+    flat, ends = found.mean.flatten(0, 1), found.ends.flatten(0, 1)
+    limits = value_range(torch.cat([flat, ends]))
+    tiles, shown = as_images(flat, limits, LARGEST_SIDE), as_images(ends, limits, LARGEST_SIDE)
+    images = tiles is not None and shown is not None
+    return InterpolationRows(
+        tuple(f"x[{a}] to x[{b}]" for a, b in found.pairs.tolist()),
+        shown.reshape(m, 2, *shown.shape[1:]) if shown is not None else None,
+        tiles.reshape(m, s, *tiles.shape[1:]) if tiles is not None else None,
+        None if images else flat.double().cpu().numpy().reshape(m, s, -1),
+        None if found.log_ratio is None else found.log_ratio.cpu().numpy(),
+        found.path,
+    )
+
+
+def plot_interpolations(data: InterpolationRows) -> Figure:
+    """Draws for each path its tiles (or its features' lines) and below them the density.
+
+    Example:
+        >>> ends, tiles = (np.zeros((1, n, 8, 8, 3), np.uint8) for n in (2, 5))
+        >>> data = InterpolationRows(("",), ends, tiles, None, np.zeros((1, 5)), "linear")
+        >>> len(plot_interpolations(data).axes)
+        2
+    """
+    m, s = _counts(data)
+    right = RIGHT if data.tiles is not None else LINES_RIGHT
+    across = WIDTH - LEFT - right
+    upper = _tile_height(data, across) if data.tiles is not None else LINES_HEIGHT
+    lower = CURVE if data.log_ratio is not None else 0.0
+    total = m * (upper + lower + GAP) + FOOT
+    size = (WIDTH / POINTS_PER_INCH, total / POINTS_PER_INCH)
+    figure = Figure(figsize=size, dpi=POINTS_PER_INCH, facecolor="none", edgecolor=GREY)
+
+    def place(top: float, height: float) -> Axes:
+        box = (LEFT / WIDTH, 1 - (top + height) / total, across / WIDTH, height / total)
+        axes = figure.add_axes(box)
+        quiet(axes)
+        return axes
+
+    limits = _limits(data.log_ratio)
+    for i in range(m):
+        top = i * (upper + lower + GAP) + GAP / 2
+        last = place(top, upper)
+        _draw_way(last, data, i)
+        if data.log_ratio is not None:
+            last = place(top + upper, lower)
+            _draw_density(last, data.log_ratio[i], limits)
+        last.set_xlim(-1 - BESIDE - 0.5, s + BESIDE + 0.5) if data.tiles is not None else None
+    last.set_xlabel(_foot(data), color=INK, fontsize=9)
+    return figure
+
+
+def _counts(data: InterpolationRows) -> tuple[int, int]:
+    shown = data.tiles if data.tiles is not None else data.values
+    assert shown is not None
+    return shown.shape[0], shown.shape[1]
+
+
+def _tile_height(data: InterpolationRows, across: float) -> float:
+    assert data.tiles is not None
+    _, s, h, w, _ = data.tiles.shape
+    return float(across / (s + 2 + 2 * BESIDE) * h / w)
+
+
+def _draw_way(axes: Axes, data: InterpolationRows, i: int) -> None:
+    if data.values is not None:
+        values = data.values[i]
+        draw_lines(axes, np.arange(len(values)) * 1.0, values, moving_features(values))
+        axes.tick_params(labelbottom=False)
+        axes.set_title(data.labels[i], loc="left", fontsize=8.5, color=INK, pad=2)
+        return
+    assert data.tiles is not None
+    assert data.ends is not None
+    s = len(data.tiles[i])
+    places = [-1 - BESIDE, *range(s), s + BESIDE]
+    pictures = [data.ends[i, 0], *data.tiles[i], data.ends[i, 1]]
+    for place, picture in zip(places, pictures, strict=True):
+        extent = (place - 0.5, place + 0.5, 0.0, 1.0)
+        axes.imshow(picture, interpolation="none", aspect="auto", extent=extent)
+    axes.set_xlim(places[0] - 0.5, places[-1] + 0.5)
+    axes.set_ylim(0, 1)
+    axes.set_axis_off()
+
+
+def _draw_density(
+    axes: Axes, log_ratio: Float[np.ndarray, " s"], limits: tuple[float, float]
+) -> None:
+    axes.axhline(0, color=GREY, lw=0.8, ls="--")
+    axes.plot(np.arange(len(log_ratio)), log_ratio, ".-", ms=4, lw=1.4, color=BLUE)
+    lowest = int(np.argmin(log_ratio))
+    axes.plot([lowest], [log_ratio[lowest]], "o", ms=5, color=ORANGE)
+    axes.set_ylim(*limits)
+    axes.locator_params(axis="y", nbins=TICKS)
+    axes.set_xticks([])
+    axes.spines[["top", "right"]].set_color(FAINT)
+    axes.set_ylabel("nats", color=INK, fontsize=8.5, labelpad=1)
+
+
+def _limits(log_ratio: Float[np.ndarray, "m s"] | None) -> tuple[float, float]:
+    """One scale for all paths, with zero in it."""
+    if log_ratio is None:
+        return -1.0, 1.0
+    low, high = min(0.0, float(log_ratio.min())), max(0.0, float(log_ratio.max()))
+    room = 0.12 * (high - low) + 0.1
+    return low - room, high + room
+
+
+def _foot(data: InterpolationRows) -> str:
+    ways = f"{data.path} path from one code to the other"
+    return f"{ways}; curve: log q(z) − log p(z)" if data.log_ratio is not None else ways
