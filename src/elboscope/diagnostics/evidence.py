@@ -16,7 +16,15 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from elboscope.core import Capabilities, Estimate
-from elboscope.estimators import ElboSurgery, InferenceGap, LocalPosterior, LogLikelihood
+from elboscope.estimators import (
+    ElboSurgery,
+    InferenceGap,
+    LatentInterpolations,
+    LatentManifold,
+    LatentTraversals,
+    LocalPosterior,
+    LogLikelihood,
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,9 @@ class Evidence:
             ``optimised`` of x, its own ``index`` counting these.
         optimised: The rows of x whose best posteriors were searched.
         local_posteriors: True posteriors of some of these on a grid, of two latents only.
+        traversals: What the decoder shows while one unit moves, the most telling units.
+        interpolations: Paths between the codes of some datapoints, with the densities beside.
+        manifold: The decoder over cells of equal prior mass, of one or two latents.
         history: Rows of the training's metrics.
         skipped: Why a field is ``None``.
         nonfinite: How many values of a quantity were NaN or infinite (it is then ``None``).
@@ -112,6 +123,9 @@ class Evidence:
     inference_gap: InferenceGap | None = None
     optimised: Int64[Tensor, " o"] | None = None
     local_posteriors: Sequence[LocalPosterior] | None = None
+    traversals: LatentTraversals | None = None
+    interpolations: LatentInterpolations | None = None
+    manifold: LatentManifold | None = None
     history: Sequence[Mapping[str, float]] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     nonfinite: Mapping[str, int] = field(default_factory=dict)

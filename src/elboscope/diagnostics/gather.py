@@ -38,7 +38,7 @@ from .attempts import Attempts, Progress
 from .budget import PRIOR_DATA, STANDARD, WEIGHED_TRAIN, Budget, budget_named
 from .evidence import Evidence
 from .inference import split
-from .local_pictures import local_pictures
+from .latent_pictures import latent_pictures
 from .measured import (
     implied_scale,
     implied_weight,
@@ -58,7 +58,7 @@ from .reasons import (
 )
 
 NUM_SHOWN = 16  # images in a row of the report
-NUM_ATTEMPTS = 20  # quantities that progress counts
+NUM_ATTEMPTS = 23  # quantities that progress counts
 
 
 def gather_evidence(
@@ -121,7 +121,7 @@ def gather_evidence(
         evidence = _sampled(model, plan, evidence, attempts)
         evidence = certified(model, plan, evidence, attempts)
         evidence = split(model, plan, evidence, attempts)
-        evidence = local_pictures(model, plan, evidence, attempts)
+        evidence = latent_pictures(model, plan, evidence, attempts)
         evidence = _latent(model, plan, evidence, attempts)
         evidence = _pictures(model, plan, evidence, attempts)
     return replace(evidence, skipped=attempts.skipped, nonfinite=attempts.nonfinite)

@@ -14,6 +14,7 @@ from elboscope import plots
 from elboscope.diagnostics.evidence import Evidence
 from elboscope.estimators import Convergence, OptimalPosterior
 
+from .latent_pictures_panels import interpolations_panel, manifold_panel, traversals_panel
 from .panel_kinds import Listing, MapPanel, Missing, Panel, Pictures, drawing, reason_of
 from .quantities import searched_rows
 from .unit_panel import units_panel
@@ -274,7 +275,15 @@ _PANELS: dict[str, tuple[Callable[[Evidence], Panel], ...]] = {
     "trust": (_pareto, _likelihoods, _worst),
     "certificate": (_bound_by_samples, _sandwich),
     "inference": (_waterfall, _optimal, _local_posteriors),
-    "latents": (_unit_kl, _active, units_panel, _map),
+    "latents": (
+        _unit_kl,
+        _active,
+        units_panel,
+        traversals_panel,
+        interpolations_panel,
+        manifold_panel,
+        _map,
+    ),
     "prior": (_surgery, _pictures),
     "divergence": (_training,),
 }
