@@ -25,6 +25,15 @@ SUMMARIES = {
     "inference-overfitting": "gaps of training and held-out images (Cremer et al., 2018)",
     "inference-suboptimality-table1": "gaps by family and by encoder (Cremer et al., 2018, "
     "Table 1)",
+    "single-bit": "a VAE of copies of one bit beside its exact optimum (Shu, 2017)",
+    "kl-weight-sweep": "which weights of the KL collapse a VAE, and which of them must",
+    "low-posterior-samples": "what a VAE makes of latents that q(z) hardly reaches "
+    "(Rosca et al., 2018)",
+    "elbo-surgery": "reconstruction, mutual information and marginal KL over training, and better "
+    "priors (Hoffman and Johnson, 2016)",
+    "marginal-kl": "KL(q(z)‖p(z)) by posterior, likelihood and latents (Rosca et al., 2018)",
+    "marginal-kl-estimators": "one marginal KL by mixture, classifiers and density models "
+    "(Rosca et al., 2018)",
 }
 
 

@@ -182,7 +182,8 @@ def _over_training(
         path = now.folder / f"{file_name(setting.name)}-epoch-{epoch}.safetensors"
         if not path.is_file():
             _train(epoch, setting, model, images, plan, seed, now, device)
-            now.require_time(f"the surgery of {setting.name}, epoch {epoch}")
+            what = f"the surgery of {setting.name}, epoch {epoch}"
+            now.pause_before(what, f"{path.stem}-trained")
             now.say(f"{setting.name}: surgery", epoch, plan.epochs[-1])
             used = derived_seed(f"surgery of {setting.name} at {epoch}", seed)
             values = _measured(setting, model, images, plan, used, device, epoch)

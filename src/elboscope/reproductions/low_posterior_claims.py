@@ -16,6 +16,7 @@ __all__ = ["SOURCE", "claims_of", "mean_difference", "of_separation", "of_uncove
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -118,6 +119,9 @@ def of_separation(text: str, separation: Float64[Tensor, "4"], sign: Sign) -> Cl
 def of_uncovered(name: str, share: Float64[Tensor, "2"]) -> Claim:
     """Returns whether more of the prior is uncovered than would be if it were q(z).
 
+    The level is that of the rarest percent of draws of q(z). Where these are outliers of the data
+    a pocket lies above it: a share above one percent shows pockets, none shows that there are none.
+
     Args:
         name: Of the experiment.
         share: The share and its error.
@@ -130,4 +134,8 @@ def of_uncovered(name: str, share: Float64[Tensor, "2"]) -> Claim:
     value, error = share.tolist()
     more = Difference(value - COVERED, error, 1, 0, "of the prior draws")
     text = f"{name}: the prior has large pockets that q(z) does not cover: share above 1 %"
-    return judged(text, SOURCE, more)
+    claim = judged(text, SOURCE, more)
+    if claim.verdict == "contradicted":
+        reason = "; a small share rules out no pockets, since rare draws of q(z) set the level"
+        return replace(claim, verdict="undecided", evidence=claim.evidence + reason)
+    return claim

@@ -35,7 +35,7 @@ from elboscope.estimators.low_posterior_analysis import NUM_BINS, nearest_in_pix
 from elboscope.plots.images import ImageRange, as_images
 from elboscope.plots.low_posterior import NUM_SHOWN, LowPosteriorPlot
 
-from .low_posterior_plan import Experiment, LowPlan, Pictures
+from .low_posterior_plan import Experiment, LowPlan, Pictures, trained, untrained
 from .sitting import Sitting
 from .training import derived_seed, file_name
 
@@ -45,6 +45,7 @@ PANEL_ROWS = ("low q(z)", "nearest data", "ordinary")
 # Values above it are white.
 WHITE = 0.9
 BOOTSTRAP = 1000
+NONE_SEEN = 1.5
 UNIT = ImageRange(0.0, 1.0)
 
 Values = Mapping[str, Tensor]
@@ -53,21 +54,24 @@ Values = Mapping[str, Tensor]
 
 def measured(
     experiment: Experiment,
-    model: LatentVariableModel,
     images: Pictures,
     plan: LowPlan,
     seed: int,
     now: Sitting,
     device: torch.device,
 ) -> Values:
-    """Returns the record of a model; that of a sitting before is only read.
+    """Returns the record of a model after its training; that of a sitting before is only read.
 
     Raises:
         Unfinished: The slice of time ended before it.
     """
-    path = now.folder / f"{file_name(experiment.name)}-values.safetensors"
+    name = file_name(experiment.name)
+    path = now.folder / f"{name}-values.safetensors"
     if not path.is_file():
-        now.require_time(f"the low-posterior samples of {experiment.name}")
+        with seeded(derived_seed(experiment.name, seed)):
+            model = untrained(experiment, plan, images).to(device)
+        trained(experiment, model, images, plan, seed, now, device)
+        now.pause_before(f"the low-posterior samples of {experiment.name}", f"{name}-trained")
         now.say(f"{experiment.name}: prior draws against all posteriors", 0, 1)
         used = derived_seed(f"evaluation of {experiment.name}", seed)
         values = dict(_values(experiment, model, images, plan, used, device))
@@ -91,6 +95,8 @@ def _values(
     yield "uncovered", uncovered(samples.reference, samples.prior_reference, seed=seed)
     yield from _of_pixels("data", grey)
     yield from _of_pixels("ordinary", samples.ordinary.mean)
+    for name, value in _neighbours(model, x, grey, samples.ordinary.mean, plan, seed):
+        yield f"ordinary.{name}", value
     for order in ORDERS:
         for name, value in _of_order(order, model, x, grey, samples, plan, seed):
             yield f"{order}.{name}", value
@@ -109,26 +115,36 @@ def _of_order(
         model, x, samples, by=order, num_data=plan.num_data, num_samples=plan.num_samples,
         num_embedded=plan.num_embedded if order == "density" else 0, seed=seed,
     )  # fmt: skip
-    index = nearest_in_pixels(found.low.mean.cpu(), grey)[0]
-    neighbours = x[index.to(x.device)]
-    scores = evidence_lower_bound(model, neighbours, plan.num_samples, seed=seed)
-    with evaluating(model):
-        kl = torch.distributions.kl_divergence(model.encode(neighbours), model.prior()).double()
-    yield "index", index
+    near = dict(_neighbours(model, x, grey, found.low.mean, plan, seed))
+    index, scores = near["index"], near["elbo.neighbours"]
     yield "log_q", found.low.log_q
     yield "log_p", found.low.log_p
-    for name, value in {**found.kl, "neighbours": kl}.items():
-        yield f"kl.{name}", value
-    for name, value in {**found.elbo, "neighbours": scores.values.double()}.items():
-        yield f"elbo.{name}", value
+    for quantity, entries in (("kl", found.kl), ("elbo", found.elbo)):
+        for name, value in entries.items():
+            yield f"{quantity}.{name}", value
+    yield from near.items()  # those of grey images replace those of binary ones
     yield "separation", torch.tensor(found.separation).double()
-    others = {"neighbours": scores.values.double(), "ordinary": found.elbo["ordinary"]}
+    others = {"neighbours": scores, "ordinary": found.elbo["ordinary"]}
     for name, value in others.items():
         apart = auroc(found.elbo["data"].cpu(), value.cpu(), seed=seed)
         yield f"separation_of_{name}", torch.tensor(apart).double()
     yield from _of_pixels("low", found.low.mean)
     yield from _of_pixels("neighbours", grey[index])
     yield from _of_pictures(found, grey[index])
+
+
+def _neighbours(
+    model: LatentVariableModel, x: Tensor, grey: Tensor, some: Tensor, plan: LowPlan, seed: int
+) -> Iterator[tuple[str, Tensor]]:
+    """The datapoints whose grey images are nearest to some, and their KL and ELBO."""
+    index = nearest_in_pixels(some.cpu(), grey)[0]
+    neighbours = x[index.to(x.device)]
+    bound = evidence_lower_bound(model, neighbours, plan.num_samples, seed=seed)
+    with evaluating(model):
+        kl = torch.distributions.kl_divergence(model.encode(neighbours), model.prior())
+    yield "index", index
+    yield "kl.neighbours", kl.double()
+    yield "elbo.neighbours", bound.values.double()
 
 
 def _of_pixels(name: str, some: Float[Tensor, "n 3 H W"]) -> Iterator[tuple[str, Tensor]]:
@@ -160,7 +176,8 @@ def uncovered(
 ) -> Float64[Tensor, "2"]:
     """Returns the share of prior draws below 99 % of the draws of q(z), and its bootstrap error.
 
-    Both sets are drawn again, so that the error of the quantile is in it.
+    Both sets are drawn again, so that the error of the quantile is in it. A share of 0 or 1 looks
+    exact to a bootstrap: the error is at least 1.5 draws, half of the 95 % limit of none among n.
 
     Example:
         >>> share, error = uncovered(torch.linspace(0, 1, 200).double(),
@@ -175,7 +192,8 @@ def uncovered(
     one, other = reference.cpu(), prior.cpu()
     with seeded(seed):
         again = [share(_resampled(one), _resampled(other)) for _ in range(BOOTSTRAP)]
-    return torch.stack([share(one, other), torch.stack(again).std()])
+    error = torch.stack(again).std().clamp(min=NONE_SEEN / len(other))
+    return torch.stack([share(one, other), error])
 
 
 def _resampled(values: Tensor) -> Tensor:
