@@ -10,7 +10,7 @@ __all__ = ["latent_pictures"]
 
 import math
 from dataclasses import replace
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from torch import Tensor
 
@@ -26,6 +26,7 @@ from .reasons import no_encoder
 TOO_MANY = "there are more than two latents: no plane through them is what the prior samples"
 
 
+@runtime_checkable
 class _Decoded(Protocol):
     @property
     def mean(self) -> Tensor: ...
