@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import torch
-from torch.distributions import Normal
+from torch.distributions import Independent, Normal
 
 from elboscope.core import Capabilities, Estimate
 from elboscope.diagnostics import Evidence, ImpliedScale
@@ -12,12 +12,19 @@ from elboscope.estimators import (
     Certificate,
     Convergence,
     ElboSurgery,
+    FittedPriorModel,
     InferenceGap,
+    LatentSamples,
     LogLikelihood,
+    LowPosteriorSamples,
+    LowSampleAnalysis,
+    MarginalKLComparison,
     OptimalPosterior,
     Sandwich,
+    Separation,
 )
 from elboscope.estimators.convergence import Trial
+from elboscope.models import LinearGaussian
 
 LOG_N = math.log(1000)
 CAPABILITIES = Capabilities(
@@ -160,6 +167,37 @@ def split(
     )
 
 
+def fitted(gain, error=0.05):
+    """A prior in the place of the model's own, and what it gained."""
+    model = LinearGaussian.instance_1()
+    measured = replace(estimate(gain, error), settings={"density": "a mixture of 10 Gaussians"})
+    return FittedPriorModel(model, Independent(Normal(torch.zeros(4), torch.ones(4)), 1), measured)
+
+
+def comparison(*, mixture=0.1, ratio=0.05, error=0.01, **bounds):
+    """The mixture, the classifier, and these lower bounds, all with this error."""
+    estimates = {"mixture": estimate(mixture, error), "ratio": estimate(ratio, error)}
+    estimates["mixture"] = replace(estimates["mixture"], settings={"mixture_size": 1000})
+    estimates |= {name: replace(estimate(v, error), side="lower") for name, v in bounds.items()}
+    return MarginalKLComparison(estimates, estimate(3.0), estimate(2.9), LOG_N, {})
+
+
+def low(uncovered=0.01, auroc=0.9, error=0.03, *, n=2000, typical=1.0):
+    """A share of the prior below one percent of q(z), and how well the ELBO tells them apart."""
+    below = round(uncovered * n)
+    prior = torch.cat([torch.full((below,), -9.0), torch.zeros(n - below)]).double()
+    q = torch.cat([torch.full((n // 50,), -8.0), torch.full((n - n // 50,), typical)]).double()
+    some = torch.zeros(5, dtype=torch.float64)
+    kept = LatentSamples(torch.arange(5), torch.zeros(5, 4), some, some,
+                         torch.zeros(5, 8), torch.zeros(5, 8))  # fmt: skip
+    samples = LowPosteriorSamples(kept, kept, kept, some, some, q, prior, uncovered,
+                                  {"mixture_size": 4000}, "a")  # fmt: skip
+    sets = dict.fromkeys(("data", "neighbours", "low", "ordinary"), some)
+    separation = Separation(auroc, error, auroc - 2 * error, auroc + 2 * error)
+    return LowSampleAnalysis(samples, kept, torch.zeros(5, 8), some, {}, some, {}, sets,
+                             separation, {}, "", {})  # fmt: skip
+
+
 def evidence(**fields):
     """A healthy model's evidence on 200 binary datapoints, with these fields replaced."""
     x = (torch.arange(200 * 8).reshape(200, 8) % 3 == 0).float()
@@ -178,6 +216,9 @@ def evidence(**fields):
         zeroing=units([1.0, 0.9, 0.8, 0.1]),
         log_likelihood=log_likelihood(),
         inference_gap=split(),
+        marginal_kl_comparison=comparison(gmm=0.05, maf=0.05, nwj=0.02),
+        fitted_prior=fitted(0.05),
+        low_posterior=low(),
         train_elbo=estimate(-4.0, 0.01, data_id="b", kl=3.0),
     )
     return replace(healthy, **fields)

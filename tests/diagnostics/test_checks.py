@@ -10,9 +10,12 @@ import pytest
 import torch
 from handmade import (
     CAPABILITIES,
+    comparison,
     estimate,
     evidence,
+    fitted,
     log_likelihood,
+    low,
     scale,
     split,
     surgery,
@@ -30,10 +33,12 @@ from elboscope.diagnostics import (
     likelihood_certificate,
     likelihood_scale,
     likelihood_trust,
+    low_posterior,
     overfitting,
     posterior_collapse,
     prior_hole,
 )
+from elboscope.diagnostics.population_bounds import population_bound
 
 
 def khat(values, **more):
@@ -46,7 +51,7 @@ def gaussian(**fields):
 
 
 def test_a_healthy_model_is_ok_by_every_check():
-    assert [check(evidence()).severity for check in CHECKS] == ["ok"] * 9
+    assert [check(evidence()).severity for check in CHECKS] == ["ok"] * 10
 
 
 @pytest.mark.parametrize(
@@ -145,6 +150,83 @@ def test_collapse_shows_the_histogram_of_variances():
 )
 def test_prior_hole(parts, severity):
     assert prior_hole(evidence(surgery=parts)).severity == severity
+
+
+@pytest.mark.parametrize(
+    ("bounds", "severity"),
+    [
+        ({"gmm": 0.0, "maf": 1.5}, "warning"),  # a richer density proves more
+        ({"gmm": 0.0, "maf": 4.0}, "problem"),
+        ({"gmm": 0.0, "maf": 1.023}, "undecided"),  # 2.3 errors are enough for one bound, not six
+        ({"gmm": 0.0, "maf": 1.03}, "warning"),
+    ],
+)
+def test_prior_hole_takes_the_best_of_several_bounds_and_pays_for_the_choice(bounds, severity):
+    found = comparison(donsker_varadhan=0.0, nwj=0.0, **bounds)  # errors of 0.01
+    parts = surgery(39.0, 6.9, 32.1, 0.0)
+    finding = prior_hole(evidence(surgery=parts, marginal_kl_comparison=found))
+    assert finding.severity == severity, str(finding)
+    assert finding.evidence["best_bound_by"] == "maf"
+    assert finding.evidence["best_bound_stderr"] == pytest.approx(0.01 * 2.669 / 2, rel=1e-3)
+    assert "the best of 6, ± widened for that" in finding.summary
+
+
+def test_one_bound_is_not_widened():
+    alone = evidence(
+        surgery=surgery(39.0, 6.9, 32.1, 1.11), marginal_kl_comparison=None, fitted_prior=None
+    )
+    finding = prior_hole(alone)
+    assert (finding.severity, finding.evidence["best_bound_stderr"]) == ("warning", 0.05)
+    assert "the best of" not in finding.summary
+
+
+def test_the_largest_of_bounds_on_a_perfect_model_asserts_nothing_more_often_than_one():
+    """Six independent bounds at zero, a thousand times: the widened ± keeps the 2.3 % of one."""
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.randn(2000, 6, generator=generator, dtype=torch.float64)
+    base = replace(estimate(0.0, 1.0, n=2), side="lower")
+    above = 0
+    for row in draws.tolist():
+        best = population_bound({str(i): replace(base, values=base.values + v)
+                                 for i, v in enumerate(row)})  # fmt: skip
+        above += best.mean - 2 * best.stderr > 0
+    assert above / 2000 < 0.0228 + 3 * math.sqrt(0.0228 / 2000)
+    assert (draws.max(1).values > 2).double().mean() > 0.1, "without widening it would"
+
+
+def test_prior_hole_tells_what_disagrees_and_what_a_fitted_prior_gains():
+    found = comparison(mixture=32.1, ratio=5.0, gmm=12.0)
+    finding = prior_hole(
+        evidence(surgery=surgery(39.0, 6.9, 32.1, 12.0), marginal_kl_comparison=found,
+                 fitted_prior=fitted(1.8, 0.1))
+    )  # fmt: skip
+    assert "es.fit_prior(model, x) gains 1.8 ± 0.1 nats on held-out data" in finding.action
+    assert any("a lower bound proves more" in d for d in finding.evidence["disagreements"])
+    assert finding.evidence["fitted_prior_gain"] == pytest.approx(1.8)
+
+
+@pytest.mark.parametrize(
+    ("uncovered", "auroc", "severity"),
+    [
+        (0.01, 0.4, "ok"),  # covered: what the likelihood thinks does not matter
+        (0.06, 0.4, "ok"),
+        (0.1, 0.4, "undecided"),
+        (0.3, 0.95, "ok"),  # uncovered, and known
+        (0.3, 0.75, "undecided"),
+        (0.3, 0.6, "warning"),
+        (0.3, 0.4, "problem"),
+    ],
+)
+def test_low_posterior(uncovered, auroc, severity):
+    finding = low_posterior(evidence(low_posterior=low(uncovered, auroc)))
+    assert finding.severity == severity, str(finding)
+    assert finding.evidence["uncovered"] == pytest.approx(uncovered)
+
+
+def test_low_posterior_of_posteriors_too_narrow_for_their_number_is_undecided():
+    finding = low_posterior(evidence(low_posterior=low(0.01, 0.4, typical=-5.0)))
+    assert finding.severity == "undecided"
+    assert "too narrow for 4000 datapoints" in finding.summary
 
 
 def test_prior_hole_shows_that_the_swapped_bound_exceeds_log_px():
@@ -270,6 +352,7 @@ def test_divergence(fields, severity, words):
         (inference_gap, "inference_gap"),
         (posterior_collapse, "active_units"),
         (prior_hole, "surgery"),
+        (low_posterior, "low_posterior"),
         (overfitting, "train_elbo"),
     ],
 )
@@ -298,6 +381,8 @@ SICK = (
         evidence(active_units=units([0.0] * 4), unit_kl=units([0.0] * 4), zeroing=units([-1.0] * 4))
     ),
     prior_hole(evidence(surgery=surgery(39.0, 6.9, 32.1, 12.0))),
+    prior_hole(evidence(surgery=surgery(39.0, 6.9, 32.1, 12.0), fitted_prior=None)),
+    low_posterior(evidence(low_posterior=low(0.3, 0.4))),
     likelihood_scale(gaussian(scale=scale(0.03, 0.001))),
     likelihood_scale(
         evidence(capabilities=replace(CAPABILITIES, in_support=False), x=torch.rand(10, 8))

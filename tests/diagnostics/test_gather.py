@@ -24,7 +24,8 @@ from elboscope.models import LinearGaussian, mlp_vae
 
 SMALL = Budget("quick", 400, 50, 60, 60, 300, 60.0)
 ANNEALED = replace(SMALL, num_temperatures=10, num_chains=4, num_annealed=12, num_simulated=20,
-                   num_optimised=15, num_optimised_train=12)  # fmt: skip
+                   num_optimised=15, num_optimised_train=12, num_prior=200, ratio_steps=20,
+                   densities=("gmm",))  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +117,11 @@ def test_a_budget_without_temperatures_says_so():
         "log_likelihood": "budget 'quick' has no temperatures for annealing",
         "inference_gap": "budget 'quick' searches no best posteriors",
         "local_posteriors": "budget 'quick' searches no best posteriors",
+        "marginal_kl_comparison": "budget 'quick' trains no classifier and no density network",
+        "fitted_prior": "budget 'quick' draws no prior samples to compare with q(z)",
+        "fitted_prior_elbo": "budget 'quick' draws no prior samples to compare with q(z)",
+        "fitted_prior_samples": "budget 'quick' draws no prior samples to compare with q(z)",
+        "low_posterior": "budget 'quick' draws no prior samples to compare with q(z)",
         "train_elbo": "no training data was given",
         "train_log_px": "no training data was given",
     }

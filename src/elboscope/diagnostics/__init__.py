@@ -13,7 +13,7 @@ from .inference_gap import inference_gap
 from .likelihood_certificate import likelihood_certificate
 from .likelihood_scale import likelihood_scale
 from .likelihood_trust import likelihood_trust
-from .low_posterior import low_posterior_verdict
+from .low_posterior import low_posterior, low_posterior_verdict
 from .overfitting import overfitting
 from .posterior_collapse import posterior_collapse
 from .prior_hole import prior_hole
@@ -36,6 +36,7 @@ __all__ = [
     "likelihood_certificate",
     "likelihood_scale",
     "likelihood_trust",
+    "low_posterior",
     "low_posterior_verdict",
     "overfitting",
     "posterior_collapse",
@@ -53,5 +54,6 @@ CHECKS: tuple[Callable[[Evidence], Finding], ...] = (
     inference_gap,
     posterior_collapse,
     prior_hole,
+    low_posterior,
     overfitting,
 )

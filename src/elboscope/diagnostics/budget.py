@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from elboscope.core import InputError
+from elboscope.estimators.density_kl import DENSITIES, DensityFamily
 
 BudgetName = Literal["quick", "standard", "thorough"]
 
@@ -39,6 +40,11 @@ SEARCHES = {None: 0, "full": 2, "flow": 6}
 LARGEST_FULL_DIM = 128
 # Of fewer datapoints the parts of the gap have an error as large as they are.
 MIN_OPTIMISED = 10
+# What a fitted prior, a classifier with a flow and mixtures, and a step of an LSTM for each latent
+# take, in seconds of one core; none of it decodes.
+PRIOR_SECONDS, RATIO_SECONDS, LSTM_SECONDS = 1.0, 2.0, 0.4
+DENSITY_WORDS: dict[DensityFamily, str]
+DENSITY_WORDS = {"gmm": "Gaussian mixtures", "maf": "a flow", "lstm": "an LSTM"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,11 @@ class Budget:
             inference gap out.
         num_optimised_train: Training datapoints of which the same is searched.
         richer: A family set against the diagonal one: ``"full"``, ``"flow"`` or ``None``.
+        num_prior: Draws of the prior among which the least covered are searched, and with a prior
+            fitted to q(z) beside; 0 leaves both out.
+        ratio_steps: Gradient steps of the classifier and of the density networks for
+            KL(q(z) ‖ p(z)); 0 leaves these out.
+        densities: Of the density models of q(z), those fitted.
     """
 
     name: BudgetName
@@ -78,13 +89,17 @@ class Budget:
     num_optimised: int = 0
     num_optimised_train: int = 0
     richer: Literal["full", "flow"] | None = None
+    num_prior: int = 0
+    ratio_steps: int = 0
+    densities: tuple[DensityFamily, ...] = ()
 
     def describe(self) -> str:
         """Says what will be spent, in one line to be printed before starting."""
         return (
             f"budget {self.name}: up to {self.num_data} datapoints × K={self.num_samples} "
             f"importance samples, {self.num_train} training datapoints, "
-            f"a mixture of up to {self.num_mixture}{self._annealing()}{self._optimising()}; about "
+            f"a mixture of up to {self.num_mixture}{self._annealing()}{self._optimising()}"
+            f"{self._matching()}; about "
             f"{self.max_seconds:.0f} s of sampling at most"
         )
 
@@ -101,6 +116,13 @@ class Budget:
             return ""
         more = f" and {self.num_optimised_train} training ones" if self.num_optimised_train else ""
         return f", the best posteriors of {self.num_optimised} datapoints{more}"
+
+    def _matching(self) -> str:
+        fits = ["a fitted prior"] * bool(self.num_prior)
+        fits += ["a classifier"] * bool(self.ratio_steps)
+        fits += [DENSITY_WORDS[name] for name in self.densities if self.ratio_steps]
+        drawn = f", the least covered of {self.num_prior} prior draws" if self.num_prior else ""
+        return drawn + (f", of q(z): {', '.join(fits)}" if fits else "")
 
     def expected_seconds(
         self, seconds_per_sample: float, n: int | None = None, n_train: int = 0
@@ -145,6 +167,18 @@ class Budget:
         besides = NUM_STEPS * STEP_SECONDS * searches
         return seconds_per_sample * n * (searches * passes + REPORT_SAMPLES) + besides
 
+    def matching_seconds(self, dim: int) -> float:
+        """Returns the expected time of what is fitted to q(z): it grows with the latents alone.
+
+        Args:
+            dim: Latents.
+        """
+        fitted = PRIOR_SECONDS * (1 + dim / 100) if self.num_prior else 0.0
+        steps = self.ratio_steps / 300
+        compared = RATIO_SECONDS * (1 + dim / 50) * (1 + steps) if steps else 0.0
+        lstm = LSTM_SECONDS * dim * steps if "lstm" in self.densities else 0.0
+        return fitted + compared + lstm
+
     def for_latents(self, dim: int) -> Budget:
         """Returns the budget without a full covariance where there are too many latents for one."""
         too_many = self.richer == "full" and dim > LARGEST_FULL_DIM
@@ -156,11 +190,15 @@ class Budget:
         return min(1.0, self.max_seconds / expected) if expected > 0 else 1.0
 
 
-QUICK = Budget("quick", 1000, 32, 200, 200, 2000, 30.0, 20, 8, 20, 20, 30)
-STANDARD = Budget("standard", 5000, 100, 1000, 500, 10_000, 240.0, 50, 10, 40, 30, 40, 0, "full")
+QUICK = Budget("quick", 1000, 32, 200, 200, 2000, 30.0, 20, 8, 20, 20, 30, num_prior=3000)
+STANDARD = Budget(
+    "standard", 5000, 100, 1000, 500, 10_000, 240.0, 50, 10, 40, 30, 40, 0, "full",
+    num_prior=10_000, ratio_steps=300, densities=("gmm", "maf"),
+)  # fmt: skip
 THOROUGH = Budget(
-    "thorough", 20_000, 200, 5000, 2000, 60_000, 4 * 3600.0, 500, 16, 200, 100, 200, 200, "flow"
-)
+    "thorough", 20_000, 200, 5000, 2000, 60_000, 4 * 3600.0, 500, 16, 200, 100, 200, 200, "flow",
+    num_prior=100_000, ratio_steps=2000, densities=DENSITIES,
+)  # fmt: skip
 _BUDGETS = {budget.name: budget for budget in (QUICK, STANDARD, THOROUGH)}
 
 

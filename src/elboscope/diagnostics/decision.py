@@ -1,7 +1,7 @@
 """Thresholds against numbers with an error: decided, or honestly undecided.
 
 A number exceeds a threshold when it does so by two standard errors (about 97.5 % one-sided, for
-one check; a page of nine checks at one error would cry wolf on every healthy sixth). Between,
+one check; a page of ten checks at one error would cry wolf on every healthy sixth). Between,
 the verdict is *undecided*.
 """
 
@@ -73,6 +73,7 @@ QUANTITIES = {
     "unit_kl": "The KL per unit",
     "active_units": "The variance of the posterior means",
     "surgery": "The aggregate posterior",
+    "low_posterior": "Samples from where q(z) hardly goes",
     "scale": "The decoder's variance",
     "train_log_px": "log p(x) of the training data",
     "train_elbo": "The ELBO of the training data",

@@ -18,12 +18,15 @@ from torch import Tensor
 from elboscope.core import Capabilities, Estimate
 from elboscope.estimators import (
     ElboSurgery,
+    FittedPriorModel,
     InferenceGap,
     LatentInterpolations,
     LatentManifold,
     LatentTraversals,
     LocalPosterior,
     LogLikelihood,
+    LowSampleAnalysis,
+    MarginalKLComparison,
 )
 
 
@@ -91,6 +94,11 @@ class Evidence:
         traversals: What the decoder shows while one unit moves, the most telling units.
         interpolations: Paths between the codes of some datapoints, with the densities beside.
         manifold: The decoder over cells of equal prior mass, of one or two latents.
+        marginal_kl_comparison: KL(q(z) ‖ p(z)) by mixture, classifier and density models.
+        fitted_prior: The model with a prior fitted to q(z), and its held-out gain.
+        fitted_prior_elbo: The ELBO of the datapoints of that gain, before and after.
+        fitted_prior_samples: Decoder means for 16 draws of the fitted prior.
+        low_posterior: Prior draws where q(z) hardly goes, and how the model scores them.
         history: Rows of the training's metrics.
         skipped: Why a field is ``None``.
         nonfinite: How many values of a quantity were NaN or infinite (it is then ``None``).
@@ -126,6 +134,11 @@ class Evidence:
     traversals: LatentTraversals | None = None
     interpolations: LatentInterpolations | None = None
     manifold: LatentManifold | None = None
+    marginal_kl_comparison: MarginalKLComparison | None = None
+    fitted_prior: FittedPriorModel | None = None
+    fitted_prior_elbo: tuple[Estimate, Estimate] | None = None
+    fitted_prior_samples: Tensor | None = None
+    low_posterior: LowSampleAnalysis | None = None
     history: Sequence[Mapping[str, float]] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     nonfinite: Mapping[str, int] = field(default_factory=dict)

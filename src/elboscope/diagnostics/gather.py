@@ -39,6 +39,7 @@ from .budget import PRIOR_DATA, STANDARD, WEIGHED_TRAIN, Budget, budget_named
 from .evidence import Evidence
 from .inference import split
 from .latent_pictures import latent_pictures
+from .marginals import matched
 from .measured import (
     implied_scale,
     implied_weight,
@@ -58,7 +59,7 @@ from .reasons import (
 )
 
 NUM_SHOWN = 16  # images in a row of the report
-NUM_ATTEMPTS = 23  # quantities that progress counts
+NUM_ATTEMPTS = 28  # quantities that progress counts
 
 
 def gather_evidence(
@@ -123,6 +124,7 @@ def gather_evidence(
         evidence = split(model, plan, evidence, attempts)
         evidence = latent_pictures(model, plan, evidence, attempts)
         evidence = _latent(model, plan, evidence, attempts)
+        evidence = matched(model, plan, evidence, attempts)
         evidence = _pictures(model, plan, evidence, attempts)
     return replace(evidence, skipped=attempts.skipped, nonfinite=attempts.nonfinite)
 

@@ -22,6 +22,7 @@ from elboscope.estimators import ElboSurgery
 
 from .decision import exceeds, graded, needs
 from .evidence import Evidence
+from .population_bounds import PopulationBound, population_bound, population_bounds
 
 CHECK = "prior hole"
 # One nat per datapoint: as much as better priors are published to gain on MNIST (VampPrior: one
@@ -38,8 +39,8 @@ def prior_hole(evidence: Evidence) -> Finding:
     """Judges KL(q(z)‖p(z)) by a held-out lower bound and, where it resolves q(z), the mixture.
 
     Args:
-        evidence: Uses ``surgery``; ``log_px`` to show that reconstruction − marginal KL is no
-            bound.
+        evidence: Uses ``surgery``; the bounds of ``marginal_kl_comparison`` and ``fitted_prior``
+            where they are there; ``log_px`` to show that reconstruction − marginal KL is no bound.
 
     Returns:
         *warning* from one nat, *problem* from three; *undecided* where the mutual information
@@ -51,14 +52,14 @@ def prior_hole(evidence: Evidence) -> Finding:
         return missing
     surgery = evidence.surgery
     assert surgery is not None
-    saturated = is_saturated(surgery)
-    severity = _severity(surgery, saturated)
+    saturated, best = is_saturated(surgery), population_bound(population_bounds(evidence))
+    severity = _severity(surgery, saturated, best)
     return Finding(
         CHECK,
         severity,
-        _summary(surgery, saturated, severity) + _beside(evidence, surgery),
-        _numbers(evidence, surgery, saturated),
-        _action(severity),
+        _summary(surgery, saturated, severity, best) + _beside(evidence, surgery),
+        _numbers(evidence, surgery, saturated) | _learned(evidence, best),
+        _action(severity, evidence),
     )
 
 
@@ -67,9 +68,8 @@ def is_saturated(surgery: ElboSurgery) -> bool:
     return surgery.mutual_information.mean > surgery.log_n - SATURATED_NATS
 
 
-def _severity(surgery: ElboSurgery, saturated: bool) -> Severity:
-    held_out = surgery.marginal_kl_held_out
-    asserted = "undecided" if held_out is None else _graded(held_out)
+def _severity(surgery: ElboSurgery, saturated: bool, best: PopulationBound | None) -> Severity:
+    asserted = "undecided" if best is None else _graded(best)
     if asserted in ("warning", "problem"):
         return asserted
     if exceeds(surgery.kl.mean, surgery.kl.stderr, WARNING_NATS) is False:
@@ -82,13 +82,15 @@ def _resolved(surgery: ElboSurgery) -> Severity:
     return "ok" if _graded(surgery.marginal_kl) == "ok" else "undecided"
 
 
-def _graded(estimate: Estimate) -> Severity:
+def _graded(estimate: Estimate | PopulationBound) -> Severity:
     return graded(estimate.mean, estimate.stderr, warning=WARNING_NATS, problem=PROBLEM_NATS)
 
 
-def _summary(surgery: ElboSurgery, saturated: bool, severity: Severity) -> str:
+def _summary(
+    surgery: ElboSurgery, saturated: bool, severity: Severity, best: PopulationBound | None
+) -> str:
     low, high = surgery.interval
-    value, held_out = surgery.marginal_kl, surgery.marginal_kl_held_out
+    value = surgery.marginal_kl
     information = surgery.mutual_information
     of_mixture = (
         f"KL(q_N‖p) = {value.mean:.2f} ± {value.stderr:.2f} nats, in "
@@ -96,8 +98,8 @@ def _summary(surgery: ElboSurgery, saturated: bool, severity: Severity) -> str:
         f"log N = {surgery.log_n:.2f}"
     )
     at_least = (
-        f"held-out bound KL(q‖p) ≥ {held_out.mean:.2f} ± {held_out.stderr:.2f} nats"
-        if held_out is not None
+        f"held-out bound KL(q‖p) ≥ {best.mean:.2f} ± {best.stderr:.2f} nats{_picked(best)}"
+        if best is not None
         else "no held-out bound: " + surgery.unavailable.get("marginal_kl_held_out", "not computed")
     )
     verdict = {
@@ -108,6 +110,10 @@ def _summary(surgery: ElboSurgery, saturated: bool, severity: Severity) -> str:
     }[severity]
     spikes = ", so the mixture is N spikes that overstate the population's KL" if saturated else ""
     return f"{verdict}: {at_least}; {of_mixture}{spikes}."
+
+
+def _picked(best: PopulationBound) -> str:
+    return f" (the best of {best.picked_of}, ± widened for that)" if best.picked_of > 1 else ""
 
 
 def _beside(evidence: Evidence, surgery: ElboSurgery) -> str:
@@ -141,7 +147,24 @@ def _numbers(evidence: Evidence, surgery: ElboSurgery, saturated: bool) -> dict[
     return numbers
 
 
-def _action(severity: Severity) -> str:
+def _learned(evidence: Evidence, best: PopulationBound | None) -> dict[str, object]:
+    """All lower bounds, the one that was picked, what disagrees, and the gain."""
+    bounds, found = population_bounds(evidence), evidence.marginal_kl_comparison
+    numbers: dict[str, object] = {
+        "bounds": {name: (e.mean, e.stderr) for name, e in bounds.items()},
+        "best_bound": None if best is None else best.mean,
+        "best_bound_stderr": None if best is None else best.stderr,
+        "best_bound_by": None if best is None else best.name,
+    }
+    if found is not None:
+        numbers["disagreements"] = tuple(map(str, found.disagreements))
+    if evidence.fitted_prior is not None:
+        gain = evidence.fitted_prior.gain
+        numbers |= {"fitted_prior_gain": gain.mean, "fitted_prior_gain_stderr": gain.stderr}
+    return numbers
+
+
+def _action(severity: Severity, evidence: Evidence) -> str:
     if severity == "ok":
         return ""
     if severity == "undecided":
@@ -153,7 +176,23 @@ def _action(severity: Severity) -> str:
         "First see 'likelihood scale': a KL weighed too little leaves a hole. Train at the full "
         "weight: elboscope train CONFIG.yaml --objective ELBO (β = 1), after a warm-up where it "
         "collapses: --objective BetaELBO --objective.warm_up_epochs 50; fewer units "
-        "(--model.latent_dim) leave less to match. Without training again: es.fit_prior(model, x) "
-        "puts a density of the codes in the prior's place and measures what it gains; a learned "
-        "prior: --model.prior VampPrior --objective.analytic_kl false."
+        f"(--model.latent_dim) leave less to match. Without training again: {_gain(evidence)}; a "
+        "learned prior: --model.prior VampPrior --objective.analytic_kl false."
+    )
+
+
+def _gain(evidence: Evidence) -> str:
+    """What a prior fitted to q(z) was measured to win."""
+    if evidence.fitted_prior is None:
+        return (
+            "es.fit_prior(model, x) puts a density of the codes in the prior's place and measures "
+            "what it gains"
+        )
+    gain = evidence.fitted_prior.gain
+    digits = 1 if gain.stderr >= 0.05 else 2
+    amount = f"{gain.mean:.{digits}f} ± {gain.stderr:.{digits}f} nats"
+    data = "x" if evidence.x_train is None else "x_train"
+    return (
+        f"es.fit_prior(model, {data}) gains {amount} on held-out data "
+        f"({gain.settings['density']} in the prior's place)"
     )
