@@ -28,9 +28,10 @@ from .named_likelihoods import LikelihoodName, make_likelihood
 from .output_shapes import channels_first, num_outputs
 from .posterior_heads import PosteriorFamily
 from .priors import PriorFamily
+from .starting_outputs import starting_output
 from .vae import VAE, EncoderOutput
 
-MEAN_RANGE = (0.001, 0.999)
+CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 M = TypeVar("M", bound=VAE | HierarchicalVAE)
 
 
@@ -146,11 +147,13 @@ def conv_vae(
 
 @torch.no_grad()
 def start_at_mean(model: M, x: Float[Tensor, "N *X"]) -> M:
-    r"""Sets the bias of the decoder's last layer to the mean of the data, in place.
+    r"""Sets the bias of the decoder's last layer to the best image without z, in place.
 
     For the Bernoullis on logits it is :math:`\mathrm{logit}(\bar x)` with :math:`\bar x`
-    clipped to [0.001, 0.999]; for the Gaussian :math:`\bar x` itself. A linear last layer gets
-    one mean per pixel, a convolution one per channel.
+    clipped to [0.001, 0.999]; for the Gaussian :math:`\bar x` itself; for a categorical
+    likelihood the log of how often each level is seen; for a predicted scale the log of that of
+    :math:`x - \bar x`. A linear last layer gets one start per pixel, a convolution one per
+    channel.
 
     Args:
         model: A VAE whose decoder ends in a linear layer or a (transposed) convolution.
@@ -172,17 +175,16 @@ def start_at_mean(model: M, x: Float[Tensor, "N *X"]) -> M:
     """
     last = [m for m in model.decoder.modules() if not any(True for _ in m.children())][-1]
     bias = getattr(last, "bias", None)
-    mean = x.mean(0)
-    if isinstance(bias, nn.Parameter) and bias.numel() != mean.numel():
-        mean = mean.flatten(1).mean(1)
-    if not isinstance(bias, nn.Parameter) or bias.numel() != mean.numel():
+    values = x.flatten(1)
+    if isinstance(last, CONVOLUTIONS):
+        values = x.flatten(2).transpose(1, 2).flatten(0, 1)
+    start = starting_output(model.likelihood, values)
+    if not isinstance(bias, nn.Parameter) or bias.numel() != start.numel():
         raise InputError(
             "the decoder's last layer",
             expected="a linear layer or a convolution with a bias",
             got=str(last),
             do="Train without start_at_mean.",
         )
-    on_logits = getattr(model.likelihood, "parameter", None) == "logits"
-    start = mean.clamp(*MEAN_RANGE).logit() if on_logits else mean
     bias.copy_(start.flatten())
     return model
