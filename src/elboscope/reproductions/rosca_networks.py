@@ -35,6 +35,7 @@ def color_mnist_vae(
     *,
     likelihood: LikelihoodName = "bernoulli",
     scale: Scale | None = None,
+    levels: int | None = None,
     posterior: PosteriorFamily | None = None,
 ) -> VAE:
     """Returns an untrained model, its weights drawn from the ambient random state.
@@ -45,6 +46,7 @@ def color_mnist_vae(
         maps: Of the layers near the image, and of those near the code.
         likelihood: As in :func:`elboscope.from_modules`.
         scale: Of a likelihood that has one.
+        levels: Of a discrete likelihood; 256 if None.
         posterior: As in :func:`elboscope.from_modules`.
 
     Example:
@@ -55,7 +57,7 @@ def color_mnist_vae(
     """
     colours, height, width = data_shape
     few, many = maps
-    head = make_likelihood(likelihood, data_shape, scale=scale)
+    head = make_likelihood(likelihood, data_shape, scale=scale, levels=levels)
     h, w = height // 4, width // 4
     encoder = nn.Sequential(
         *_down(colours, few, 5, 2, 2),
@@ -84,6 +86,7 @@ def dcgan_vae(
     *,
     likelihood: LikelihoodName = "bernoulli",
     scale: Scale | None = None,
+    levels: int | None = None,
     posterior: PosteriorFamily | None = None,
 ) -> VAE:
     """Returns an untrained model, its convolutions drawn from N(0, 0.02²).
@@ -94,6 +97,7 @@ def dcgan_vae(
         maps: Of the layers, from the image to the code.
         likelihood: As in :func:`elboscope.from_modules`.
         scale: Of a likelihood that has one.
+        levels: Of a discrete likelihood; 256 if None.
         posterior: As in :func:`elboscope.from_modules`.
 
     Raises:
@@ -106,7 +110,7 @@ def dcgan_vae(
     """
     if data_shape[1:] != (DCGAN_SIDE, DCGAN_SIDE):
         raise InputError("data_shape", expected="sides of 32 pixels", got=str(data_shape))
-    head = make_likelihood(likelihood, data_shape, scale=scale)
+    head = make_likelihood(likelihood, data_shape, scale=scale, levels=levels)
     first, second, third = maps
     colours = data_shape[0]
     encoder = nn.Sequential(
