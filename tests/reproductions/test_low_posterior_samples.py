@@ -39,6 +39,7 @@ def record(*, low=0.3, ordinary=0.2, data=0.25, elbo=-100.0, kl=20.0, auroc=0.9)
     values = {"uncovered": double(0.2, 0.01), "intensity.ordinary": around(ordinary, 0.01)}
     for quantity in ("intensity", "frame", "white"):
         values[f"{quantity}.data"] = around(data, 0.01)
+    values |= {"ordinary.index": torch.arange(50), "ordinary.kl.neighbours": around(12.0)}
     for order in ("density", "ratio"):
         own = {
             "index": torch.arange(50),
@@ -72,9 +73,10 @@ def test_the_published_signs_differ_by_data_set():
     [
         (COLOUR, {"low": 0.1}, 2),  # thin strokes
         (COLOUR, {"elbo": -80.0}, 2),
-        (COLOUR, {"kl": 10.0}, 2),
+        (COLOUR, {"kl": 13.0}, 2),
+        (COLOUR, {"kl": 10.0}, 4),
         (CIFAR, {"auroc": 0.1, "low": 0.2}, 6),  # dark: mean, frame and white values
-        (CIFAR, {"auroc": 0.1, "kl": 10.0}, 2),
+        (CIFAR, {"auroc": 0.1, "kl": 13.0}, 2),
     ],
 )
 def test_a_wrong_sign_contradicts_its_own_claim_of_both_orders(experiment, built, wrong):

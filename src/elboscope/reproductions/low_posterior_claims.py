@@ -28,6 +28,7 @@ from .low_posterior_plan import Experiment
 from .low_posterior_values import ORDERS, WHITE, Order, Values, clustered_error
 
 SOURCE = "Rosca et al. 2018, samples of low posterior probability, in words, arXiv 1802.06847"
+CONTROL = "our control of the claim before: whatever is nearest to a smooth mean is smooth"
 # The share of prior draws below all but one percent of q(z), if the prior is q(z).
 COVERED = 0.01
 Sign = Literal[1, -1]
@@ -49,6 +50,12 @@ def claims_of(experiment: Experiment, values: Values) -> Iterator[Claim]:
             f"{low} have nearest datapoints with a higher KL(q(z|x) ‖ p(z)) than data",
             SOURCE,
             mean_difference(values, f"{order}.kl.neighbours", f"{order}.kl.data"),
+        )
+        yield judged(
+            f"{low} have nearest datapoints with a higher KL(q(z|x) ‖ p(z)) than the nearest "
+            "datapoints of ordinary samples",
+            CONTROL,
+            mean_difference(values, f"{order}.kl.neighbours", "ordinary.kl.neighbours"),
         )
 
 

@@ -185,7 +185,8 @@ def _notes(plan: LowPlan, scale: Scale) -> tuple[str, ...]:
         "looked at. A mean is smooth: it has fewer values near 1 than data, which works against "
         "the claim about white.",
         "Neighbours are nearest to the mean, in grey pixels. Those of ordinary samples stand "
-        "beside, since what is nearest to a smooth image is smooth. The frame is an eighth of the side.",
+        "beside, since what is nearest to a smooth image is smooth. The frame is an eighth of the "
+        "side.",
         "The likelihood of the paper's figures on CIFAR-10 is not at hand: both are shown.",
         "The lowest samples are compared with data that the model was trained on. What the ELBO "
         "says of ordinary samples stands beside: that much is due to being a sample at all.",

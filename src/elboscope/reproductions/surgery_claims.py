@@ -9,7 +9,7 @@ population any more; "a large part" as more than a tenth.
 
 from __future__ import annotations
 
-__all__ = ["NEAR", "PART", "claims_of", "claims_of_priors"]
+__all__ = ["NEAR", "PART", "claims_of", "claims_of_many", "claims_of_priors"]
 
 import math
 from collections.abc import Iterator, Mapping
@@ -28,8 +28,8 @@ NEAR = 0.5
 PART = 0.1
 
 
-def claims_of(name: str, parts: Parts, log_n: float) -> Iterator[Claim]:
-    """Yields the claims about one model with a standard normal prior.
+def claims_of_many(name: str, parts: Parts, log_n: float) -> Iterator[Claim]:
+    """Yields the claims about the model with the most latents, as far as q_N goes.
 
     Args:
         name: Of the model.
@@ -48,6 +48,15 @@ def claims_of(name: str, parts: Parts, log_n: float) -> Iterator[Claim]:
         SURGERY,
         _minus(marginal, kl, PART),
     )
+
+
+def claims_of(name: str, parts: Parts) -> Iterator[Claim]:
+    """Yields the claims about any model with a standard normal prior.
+
+    Args:
+        name: Of the model.
+        parts: At the end of its training.
+    """
     if "held_out" in parts:
         yield judged(
             f"{name}: q(z) is not the prior, for the population either: held-out bound above 0",
