@@ -3,6 +3,7 @@
 from .bound import Bound
 from .capabilities import Capabilities, family, is_in_support
 from .contract import check_model
+from .decoder_size import values_per_sample
 from .errors import ContractError, InputError
 from .estimate import Axis, Estimate, Side, data_id, paired_difference, standard_error
 from .finding import SEVERITIES, Finding, Severity
@@ -59,4 +60,5 @@ __all__ = [
     "seeded",
     "split_parameters",
     "standard_error",
+    "values_per_sample",
 ]

@@ -27,6 +27,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.distributions import Distribution
 
+from .decoder_size import values_per_sample
 from .errors import ContractError, InputError
 from .model import GenerativeModel, LatentVariableModel, given
 
@@ -171,11 +172,13 @@ def log_weights(
         if size is not None and size < 1:
             raise InputError(name, expected="at least 1", got=repr(size))
     B = batch_size or 256
+    each = values_per_sample(model, x, condition) if sample_chunk is None and len(x) else 1
     columns = []
     for start in range(0, len(x), B):
         rows = slice(start, start + B)
         local = given(model, None if condition is None else condition[rows])
-        columns.append(_streamed(local, x[rows], num_samples, freeze, sample_chunk))
+        chunk = sample_chunk or max(1, BLOCK_ELEMENTS // (each * len(x[rows])))
+        columns.append(_streamed(local, x[rows], num_samples, freeze, chunk))
     return torch.cat(columns, dim=1)
 
 
@@ -184,10 +187,7 @@ def _block(model: LatentVariableModel, x: Tensor, K: int, freeze: bool) -> Tenso
     return log_joint(model, x, z) - log_q
 
 
-def _streamed(
-    model: LatentVariableModel, x: Tensor, K: int, freeze: bool, sample_chunk: int | None
-) -> Tensor:
-    chunk = sample_chunk or max(1, BLOCK_ELEMENTS // max(1, x.numel()))
+def _streamed(model: LatentVariableModel, x: Tensor, K: int, freeze: bool, chunk: int) -> Tensor:
     sizes = [min(chunk, K - start) for start in range(0, K, chunk)]
     return torch.cat([_block(model, x, size, freeze) for size in sizes])
 

@@ -31,6 +31,7 @@ from elboscope.core import (
     log_weights,
     pareto_smoothed,
     seeded,
+    values_per_sample,
 )
 
 from .evaluation import Inputs, Progress, blocks, likelihood_of, prepared, require_positive
@@ -236,7 +237,8 @@ def reduced_weights(
     require_positive("batch_size", batch_size)
     require_positive("sample_chunk", sample_chunk)
     B = min(batch_size or BATCH_SIZE, len(inputs.x))
-    chunk = min(K, sample_chunk or default_chunk(B, inputs.x[0].numel()))
+    each = values_per_sample(model, inputs.x, inputs.condition) if sample_chunk is None else 1
+    chunk = min(K, sample_chunk or default_chunk(B, each))
     with evaluating(model), seeded(seed) as used:
         families = likelihood_of(model, inputs)
         parts = [
@@ -248,9 +250,9 @@ def reduced_weights(
     return reduced, {**settings, "sample_chunk": chunk, "batch_size": B}
 
 
-def default_chunk(batch: int, pixels: int) -> int:
-    """Returns the number of samples to decode at once for a batch of datapoints."""
-    return max(1, min(BLOCK_ROWS // batch, BLOCK_ELEMENTS // (batch * pixels)))
+def default_chunk(batch: int, values: int) -> int:
+    """Returns how many samples to decode at once, each of so many values, for some datapoints."""
+    return max(1, min(BLOCK_ROWS // batch, BLOCK_ELEMENTS // (batch * values)))
 
 
 def _streamed(

@@ -29,6 +29,7 @@ from elboscope.core import (
     given,
     sample_posterior,
     seeded,
+    values_per_sample,
 )
 
 from .evaluation import Inputs, Progress, blocks, likelihood_of, prepared, require_positive
@@ -166,7 +167,8 @@ def _bound(
     require_positive("batch_size", batch_size)
     require_positive("sample_chunk", sample_chunk)
     B = min(batch_size or BATCH_SIZE, len(inputs.x))
-    chunk = min(K, sample_chunk or default_chunk(B, inputs.x[0].numel()))
+    each = values_per_sample(model, inputs.x, inputs.condition) if sample_chunk is None else 1
+    chunk = min(K, sample_chunk or default_chunk(B, each))
     parts = []
     with evaluating(model), seeded(seed) as used:
         settings = likelihood_of(model, inputs)
