@@ -273,7 +273,7 @@ def test_bernoulli_on_grey_values_is_no_likelihood():
         ("ContinuousBernoulli", "nats of a density", False),
         ("Laplace", "its scale is not judged here; nats of a density", False),
         ("CategoricalLevels", "nats of a probability", True),
-        ("DiscretisedLogistic", "its scale is not judged here; nats of a probability", True),
+        ("DiscretisedLogistic", "hide the errors); nats of a probability", True),
         ("DequantizedNormal", "a lower bound on nats of a probability", True),
     ],
 )

@@ -39,6 +39,7 @@ class Capabilities:
         problems: What is NaN, infinite or out of support, one sentence each.
         scores_own_draws: Whether q(z|x) draws z with what importance weights divide by; a planar
             and an auxiliary-variable flow do, without a density of a given z.
+        levels: L of a likelihood of pixels with L levels; 0 for others.
     """
 
     latent_shape: tuple[int, ...]
@@ -53,6 +54,7 @@ class Capabilities:
     in_support: bool
     problems: tuple[str, ...]
     scores_own_draws: bool = False
+    levels: int = 0
 
     @property
     def finite(self) -> bool:
@@ -103,6 +105,7 @@ def measure(
         in_support=in_support,
         problems=tuple(problems),
         scores_own_draws=weighs,
+        levels=0 if p is None else _levels(p),
     )
 
 
@@ -119,6 +122,15 @@ def drawn(p: Distribution, like: Tensor) -> Tensor:
 def family(p: Distribution) -> str:
     """Returns the name of a distribution's class, looking through ``Independent``."""
     return family(p.base_dist) if isinstance(p, Independent) else type(p).__name__
+
+
+def _levels(p: Distribution) -> int:
+    """What p says of its levels, or the likelihood of each of its values."""
+    base: object = p
+    while isinstance(base, Independent):
+        base = base.base_dist
+    told = getattr(base, "levels", getattr(getattr(base, "likelihood", None), "levels", 0))
+    return told if isinstance(told, int) else 0
 
 
 def is_in_support(p: Distribution, x: Tensor) -> bool:

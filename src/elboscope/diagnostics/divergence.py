@@ -165,13 +165,15 @@ def _best_known(evidence: Evidence) -> Estimate | None:
 
 
 def uninformed(evidence: Evidence) -> float | None:
-    """The score of knowing nothing: fair coins, or one mean image and the decoder's own σ²."""
+    """The score of knowing nothing: fair coins, dice of L sides, or one mean image and its σ²."""
     D = evidence.x[0].numel()
     family = evidence.capabilities.likelihood
     if family == "Bernoulli":
         return -D * math.log(2.0)
     if family == "ContinuousBernoulli":
         return 0.0  # the uniform density on [0, 1]
+    if evidence.capabilities.levels:
+        return -D * math.log(evidence.capabilities.levels)
     if family == "Normal" and evidence.scale is not None and evidence.scale.constant:
         variance = evidence.scale.declared
         x = evidence.x.flatten(1).double()

@@ -35,16 +35,18 @@ class ImpliedScale:
     r"""The variance a Gaussian decoder declares, beside the one its errors imply.
 
     At the optimum of the ELBO over a shared σ², :math:`\sigma^2 = \mathbb{E}_q (x - \mu(z))^2`
-    per value. Where σ varies over pixels or with z, compare ``ratio`` with 1 instead.
+    per value. Where σ varies over pixels or with z, compare ``ratio`` with 1 instead. Of a
+    Laplace decoder it is b beside the mean of :math:`|x - \mu|`.
 
     Attributes:
-        implied: Mean squared error per value, under z ~ q(z|x).
+        implied: Mean squared (Laplace: absolute) error per value, under z ~ q(z|x).
         implied_stderr: Its standard error over datapoints.
-        declared: Mean of the decoder's σ².
-        ratio: Mean of :math:`(x - \mu)^2 / \sigma^2`; 1 where the scale is right.
+        declared: Mean of the decoder's σ² (b).
+        ratio: Mean of :math:`(x - \mu)^2 / \sigma^2` (:math:`|x - \mu|/b`); 1 where it is right.
         ratio_stderr: Its standard error over datapoints.
         dimensions: D, the values of one datapoint.
         constant: Whether σ is one number.
+        family: "Normal" or "Laplace".
     """
 
     implied: float
@@ -54,6 +56,7 @@ class ImpliedScale:
     ratio_stderr: float
     dimensions: int
     constant: bool = True
+    family: str = "Normal"
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,8 @@ r"""Is the likelihood a likelihood, and at the right scale? Everything in nats d
 A Gaussian decoder of variance σ² weighs the squared error by 1/(2σ²) against the KL, so that σ is
 the KL's weight by another name: loss ``‖x − x̂‖² + w·KL`` means σ² = w/2 where the error is summed
 over pixels, wD/2 where it is averaged. The σ² that maximises the ELBO is the mean squared error
-under the posterior; with r = MSE/σ², setting it right gains ½D(r − 1 − ln r) nats at once. A
+under the posterior; with r = MSE/σ², setting it right gains ½D(r − 1 − ln r) nats at once. The b
+of a Laplace decoder is best at the mean |x − x̂|; with r their ratio, D(r − 1 − ln r) nats. A
 Bernoulli on grey values is no density at all: its number is a cross-entropy.
 
 Nats of a density and nats of a probability are different units: a density of pixels in [0, 1]
@@ -22,6 +23,7 @@ from __future__ import annotations
 __all__ = ["likelihood_scale"]
 
 import math
+from typing import NamedTuple
 
 from elboscope.core import Finding, Severity
 
@@ -38,15 +40,31 @@ PROBLEM_FACTOR = 5.0
 DENSITY = "nats of a density: not comparable with probabilities of pixels, or in other units"
 MASS = "nats of a probability: comparable between all likelihoods of the same levels"
 BOUND = "a lower bound on nats of a probability: at or below those of QuantizedNormal"
+ROUNDED = "its scale is not judged here (rounding, and levels cut off at the ends, hide the errors)"
 UNITS = {
     "Bernoulli": MASS,
     "ContinuousBernoulli": DENSITY,
     "Laplace": f"its scale is not judged here; {DENSITY}",
     "CategoricalLevels": MASS,
-    "QuantizedNormal": f"its scale is not judged here; {MASS}",
-    "DiscretisedLogistic": f"its scale is not judged here; {MASS}",
+    "QuantizedNormal": f"{ROUNDED}; {MASS}",
+    "DiscretisedLogistic": f"{ROUNDED}; {MASS}",
     "AutoregressiveImage": "each value given those before, in nats of its likelihood",
-    "DequantizedNormal": f"its scale is not judged here; {BOUND}",
+    "DequantizedNormal": f"{ROUNDED}; {BOUND}",
+}
+
+
+class _Words(NamedTuple):
+    """How the scale of a family is called, and the power with which it stands in the density."""
+
+    scale: str
+    error: str
+    ratio: str
+    power: float
+
+
+WORDS = {
+    "Normal": _Words("σ²", "MSE", "(x − μ)²/σ²", 0.5),
+    "Laplace": _Words("b", "mean |x − μ|", "|x − μ|/b", 1.0),
 }
 
 
@@ -64,7 +82,8 @@ def likelihood_scale(evidence: Evidence) -> Finding:
     capabilities = evidence.capabilities
     if not capabilities.in_support:
         return _cross_entropy(evidence)
-    if capabilities.likelihood != "Normal":
+    laplace = capabilities.likelihood == "Laplace" and evidence.scale is not None
+    if capabilities.likelihood != "Normal" and not laplace:
         return _scale_free(evidence)
     missing = needs(CHECK, evidence, "scale")
     if missing is not None:
@@ -117,13 +136,15 @@ def _judged(scale: ImpliedScale, convention: str, weighted: bool) -> Finding:
         return Finding(CHECK, "unavailable", f"The mean of (x − μ)²/σ² is {r}.")
     severity = _severity(r, error)
     D = scale.dimensions
-    gain = 0.5 * D * (r - 1 - math.log(r))
+    words = WORDS[scale.family]
+    gain = words.power * D * (r - 1 - math.log(r))
     what = "" if scale.constant else " on average"
     verb = "as large as" if severity == "ok" else "too small for" if r > 1 else "too large for"
     summary = (
-        f"Declared σ² = {scale.declared:.3g}{what}; the errors imply {scale.implied:.3g} ± "
-        f"{scale.implied_stderr:.1g} (MSE per value): the mean of (x − μ)²/σ² is {r:.3g} ± "
-        f"{error:.1g}. σ² is {verb} the errors; setting it right gains "
+        f"Declared {words.scale} = {scale.declared:.3g}{what}; the errors imply "
+        f"{scale.implied:.3g} ± {scale.implied_stderr:.1g} ({words.error} per value): the mean of "
+        f"{words.ratio} is {r:.3g} ± {error:.1g}. {words.scale} is {verb} the errors; "
+        "setting it right gains "
         f"{gain:.3g} nats per datapoint.{convention}"
     )
     numbers: dict[str, object] = {
@@ -164,6 +185,11 @@ def _convention(evidence: Evidence) -> str:
 def _action(severity: Severity, scale: ImpliedScale, weighted: bool) -> str:
     if severity in ("ok", "undecided"):
         return ""
+    if scale.family == "Laplace":
+        return (
+            "Learn b: elboscope train CONFIG.yaml --model.likelihood laplace --model.scale learned"
+            f", or fix it at --model.scale {scale.implied:.3g}."
+        )
     learn = "Learn σ: elboscope train CONFIG.yaml --model.likelihood gaussian --model.scale learned"
     weight = f"; with a hand-set KL weight and summed squared error, take {2 * scale.implied:.3g}"
     fixed = f", or fix it at --model.scale {math.sqrt(scale.implied):.3g}"

@@ -34,6 +34,7 @@ from elboscope.core import (
     GenerativeModel,
     LatentVariableModel,
     data_id,
+    family,
     given,
     seeded,
     standard_error,
@@ -83,12 +84,16 @@ def implied_scale(
     *,
     seed: int | None = None,
 ) -> ImpliedScale:
-    """Returns the variance a Gaussian decoder declares and the one its errors imply."""
+    """Returns the σ² (b) a Gaussian (Laplace) decoder declares and the one its errors imply."""
+    laplace = False
     errors, ratios, declared, spread = [], [], [], []
     with seeded(seed):
         for local, rows in _batches(model, x, condition):
             p = local.decode(local.encode(rows).sample(torch.Size((SCALE_SAMPLES,))))
             square, variance = (rows - p.mean).double().square(), p.variance.double()
+            laplace = family(p) == "Laplace"
+            if laplace:  # whose variance is 2b²
+                square, variance = square.sqrt(), (variance / 2).sqrt()
             errors.append(_per_datapoint(square))
             ratios.append(_per_datapoint(square / variance))
             declared.append(_per_datapoint(variance))
@@ -102,6 +107,7 @@ def implied_scale(
         ratio_stderr=standard_error(ratio),
         dimensions=x[0].numel(),
         constant=not any(spread),
+        family="Laplace" if laplace else "Normal",
     )
 
 

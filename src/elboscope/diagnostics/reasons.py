@@ -50,6 +50,8 @@ def no_weights(evidence: Evidence) -> str:
 
 
 def not_gaussian(evidence: Evidence) -> str:
-    """What needs a Gaussian decoder."""
+    """What needs a Gaussian decoder, or a Laplace one."""
     family = evidence.capabilities.likelihood
-    return "" if family == "Normal" else f"the likelihood is {family or 'unknown'}, not Gaussian"
+    if family in ("Normal", "Laplace"):
+        return ""
+    return f"the likelihood is {family or 'unknown'}, not Gaussian"

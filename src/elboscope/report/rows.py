@@ -148,7 +148,7 @@ def _khat(khat: Tensor) -> str:
 
 
 def scale_rows(scale: ImpliedScale | None) -> list[Row]:
-    """Returns the declared and the implied variance of a Gaussian decoder.
+    """Returns the declared and the implied σ² of a Gaussian decoder, or b of a Laplace one.
 
     Args:
         scale: What was measured; ``None`` for other decoders.
@@ -156,23 +156,26 @@ def scale_rows(scale: ImpliedScale | None) -> list[Row]:
     if scale is None:
         return []
     ratio = number(scale.ratio, scale.ratio_stderr)
+    laplace = scale.family == "Laplace"
+    name, error = ("b", "absolute") if laplace else ("σ²", "squared")
     return [
         Row(
-            "implied σ²",
+            f"implied {name}",
             f"≈ {number(scale.implied, scale.implied_stderr)}",
             "no bound",
-            method="mean squared error per value, z ~ q(z|x)",
+            method=f"mean {error} error per value, z ~ q(z|x)",
             is_not="Not the noise of the data: the errors of this decoder.",
         ),
         Row(
-            "declared σ²",
+            f"declared {name}",
             number(scale.declared),
             "exact",
-            method="the decoder's variance" + ("" if scale.constant else ", mean over values"),
+            method=("the decoder's b" if laplace else "the decoder's variance")
+            + ("" if scale.constant else ", mean over values"),
             is_not="Not estimated: what the model states.",
         ),
         Row(
-            "mean of (x − μ)² / σ²",
+            "mean of |x − μ| / b" if laplace else "mean of (x − μ)² / σ²",
             f"≈ {ratio}",
             "no bound",
             method="1 where the scale is right",
