@@ -97,7 +97,9 @@ def final_parts(
     found = {name: _pair(e) for name, e in named.items() if e is not None}
     by_unit = parts.dimensionwise_kl
     if by_unit is not None:
-        found["dimensionwise_kl"] = torch.tensor([by_unit.values.sum().item(), by_unit.stderr])
+        found["dimensionwise_kl"] = torch.tensor(
+            [by_unit.values.sum().item(), by_unit.stderr], dtype=torch.float64
+        )
     bound = evidence_lower_bound(model, x_test, BOUND_SAMPLES, seed=seed)
     return found | {"test": bound.values.double().cpu()}
 
