@@ -49,6 +49,41 @@ def test_the_crop_is_recorded_and_a_whole_factor_averages_blocks(faces):
     assert celeba(data_dir=data_dir).checksum != images.checksum
 
 
+def colours(shown, numbers):
+    return [shown[n][39:179, 19:159].mean() / 255 for n in numbers]
+
+
+def means(images):
+    return images.flatten(1).mean(1).tolist()
+
+
+def test_the_validation_part_of_faces_goes_by_number_without_the_list(faces):
+    data_dir, shown = faces
+    images = celeba(data_dir=data_dir)
+    assert means(images.validation) == pytest.approx(colours(shown, (TRAIN + 1, VALIDATION)))
+    assert images.source.endswith("official split by number")
+    assert celeba(data_dir=data_dir, num_validation=0).validation is None
+
+
+def test_the_list_of_parts_decides_where_it_is_there(faces):
+    data_dir, shown = faces
+    parts = dict(zip(shown, (0, 1, 2, 0, 1, 0), strict=True))
+    lines = "".join(f"{n:06d}.jpg {part}\n" for n, part in parts.items())
+    file = data_dir / "celeba" / "list_eval_partition.txt"
+    file.write_text(lines)
+    images = celeba(data_dir=data_dir)
+    assert images.source.endswith("official split of list_eval_partition.txt")
+    for part, found in enumerate((images.train, images.validation, images.test)):
+        mine = [n for n in sorted(shown) if parts[n] == part]
+        assert means(found) == pytest.approx(colours(shown, mine))
+    file.write_text("000001.jpg 0\n")
+    with pytest.raises(InputError, match=r"expected a line for 162770.png; got none"):
+        celeba(data_dir=data_dir)
+    file.write_text("000001.jpg train\n")
+    with pytest.raises(InputError, match=r"list_eval_partition.txt: expected lines such as"):
+        celeba(data_dir=data_dir)
+
+
 @pytest.mark.parametrize(("crop", "side"), [(140, 64), (108, 64), (7, 3), (5, 5), (3, 4)])
 def test_every_source_pixel_counts_equally(crop, side):
     W = _area_weights(crop, side).double()
@@ -92,6 +127,18 @@ def test_omniglot_is_found_and_the_right_way_up(characters):
     assert np.allclose(images.test[:, 0].numpy(), test)
     assert images.value_range == (0.0, 1.0)
     assert omniglot(data_dir / "OMNIGLOT" / "chardata.mat").checksum == images.checksum
+    assert images.validation is None
+
+
+def test_omniglots_validation_part_is_the_last_after_the_shuffle(characters):
+    data_dir, train, _ = characters
+    images = omniglot(data_dir=data_dir, num_validation=2)
+    order = np.random.RandomState(123).permutation(5)
+    assert np.allclose(images.validation[:, 0].numpy(), train[order[-2:]])
+    assert np.allclose(images.train[:, 0].numpy(), train[np.sort(order[:-2])])
+    assert "validation: the last 2 after RandomState(123).permutation" in images.treatment
+    with pytest.raises(InputError, match="num_validation: expected 0 to 4; got 5"):
+        omniglot(data_dir=data_dir, num_validation=5)
 
 
 def test_omniglot_that_is_not_there_says_where_to_put_it(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["run", "trained"]
+__all__ = ["absolute", "require_device", "run", "trained"]
 
 import sys
 from pathlib import Path
@@ -28,8 +28,8 @@ DIVERGED = 1
 def run(arguments: Arguments) -> int:
     """Trains, says where the run is and what to do next; 1 if training diverged."""
     config = apply_overrides(read_config(arguments.config), arguments.overrides)
-    resolved = resolve(_absolute(config))
-    _require_device(resolved.settings)
+    resolved = resolve(absolute(config))
+    require_device(resolved.settings)
     out = _out(arguments)
     images = data.load(resolved.data, arguments.data_dir)
     say(images)
@@ -44,12 +44,16 @@ def trained(resolved: Resolved, images: Images, out: Path, *, resume: bool) -> T
         model = resolved.model(images.data_shape)
     about: dict[str, Any] = {"name": images.name, "source": images.source}
     about |= {"images_checksum": images.checksum, "images_treatment": images.treatment}
+    fraction = resolved.settings.validation_fraction
+    own = images.validation is not None
+    about["validation"] = "the set's own part" if own else f"{fraction:g} of the training data"
     return train(
         model,
         images.train,
         resolved.settings,
         out,
         binarisation=resolved.binarisation,
+        x_valid=images.validation,
         resume=resume,
         progress=sys.stderr.isatty(),
         config=dump(resolved.config),
@@ -57,7 +61,7 @@ def trained(resolved: Resolved, images: Images, out: Path, *, resume: bool) -> T
     )
 
 
-def _absolute(config: Config) -> Config:
+def absolute(config: Config) -> Config:
     """Makes the files that a configuration names independent of the current folder."""
     config = dict(config)
     name = config.get("data")
@@ -85,7 +89,8 @@ def _out(arguments: Arguments) -> Path:
     return Path("runs") / config.stem
 
 
-def _require_device(settings: TrainingSettings) -> None:
+def require_device(settings: TrainingSettings) -> None:
+    """Raises a UsageError unless the device of the settings is here."""
     if settings.device is None:
         return
     expected, got = "cpu, or cuda where there is one", repr(settings.device)

@@ -3,7 +3,9 @@ r"""CelebA from the user's folder: aligned faces, cropped and reduced to 64 × 6
 The 202 599 aligned pictures are 178 × 218. Papers crop them differently and rarely say how, and
 densities of different crops are not comparable: the crop is part of ``treatment``. The default is
 the centre 140 × 140, which holds the face and little else; 128 and 108 are other common choices.
-The official split is by number: 1 … 162 770 train, … 182 637 validation, the rest test.
+The official split is that of ``list_eval_partition.txt``, read where it lies beside the folder of
+pictures; without it the same split goes by number: 1 … 162 770 train, … 182 637 validation, the
+rest test. Which of the two it was is part of ``source``.
 
 References:
     | Deep Learning Face Attributes in the Wild (Liu et al., 2015), arXiv 1411.7766
@@ -30,6 +32,7 @@ from .locations import VARIABLE, data_directory
 FOLDERS = ("celeba/img_align_celeba", "CelebA/img_align_celeba", "img_align_celeba")
 LAST_TRAIN, LAST_VALIDATION = 162_770, 182_637
 CROP, SIDE = 140, 64
+PARTITION = "list_eval_partition.txt"
 
 
 def celeba(
@@ -40,11 +43,11 @@ def celeba(
     side: int = SIDE,
     num_train: int | None = None,
     num_test: int | None = None,
+    num_validation: int | None = None,
 ) -> Images:
     """Returns CelebA: faces in colour, values in [0, 1], (3, 64, 64).
 
-    Whole, its training part takes 8 GB: ``num_train=20_000`` takes one. The validation part is
-    left out. Nothing is downloaded.
+    Whole, its training part takes 8 GB: ``num_train=20_000`` takes one. Nothing is downloaded.
 
     Args:
         folder: Of the aligned pictures ``000001.jpg`` …; None looks for ``img_align_celeba`` in
@@ -54,6 +57,7 @@ def celeba(
         side: Side it is reduced to, by averaging over areas.
         num_train: The first so many training pictures; None: all there are.
         num_test: The first so many test pictures.
+        num_validation: The first so many validation pictures; 0 leaves the part out.
 
     Raises:
         InputError: No such folder, no pictures of either part, one that is too small or damaged.
@@ -68,8 +72,9 @@ def celeba(
         if value < 1:
             raise InputError(name, expected="a positive number of pixels", got=repr(value))
     numbered = _numbered(place)
-    train = [path for n, path in numbered if n <= LAST_TRAIN][:num_train]
-    test = [path for n, path in numbered if n > LAST_VALIDATION][:num_test]
+    (train, validation, test), split = _parts(place, numbered)
+    train, validation = train[:num_train], validation[:num_validation]
+    test = test[:num_test]
     if not train or not test:
         raise InputError(
             str(place),
@@ -81,10 +86,47 @@ def celeba(
         "celeba",
         _read(train, crop, side),
         _read(test, crop, side),
-        source=f"{place}, official split by number",
+        source=f"{place}, official split {split}",
         value_range=(0.0, 1.0),
         treatment=f"centre {crop} × {crop} reduced to {side} × {side} by area, scaled by 1/255",
+        validation=_read(validation, crop, side) if validation else None,
     )
+
+
+def _parts(
+    place: Path, numbered: list[tuple[int, Path]]
+) -> tuple[tuple[list[Path], list[Path], list[Path]], str]:
+    """Training, validation and test pictures, and by what they were told apart."""
+    folders = (place, place.parent, place.parent / "Eval")
+    lists = [folder / PARTITION for folder in folders]
+    found = next((path for path in lists if path.is_file()), None)
+    told = {} if found is None else _partition(found)
+    parts: tuple[list[Path], list[Path], list[Path]] = ([], [], [])
+    for n, path in numbered:
+        by_number = (n > LAST_TRAIN) + (n > LAST_VALIDATION)
+        part = told.get(n) if told else by_number
+        if part is None:
+            raise InputError(
+                str(found), expected=f"a line for {path.name}", got="none",
+                do="Take the list that came with these pictures.",
+            )  # fmt: skip
+        parts[part].append(path)
+    return parts, "by number" if found is None else f"of {PARTITION}"
+
+
+def _partition(file: Path) -> dict[int, int]:
+    """Lines such as ``000001.jpg 0``: 0 is training, 1 validation, 2 test."""
+    told: dict[int, int] = {}
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        name, _, part = line.strip().partition(" ")
+        stem = name.partition(".")[0]
+        if not (stem.isdecimal() and part.strip() in ("0", "1", "2")):
+            raise InputError(
+                str(file), expected="lines such as '000001.jpg 0', the part 0, 1 or 2",
+                got=repr(line[:40]), do="Take list_eval_partition.txt of CelebA, or remove it.",
+            )  # fmt: skip
+        told[int(stem)] = int(part)
+    return told
 
 
 def _found(data_dir: str | Path | None) -> Path:

@@ -35,6 +35,7 @@ class Images:
         treatment: What was done to the stored values.
         train_labels: Classes, or None. No estimator uses them.
         test_labels: Classes, or None.
+        validation: Data of a validation part of the set's own, or None; ``treatment`` says which.
         checksum: SHA-256 of the content; computed, not given.
 
     Example:
@@ -54,10 +55,12 @@ class Images:
     treatment: str = "as stored"
     train_labels: Integer[Tensor, " N_train"] | None = None
     test_labels: Integer[Tensor, " N_test"] | None = None
+    validation: Float[Tensor, "N_validation *X"] | None = None
     checksum: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "checksum", content_checksum(self.train, self.test))
+        parts = [part for part in (self.train, self.test, self.validation) if part is not None]
+        object.__setattr__(self, "checksum", content_checksum(*parts))
 
     @property
     def data_shape(self) -> tuple[int, ...]:
@@ -72,8 +75,9 @@ class Images:
 
     def __str__(self) -> str:
         low, high = self.value_range
+        own = "" if self.validation is None else f" {len(self.validation)} validation +"
         return (
-            f"{self.name}: {len(self.train)} train + {len(self.test)} test of shape "
+            f"{self.name}: {len(self.train)} train +{own} {len(self.test)} test of shape "
             f"{self.data_shape}, values in [{low:g}, {high:g}], from {self.source}, "
             f"sha256 {self.checksum[:12]}"
         )

@@ -27,12 +27,17 @@ from .images import Images
 from .locations import VARIABLE, data_directory
 
 OMNIGLOT_FILE = "chardata.mat"
-SIDE = 28
+SIDE, SHUFFLE = 28, 123
 HEADER = b"MATLAB 5.0"
 FOLDERS = ("OMNIGLOT", "omniglot", "Omniglot", "")
 
 
-def omniglot(file: str | Path | None = None, *, data_dir: str | Path | None = None) -> Images:
+def omniglot(
+    file: str | Path | None = None,
+    *,
+    data_dir: str | Path | None = None,
+    num_validation: int = 0,
+) -> Images:
     """Returns OMNIGLOT from the user's ``chardata.mat``: grey values in [0, 1], (1, 28, 28).
 
     Not binary: choose a ``Binarisation``. Nothing is downloaded.
@@ -40,9 +45,11 @@ def omniglot(file: str | Path | None = None, *, data_dir: str | Path | None = No
     Args:
         file: The file; None looks for it in the data directory and its folder ``OMNIGLOT``.
         data_dir: As in ``mnist``.
+        num_validation: How many of the training images become the validation part: the last
+            after a shuffle with numpy's ``RandomState(123)``; 1345 is usual.
 
     Raises:
-        InputError: No such file, or another content.
+        InputError: No such file, or another content; no image left to train on.
 
     Example:
         >>> omniglot("/nowhere/chardata.mat")
@@ -52,13 +59,23 @@ def omniglot(file: str | Path | None = None, *, data_dir: str | Path | None = No
     path = _found(data_dir) if file is None else Path(file).expanduser()
     content = _read_mat(path)
     train, test = (_columns(content, key, path) for key in ("data", "testdata"))
+    if not 0 <= num_validation < len(train):
+        raise InputError(
+            "num_validation", expected=f"0 to {len(train) - 1}", got=repr(num_validation)
+        )
+    order = np.random.RandomState(SHUFFLE).permutation(len(train))
+    held = torch.from_numpy(order[len(train) - num_validation :])
+    kept = torch.from_numpy(np.sort(order[: len(train) - num_validation]))
+    own = f"; validation: the last {num_validation} after RandomState({SHUFFLE}).permutation"
     return Images(
         "omniglot",
-        train,
+        train[kept],
         test,
         source=str(path),
         value_range=(0.0, 1.0),
-        treatment="grey values as stored, rows and columns exchanged",
+        treatment="grey values as stored, rows and columns exchanged"
+        + (own if num_validation else ""),
+        validation=train[held] if num_validation else None,
     )
 
 
