@@ -7,6 +7,7 @@ from .decoder_size import values_per_sample
 from .errors import ContractError, InputError
 from .estimate import Axis, Estimate, Side, data_id, paired_difference, standard_error
 from .finding import SEVERITIES, Finding, Severity
+from .implicit import ImplicitGenerator, PointMass, Sampled, as_generative, generated, is_implicit
 from .model import (
     GenerativeModel,
     LatentVariableModel,
@@ -36,17 +37,23 @@ __all__ = [
     "Estimate",
     "Finding",
     "GenerativeModel",
+    "ImplicitGenerator",
     "InputError",
     "LatentVariableModel",
     "ParetoSmoothed",
+    "PointMass",
+    "Sampled",
     "Severity",
     "Side",
+    "as_generative",
     "check_model",
     "data_id",
     "effective_sample_size",
     "evaluating",
     "family",
+    "generated",
     "given",
+    "is_implicit",
     "is_in_support",
     "log_joint",
     "log_mean_exp",

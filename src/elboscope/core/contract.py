@@ -12,6 +12,7 @@ __all__ = ["check_model"]
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
+from typing import cast
 
 import torch
 from jaxtyping import Shaped
@@ -20,21 +21,24 @@ from torch.distributions import Distribution
 
 from .capabilities import Capabilities, drawn, is_in_support, measure
 from .errors import ContractError, InputError
+from .implicit import PointMass, Sampled, as_generative, is_implicit
 from .model import GenerativeModel, LatentVariableModel, given, modules_of
 from .random import seeded
 
 # Densities of one datapoint in two batches may differ by the rounding of another kernel.
 LEAK_TOLERANCE = 1e-3
+PLURALS = {"density": "densities", "value": "values"}
 
 
 @torch.no_grad()
 def check_model(
-    model: GenerativeModel, x: Shaped[Tensor, "B *X"], *, condition: Tensor | None = None
+    model: Sampled, x: Shaped[Tensor, "B *X"], *, condition: Tensor | None = None
 ) -> Capabilities:
     """Checks a model against every clause of the contract, on a few datapoints.
 
     Args:
-        model: The candidate, in the mode in which it will be used.
+        model: The candidate, in the mode in which it will be used; a generator without a
+            density (a GAN) is checked for what it has.
         x: Two or more datapoints; the first 16 are used, and of the others the support.
         condition: One row per datapoint, for ``model.given``.
 
@@ -61,14 +65,16 @@ def check_model(
         )
     all_x, x, condition = x, x[:16], None if condition is None else condition[:16]
     with seeded(0):
-        local = given(model, condition)
+        whole = as_generative(model) if is_implicit(model) else cast(GenerativeModel, model)
+        local = given(whole, condition)
         latent_shape, z = _check_prior(local, x)
         _check_placement(local, x)
-        twice = given(model, None if condition is None else torch.cat([condition, condition]))
+        twice = given(whole, None if condition is None else torch.cat([condition, condition]))
         refused: list[str] = []
         likelihood, posterior = None, None
         with _noting_nan(refused):
             likelihood = _check_decode(local, twice, x, z)
+            refused += _not_finite(likelihood)
         with _noting_nan(refused):
             posterior = _check_encode(local, twice, x, latent_shape)
         return measure(local, x, z, likelihood, posterior, refused, all_x)
@@ -177,15 +183,22 @@ def _check_placement(model: object, x: Tensor) -> None:
 def _check_decode(
     model: GenerativeModel, twice: GenerativeModel, x: Tensor, z: Tensor
 ) -> Distribution:
-    p = _distribution("decode(z)", _call("decode(z)", model.decode, z))
-    _check_shapes("decode(z)", p, (2, len(x)), tuple(x.shape[1:]))
+    clause = getattr(model, "clause", "decode(z)")
+    p = _distribution(clause, _call(clause, model.decode, z))
+    _check_shapes(clause, p, (2, len(x)), tuple(x.shape[1:]))
     if len(x) > 1:
         more = torch.cat([z, torch.zeros_like(z)], dim=1)
-        other = _distribution("decode(z)", _call("decode(z)", twice.decode, more))
+        other = _distribution(clause, _call(clause, twice.decode, more))
         sample = _scorable(p, x)
         widened = torch.cat([sample, sample], dim=1)
-        _check_leak("decode(z)", p, sample, other, widened, len(x), dim=1, model=model)
+        _check_leak(clause, p, sample, other, widened, len(x), dim=1, model=model)
     return p
+
+
+def _not_finite(p: Distribution) -> list[str]:
+    """What is said of a generator's values, of which no density will tell."""
+    bad = 0 if not isinstance(p, PointMass) else int((~p.mean.isfinite()).sum())
+    return [f"generate(z) is NaN or infinite for {bad} of {p.mean.numel()} values"] if bad else []
 
 
 def _scorable(p: Distribution, x: Tensor) -> Tensor:
@@ -223,9 +236,13 @@ def _check_leak(
     model: object,
 ) -> None:
     """Compares the density of the same datapoints alone and in the company of others."""
+    what, unit = "density", " nats"
     try:
-        a = alone.log_prob(value)
-        b = together.log_prob(widened).narrow(dim, 0, B)
+        if isinstance(alone, PointMass):  # of which only the place can be compared
+            (a, b), what, unit = (alone.mean, together.mean.narrow(dim, 0, B)), "value", ""
+        else:
+            a = alone.log_prob(value)
+            b = together.log_prob(widened).narrow(dim, 0, B)
     except (NotImplementedError, ValueError):
         return  # no density to compare, or one that is not finite: told elsewhere
     far = (a - b).abs() > LEAK_TOLERANCE * (1 + a.abs())
@@ -234,9 +251,9 @@ def _check_leak(
     training = any(m.training for root in modules_of(model) for m in root.modules())
     raise ContractError(
         clause,
-        expected="each datapoint's density to depend on that datapoint alone",
-        got=f"densities that change by up to {(a - b).abs().max().item():.3g} nats with the "
-        "rest of the batch or from call to call",
+        expected=f"each datapoint's {what} to depend on that datapoint alone",
+        got=f"{PLURALS[what]} that change by up to {(a - b).abs().max().item():.3g}{unit} with "
+        "the rest of the batch or from call to call",
         do="The model is in training mode (BatchNorm, Dropout): call model.eval()."
         if training
         else "The model mixes datapoints or draws noise inside: compute each row by itself.",

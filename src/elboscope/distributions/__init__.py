@@ -16,6 +16,7 @@ from .flows import (
     masked_autoregressive_flow,
 )
 from .full_covariance import full_covariance_gaussian
+from .implicit import ImplicitPosterior
 from .level_likelihoods import (
     CategoricalLikelihood,
     DequantizedNormalLikelihood,
@@ -51,6 +52,7 @@ __all__ = [
     "FlowPosterior",
     "GaussianLikelihood",
     "GaussianMixture",
+    "ImplicitPosterior",
     "LaplaceLikelihood",
     "PlanarPosterior",
     "QuantizedNormal",

@@ -2,12 +2,16 @@
 
 from .architectures import conv_vae, mlp_vae, start_at_mean
 from .autoencoder import Autoencoder, conv_autoencoder, mlp_autoencoder
+from .autoregressive_prior import AutoregressivePrior
 from .bimodal import Bimodal
 from .committed import CommittedGaussian
 from .enumerable import EnumerableBernoulli
 from .from_modules import from_modules
+from .gan import GAN, color_mnist_gan, dcgan, mlp_gan
 from .gaussian_toy import GaussianToy
 from .hierarchical import GaussianLayer, HierarchicalVAE, hierarchical_vae
+from .hybrids import Hybrid, color_mnist_hybrid, dcgan_hybrid, mlp_hybrid
+from .implicit import implicit_posterior, mlp_avb
 from .latent_space import completeness, continuity
 from .linear_chain import LinearChain
 from .linear_gaussian import LinearGaussian
@@ -23,6 +27,7 @@ from .state_space import LinearGaussianStateSpace
 from .vae import VAE
 
 __all__ = [
+    "GAN",
     "IAF",
     "MAF",
     "VAE",
@@ -37,6 +42,7 @@ __all__ = [
     "GaussianLayer",
     "GaussianToy",
     "HierarchicalVAE",
+    "Hybrid",
     "LinearChain",
     "LinearGaussian",
     "LinearGaussianStateSpace",
@@ -50,15 +56,23 @@ __all__ = [
     "SingleBit",
     "StackedVAE",
     "VampPrior",
+    "color_mnist_gan",
+    "color_mnist_hybrid",
     "completeness",
     "continuity",
     "conv_autoencoder",
     "conv_vae",
+    "dcgan",
+    "dcgan_hybrid",
     "from_modules",
     "grid_log_likelihood",
     "hierarchical_vae",
+    "implicit_posterior",
     "member",
     "mlp_autoencoder",
+    "mlp_avb",
+    "mlp_gan",
+    "mlp_hybrid",
     "mlp_vae",
     "pixelcnn_vae",
     "stack",

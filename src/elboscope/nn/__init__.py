@@ -1,19 +1,53 @@
 """Networks: parameters, no probability."""
 
+from .adversaries import (
+    AVBAdversary,
+    JointDiscriminator,
+    code_discriminator,
+    conv_joint_discriminator,
+    mlp_discriminator,
+    mlp_joint_discriminator,
+)
+from .classifier import ConvClassifier, ResidualClassifier
+from .color_mnist import (
+    color_mnist_discriminator,
+    color_mnist_encoder,
+    color_mnist_generator,
+)
 from .conv import conv_decoder, conv_encoder
+from .dcgan import Norm, Output, dcgan_discriminator, dcgan_encoder, dcgan_generator
 from .mlp import Activation, activation, mlp
+from .noise_basis import NoiseBasis, NoiseBasisEncoder
 from .pixelcnn import GatedPixelCNN
 from .stacked import StackedLinear, StackedMLP, num_members, stacked_mlp
 
 __all__ = [
+    "AVBAdversary",
     "Activation",
+    "ConvClassifier",
     "GatedPixelCNN",
+    "JointDiscriminator",
+    "NoiseBasis",
+    "NoiseBasisEncoder",
+    "Norm",
+    "Output",
+    "ResidualClassifier",
     "StackedLinear",
     "StackedMLP",
     "activation",
+    "code_discriminator",
+    "color_mnist_discriminator",
+    "color_mnist_encoder",
+    "color_mnist_generator",
     "conv_decoder",
     "conv_encoder",
+    "conv_joint_discriminator",
+    "dcgan_discriminator",
+    "dcgan_encoder",
+    "dcgan_generator",
     "mlp",
+    "mlp_discriminator",
+    "mlp_joint_discriminator",
     "num_members",
     "stacked_mlp",
 ]
