@@ -76,6 +76,9 @@ _HOME = {
     "TrainingSettings": "training",
     "load_run": "training",
     "train": "training",
+    "plot_interpolations": "plots",
+    "plot_manifold": "plots",
+    "plot_traversals": "plots",
     "Diagnosis": "report",
     "diagnose": "report",
 }
@@ -113,6 +116,7 @@ if TYPE_CHECKING:
     from .estimators import *
     from .estimators.monitor import Monitor
     from .models import VAE, from_modules
+    from .plots import plot_interpolations, plot_manifold, plot_traversals
     from .report import Diagnosis, diagnose
     from .training import TrainingSettings, load_run, train
 
