@@ -34,7 +34,7 @@ from .pace import duration
 from .plan import Plan, chosen, stratified
 from .reasons import no_density, no_encoder, no_likelihood, no_weights
 
-NUM_LOW, NUM_SHOWN = 50, 16
+NUM_LOW, NUM_SHOWN = 100, 16
 SCORED_DATA, SCORED_SAMPLES = 300, 50
 # Points on the map of latents: t-SNE of a thousand takes seconds.
 NUM_EMBEDDED = 200
@@ -135,7 +135,7 @@ def _sets(plan: Plan) -> _Sets:
     if plan.x_train is not None:
         return _Sets(x, condition, plan.x, plan.condition)
     aside = torch.zeros(len(x), dtype=torch.bool)
-    aside[stratified(len(x), len(x) // 4, plan.seed + 6)] = True
+    aside[stratified(len(x), max(1, len(x) // 4), plan.seed + 6)] = True
     rest = (~aside).nonzero()[:, 0].to(x.device)
     held_out = aside.nonzero()[:, 0].to(x.device)
     return _Sets(x[rest], chosen(condition, rest), x[held_out], chosen(condition, held_out))

@@ -34,8 +34,15 @@ if TYPE_CHECKING:
         plot_local_posteriors,
     )
     from .log_likelihood import LogLikelihoods, log_likelihood_data, plot_log_likelihood
-    from .low_posterior import LowPosteriorPlot, low_posterior_data, plot_low_posterior
+    from .low_posterior import (
+        LowPosteriorPlot,
+        low_posterior_data,
+        plot_low_posterior,
+        plot_low_posterior_places,
+        plot_low_posterior_scores,
+    )
     from .manifold import UNCOVERED, ManifoldTiles, manifold_data, plot_manifold
+    from .marginal_kl import KLEstimate, MarginalKLPlot, marginal_kl_data, plot_marginal_kl
     from .pareto_k import ParetoK, pareto_k_data, plot_pareto_k
     from .sandwich import SandwichBounds, plot_sandwich, sandwich_data
     from .style import Figure, to_svg
@@ -51,6 +58,7 @@ _HOME = {
     "Figure": "style",
     "ImageRange": "images",
     "InterpolationRows": "interpolations",
+    "KLEstimate": "marginal_kl",
     "LatentMap": "latent_map",
     "LatentMapHtml": "latent_map",
     "LocalPanel": "local_posteriors",
@@ -58,6 +66,7 @@ _HOME = {
     "LogLikelihoods": "log_likelihood",
     "LowPosteriorPlot": "low_posterior",
     "ManifoldTiles": "manifold",
+    "MarginalKLPlot": "marginal_kl",
     "ParetoK": "pareto_k",
     "SandwichBounds": "sandwich",
     "SnrCurve": "gradient_snr",
@@ -83,6 +92,7 @@ _HOME = {
     "log_likelihood_data": "log_likelihood",
     "low_posterior_data": "low_posterior",
     "manifold_data": "manifold",
+    "marginal_kl_data": "marginal_kl",
     "pareto_k_data": "pareto_k",
     "plot_active_units": "active_units",
     "plot_bound_by_samples": "bound_by_samples",
@@ -91,7 +101,10 @@ _HOME = {
     "plot_local_posteriors": "local_posteriors",
     "plot_log_likelihood": "log_likelihood",
     "plot_low_posterior": "low_posterior",
+    "plot_low_posterior_places": "low_posterior",
+    "plot_low_posterior_scores": "low_posterior",
     "plot_manifold": "manifold",
+    "plot_marginal_kl": "marginal_kl",
     "plot_pareto_k": "pareto_k",
     "plot_sandwich": "sandwich",
     "plot_surgery": "surgery",
@@ -117,6 +130,7 @@ __all__ = [
     "Figure",
     "ImageRange",
     "InterpolationRows",
+    "KLEstimate",
     "LatentMap",
     "LatentMapHtml",
     "LocalPanel",
@@ -124,6 +138,7 @@ __all__ = [
     "LogLikelihoods",
     "LowPosteriorPlot",
     "ManifoldTiles",
+    "MarginalKLPlot",
     "ParetoK",
     "SandwichBounds",
     "SnrCurve",
@@ -148,6 +163,7 @@ __all__ = [
     "log_likelihood_data",
     "low_posterior_data",
     "manifold_data",
+    "marginal_kl_data",
     "pareto_k_data",
     "plot_active_units",
     "plot_bound_by_samples",
@@ -156,7 +172,10 @@ __all__ = [
     "plot_local_posteriors",
     "plot_log_likelihood",
     "plot_low_posterior",
+    "plot_low_posterior_places",
+    "plot_low_posterior_scores",
     "plot_manifold",
+    "plot_marginal_kl",
     "plot_pareto_k",
     "plot_sandwich",
     "plot_surgery",

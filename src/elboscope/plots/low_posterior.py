@@ -7,7 +7,13 @@ these neighbours and of the samples; the map shows prior, q(z) and the low-q lat
 
 from __future__ import annotations
 
-__all__ = ["LowPosteriorPlot", "low_posterior_data", "plot_low_posterior"]
+__all__ = [
+    "LowPosteriorPlot",
+    "low_posterior_data",
+    "plot_low_posterior",
+    "plot_low_posterior_places",
+    "plot_low_posterior_scores",
+]
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,12 +27,13 @@ from torch import Tensor
 from elboscope.estimators import LowSampleAnalysis
 
 from .images import as_images, value_range
-from .style import BLUE, GREEN, GREY, ORANGE, RED, blank
+from .style import BLUE, GREEN, GREY, INK, ORANGE, RED, blank, dressed, legend_above
 
 NUM_SHOWN = 12
 ROWS = ("low q(z)", "nearest data", "ordinary")
 COLOURS = {"data": BLUE, "neighbours": GREEN, "low": ORANGE, "ordinary": GREY, "low means": RED}
 COLOURS |= {"prior": GREY, "aggregate posterior": BLUE}
+SHORT = {"aggregate posterior": "q(z)", "low": "low q(z)"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +115,39 @@ def plot_low_posterior(data: LowPosteriorPlot) -> Figure:
     if data.gallery is not None:
         _draw_gallery(figure.add_subplot(grid[0, :]), data.gallery)
     for i, panel in enumerate(panels):
-        axes = figure.add_subplot(grid[i // 2 + bool(data.gallery), i % 2])
+        axes = dressed(figure.add_subplot(grid[i // 2 + bool(data.gallery), i % 2]))
         _DRAWN[panel](axes, data)
+        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+    return figure
+
+
+def plot_low_posterior_scores(data: LowPosteriorPlot) -> Figure:
+    """Draws the histograms of the ELBO and of the KL, one below the other.
+
+    Example:
+        >>> ones = {"data": np.ones(3), "low": np.zeros(3)}
+        >>> data = LowPosteriorPlot(None, {}, np.ones(2), ones, ones, "AUROC 1", {}, "")
+        >>> [axes.get_xlabel() for axes in plot_low_posterior_scores(data).axes]
+        ['ELBO, nats (AUROC 1)', 'KL(q(z|x) ‖ p(z)), nats']
+    """
+    return _stacked(data, ["elbo"] + ["kl"] * bool(data.kl))
+
+
+def plot_low_posterior_places(data: LowPosteriorPlot) -> Figure:
+    """Draws the shares of pixel values, and below it where the latents lie."""
+    return _stacked(data, ["pixels"] + ["map"] * bool(data.embedding))
+
+
+def _stacked(data: LowPosteriorPlot, panels: list[str]) -> Figure:
+    """Figures as wide as all others of a page."""
+    figure, first = blank(height=60 + 185 * len(panels))
+    figure.delaxes(first)
+    for i, panel in enumerate(panels):
+        axes = dressed(figure.add_subplot(len(panels), 1, i + 1))
+        _DRAWN[panel](axes, data)
+        if panel == "map":
+            axes.legend(frameon=False, fontsize=9, labelcolor=INK, ncols=3, markerscale=2)
+    legend_above(figure, figure.axes[0], columns=3)
     return figure
 
 
@@ -127,7 +165,6 @@ def _draw_pixels(axes: Axes, data: LowPosteriorPlot) -> None:
         axes.stairs(share, data.edges, color=COLOURS[name], label=name)
     axes.set_yscale("log", nonpositive="clip")
     axes.set_xlabel("pixel value")
-    axes.legend(frameon=False, fontsize=8)
 
 
 def _draw_kl(axes: Axes, data: LowPosteriorPlot) -> None:
@@ -149,9 +186,11 @@ def _histograms(axes: Axes, sets: Mapping[str, NDArray[np.float64]]) -> None:
 
 def _draw_map(axes: Axes, data: LowPosteriorPlot) -> None:
     for name, points in data.embedding.items():
-        axes.plot(*points.T, ".", ms=3, color=COLOURS[name], label=name)
+        axes.plot(*points.T, ".", ms=4, color=COLOURS[name], label=SHORT.get(name, name))
     axes.set_xlabel(data.embedded_by)
-    axes.legend(frameon=False, fontsize=8)
+    if data.embedded_by != "latents":  # distances of t-SNE have no unit
+        axes.set_xticks([])
+        axes.set_yticks([])
 
 
 _DRAWN = {"pixels": _draw_pixels, "kl": _draw_kl, "elbo": _draw_elbo, "map": _draw_map}

@@ -18,6 +18,7 @@ __all__ = [
     "RED",
     "Figure",
     "blank",
+    "dressed",
     "legend_above",
     "to_svg",
 ]
@@ -63,7 +64,14 @@ def blank(width: int = WIDTH, height: int = HEIGHT) -> tuple[Figure, Axes]:
     """
     size = (width / _POINTS_PER_INCH, height / _POINTS_PER_INCH)
     figure = Figure(figsize=size, dpi=_POINTS_PER_INCH, layout="constrained", facecolor="none")
-    axes = figure.add_subplot(facecolor="none")
+    axes = figure.add_subplot()
+    dressed(axes)
+    return figure, axes
+
+
+def dressed(axes: Axes) -> Axes:
+    """Gives a pair of axes the house style, and returns it."""
+    axes.set_facecolor("none")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("bottom", "left"):
@@ -75,7 +83,7 @@ def blank(width: int = WIDTH, height: int = HEIGHT) -> tuple[Figure, Axes]:
         axis.label.set_fontsize(11.5)
     axes.grid(color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
-    return figure, axes
+    return axes
 
 
 def legend_above(figure: Figure, axes: Axes, columns: int = 2) -> None:

@@ -2,7 +2,8 @@
 
 Groups: ``estimates/NAME`` (values and their diagnostics over ``datapoint``, ``draw`` or ``unit``,
 with method, side and errors as attributes), ``posterior`` (the posterior mean of each
-datapoint), ``observed_data``, ``training`` and ``findings``.
+datapoint), ``observed_data``, ``low_posterior`` (draws of the prior), ``training`` and
+``findings``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from elboscope.core import Estimate, Finding
 from elboscope.diagnostics.evidence import Evidence
+from elboscope.estimators import LowSampleAnalysis
 
 from .diagnosis import Diagnosis
 from .findings_json import SCHEMA, plain
@@ -48,6 +50,8 @@ def datatree(diagnosis: Diagnosis) -> xr.DataTree:
     if evidence.posterior_means is not None:
         groups["/posterior"] = _posterior(evidence.posterior_means)
     groups["/observed_data"] = _observed(evidence)
+    if evidence.low_posterior is not None:
+        groups["/low_posterior"] = _low_posterior(evidence.low_posterior)
     if evidence.history:
         groups["/training"] = _training(evidence)
     if diagnosis.findings:
@@ -103,6 +107,18 @@ def _observed(evidence: Evidence) -> xr.Dataset:
     x = _numpy(evidence.x)
     dimensions = ("datapoint", *(f"x_dim_{i}" for i in range(x.ndim - 1)))
     return xr.Dataset({"x": (dimensions, x)}, coords={"datapoint": np.arange(len(x))})
+
+
+def _low_posterior(found: LowSampleAnalysis) -> xr.Dataset:
+    """All prior draws with their log-densities, and the ELBOs that were compared."""
+    drawn = {"log_q": found.samples.log_q, "log_p": found.samples.log_p}
+    variables = {name: ("prior_draw", _numpy(values)) for name, values in drawn.items()}
+    variables |= {
+        f"elbo_{name.replace(' ', '_')}": (f"{name.replace(' ', '_')}_datapoint", _numpy(values))
+        for name, values in found.elbo.items()
+    }
+    note = {"uncovered": found.samples.uncovered, "settings": _json(found.settings)}
+    return xr.Dataset(variables, attrs={**note, "auroc": found.separation.auroc})
 
 
 def _training(evidence: Evidence) -> xr.Dataset:

@@ -42,6 +42,7 @@ def findings_json(diagnosis: Diagnosis) -> str:
         "inference": _inference(evidence),
         "scale": plain(evidence.scale),
         "elbo_surgery": _surgery(evidence),
+        "latent_space": _latent_space(evidence),
         "model": plain(evidence.capabilities),
         "settings": plain(evidence.settings),
         "skipped": left_out(evidence),
@@ -104,6 +105,25 @@ def _surgery(evidence: Evidence) -> dict[str, Any] | None:
     return {
         "log_n": plain(evidence.surgery.log_n),
         "marginal_kl_interval": plain(evidence.surgery.interval),
+    }
+
+
+def _latent_space(evidence: Evidence) -> dict[str, Any]:
+    """What is more than an estimate of q(z) against the prior; null where it is missing."""
+    found, fitted = evidence.marginal_kl_comparison, evidence.fitted_prior
+    low = evidence.low_posterior
+    return {
+        "disagreements": None
+        if found is None
+        else [plain(one._asdict()) for one in found.disagreements],
+        "fitted_prior": None if fitted is None else str(fitted.gain.settings["density"]),
+        "low_posterior": None
+        if low is None
+        else {
+            "uncovered": plain(low.samples.uncovered),
+            **plain(low.separation._asdict()),
+            "settings": plain(low.settings),
+        },
     }
 
 

@@ -16,6 +16,14 @@ from elboscope.estimators import Convergence, OptimalPosterior
 
 from .latent_pictures_panels import interpolations_panel, manifold_panel, traversals_panel
 from .panel_kinds import Listing, MapPanel, Missing, Panel, Pictures, drawing, reason_of
+from .prior_panels import (
+    disagreements_panel,
+    fitted_prior_panel,
+    low_gallery_panel,
+    low_places_panel,
+    low_scores_panel,
+    marginal_kl_panel,
+)
 from .quantities import searched_rows
 from .unit_panel import units_panel
 
@@ -284,6 +292,15 @@ _PANELS: dict[str, tuple[Callable[[Evidence], Panel], ...]] = {
         manifold_panel,
         _map,
     ),
-    "prior": (_surgery, _pictures),
+    "prior": (
+        _surgery,
+        marginal_kl_panel,
+        disagreements_panel,
+        fitted_prior_panel,
+        low_gallery_panel,
+        low_scores_panel,
+        low_places_panel,
+        _pictures,
+    ),
     "divergence": (_training,),
 }

@@ -100,11 +100,13 @@ QUESTIONS = (
     ),
     Question(
         "prior",
-        "Does the aggregate posterior match the prior?",
+        "Latent space: does the aggregate posterior match the prior?",
         "Samples are decoded from p(z), but the decoder was trained on draws of "
         "q(z) = mean of q(z|x). Where the two differ, samples come from places the decoder has "
-        "never seen. The average KL is information plus this mismatch.",
-        ("prior hole",),
+        "never seen. The average KL is information plus this mismatch. How large it is (three "
+        "kinds of estimate), what a prior fitted to q(z) would win, and whether the model knows "
+        "that its samples from where q(z) hardly goes are bad.",
+        ("prior hole", "low-posterior samples"),
         (
             "mixture_kl",
             "mutual_information",
@@ -113,6 +115,15 @@ QUESTIONS = (
             "marginal_kl_held_out",
             "total_correlation",
             "dimensionwise_kl",
+            "marginal_kl_ratio",
+            "marginal_kl_donsker_varadhan",
+            "marginal_kl_nwj",
+            "marginal_kl_gmm",
+            "marginal_kl_maf",
+            "marginal_kl_lstm",
+            "fitted_prior_gain",
+            "fitted_prior_elbo_before",
+            "fitted_prior_elbo",
         ),
     ),
     Question(

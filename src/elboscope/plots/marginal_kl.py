@@ -1,0 +1,150 @@
+r"""Estimates of KL(q(z) ‖ p(z)) side by side, each drawn as what it is.
+
+The mixture of N posteriors has an interval that contains KL(q_N ‖ p) whatever was drawn,
+:math:`[\mathrm{avgKL} - \log N, \mathrm{avgKL}]`; a lower bound has an arrow towards where the
+population's KL lies; a density ratio is a point that nothing places. Bars are two standard errors.
+"""
+
+from __future__ import annotations
+
+__all__ = ["KLEstimate", "MarginalKLPlot", "marginal_kl_data", "plot_marginal_kl"]
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from matplotlib.figure import Figure
+
+from elboscope.core import Estimate
+from elboscope.estimators import ElboSurgery, MarginalKLComparison
+
+from .style import BLUE, GREY, INK, ORANGE, blank, legend_above
+
+Kind = Literal["mixture", "no bound", "lower bound"]
+WORDS = {
+    "mixture": "mixture of N",
+    "mixture_plain": "mixture, plain",
+    "ratio": "classifier",
+    "donsker_varadhan": "Donsker–Varadhan",
+    "nwj": "NWJ",
+    "gmm": "Gaussian mixture",
+    "maf": "flow",
+    "lstm": "LSTM",
+    "held_out": "held-out density",
+    "fitted_prior": "fitted prior",
+}
+COLOURS: dict[Kind, str] = {"mixture": BLUE, "no bound": GREY, "lower bound": ORANGE}
+
+
+@dataclass(frozen=True)
+class KLEstimate:
+    """One row.
+
+    Attributes:
+        label: What it is by.
+        mean: In nats.
+        stderr: Its standard error.
+        kind: What kind of number it is.
+    """
+
+    label: str
+    mean: float
+    stderr: float
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class MarginalKLPlot:
+    """What is drawn, in nats.
+
+    Attributes:
+        rows: From the top.
+        interval: Where KL(q_N ‖ p) lies; None where the average KL is not known.
+        log_n: log N.
+    """
+
+    rows: tuple[KLEstimate, ...]
+    interval: tuple[float, float] | None
+    log_n: float
+
+
+def marginal_kl_data(
+    comparison: MarginalKLComparison | None,
+    surgery: ElboSurgery | None = None,
+    bounds: Mapping[str, Estimate] | None = None,
+) -> MarginalKLPlot | None:
+    """Returns what is drawn, or None where nothing was estimated.
+
+    Args:
+        comparison: All estimates; without it those of the surgery alone are drawn.
+        surgery: The mixture, where there is no comparison.
+        bounds: Further lower bounds by name.
+
+    Example:
+        >>> marginal_kl_data(None) is None
+        True
+    """
+    found: dict[str, Estimate] = {}
+    if comparison is not None:
+        found = dict(comparison.estimates)
+        interval, log_n = comparison.interval, comparison.log_n
+    elif surgery is not None:
+        found["mixture"] = surgery.marginal_kl
+        interval, log_n = surgery.interval, surgery.log_n
+    else:
+        return None
+    found |= {name: e for name, e in (bounds or {}).items() if name not in found}
+    lower = {"fitted_prior", *(name for name, e in found.items() if e.side == "lower")}
+    rows = tuple(
+        KLEstimate(WORDS.get(name, name), e.mean, e.stderr, _kind(name, name in lower))
+        for name, e in found.items()
+        if name != "mixture_plain" and math.isfinite(e.mean)
+    )
+    return MarginalKLPlot(rows, interval, log_n) if rows else None
+
+
+def _kind(name: str, lower: bool) -> Kind:
+    if lower:
+        return "lower bound"
+    return "mixture" if name == "mixture" else "no bound"
+
+
+def plot_marginal_kl(data: MarginalKLPlot) -> Figure:
+    """Draws a row an estimate, the interval as a band.
+
+    Example:
+        >>> rows = (KLEstimate("mixture of N", 2.0, 0.1, "mixture"),
+        ...         KLEstimate("flow", 1.5, 0.1, "lower bound"))
+        >>> figure = plot_marginal_kl(MarginalKLPlot(rows, (0.0, 5.0), 7.0))
+        >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        ['mixture of N', 'flow']
+    """
+    figure, axes = blank(height=130 + 24 * len(data.rows))
+    largest = max(max(row.mean + 2 * _known(row.stderr), 0.0) for row in data.rows)
+    right = 1.18 * max(largest, 0.1)
+    if data.interval is not None:
+        low, high = data.interval
+        axes.axvspan(low, min(high, right), color=BLUE, alpha=0.13, lw=0, label="KL(q_N ‖ p)")
+    seen: set[Kind] = set()
+    for place, row in enumerate(data.rows):
+        colour, label = COLOURS[row.kind], None if row.kind in seen else row.kind
+        seen.add(row.kind)
+        error = 2 * _known(row.stderr)
+        axes.errorbar(row.mean, place, xerr=error, fmt="o", color=colour, ms=5, lw=1.4, label=label)
+        if row.kind == "lower bound":
+            start = (row.mean + error, place)
+            end = (row.mean + error + 0.07 * right, place)
+            axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": colour})
+    axes.axvline(0, color=INK, lw=0.8)
+    axes.set_yticks(range(len(data.rows)), [row.label for row in data.rows])
+    axes.set_ylim(len(data.rows) - 0.4, -0.6)
+    axes.set_xlim(min(0.0, *(row.mean - 2 * _known(row.stderr) for row in data.rows)), right)
+    axes.set_xlabel("KL(q(z) ‖ p(z)), nats")
+    axes.grid(axis="y", visible=False)
+    legend_above(figure, axes)
+    return figure
+
+
+def _known(stderr: float) -> float:
+    return stderr if math.isfinite(stderr) else 0.0
