@@ -87,7 +87,8 @@ class AutoregressivePrior:
         powers = torch.tril(self.alpha ** lag.clamp(min=0).double())
         noise = torch.full((n,), math.sqrt(1 - self.alpha**2), dtype=torch.float64)
         noise[0] = 1.0
-        return torch.block_diag(*[powers * noise] * self.channels)
+        factor: Tensor = torch.block_diag(*[powers * noise] * self.channels)
+        return factor
 
     def _steps(self, latent_dim: int) -> int:
         n, rest = divmod(latent_dim, self.channels)
