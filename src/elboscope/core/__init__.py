@@ -16,7 +16,7 @@ from .model import (
     modules_of,
     placed_like,
 )
-from .parameters import split_parameters
+from .parameters import reached_parameters, split_parameters
 from .pareto import ParetoSmoothed, pareto_smoothed
 from .random import seeded
 from .weights import (
@@ -63,6 +63,7 @@ __all__ = [
     "paired_difference",
     "pareto_smoothed",
     "placed_like",
+    "reached_parameters",
     "sample_posterior",
     "seeded",
     "split_parameters",

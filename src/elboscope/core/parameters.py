@@ -7,7 +7,7 @@ a VampPrior (which shares the encoder) or a tied weight is counted once, as the 
 
 from __future__ import annotations
 
-__all__ = ["split_parameters"]
+__all__ = ["reached_parameters", "split_parameters"]
 
 import torch
 from jaxtyping import Float
@@ -41,8 +41,8 @@ def split_parameters(
     """
     with torch.enable_grad(), seeded(0):
         z, log_q = sample_posterior(model, x, 1)
-        encoder = _leaves(z) | _leaves(log_q)
-        joint = _leaves(log_joint(model, x, z.detach()))
+        encoder = reached_parameters(z) | reached_parameters(log_q)
+        joint = reached_parameters(log_joint(model, x, z.detach()))
     named = [p for module in modules_of(model) for p in module.parameters() if p.requires_grad]
     everything = dict.fromkeys([*named, *encoder, *joint])
     if not everything:
@@ -56,8 +56,14 @@ def split_parameters(
     return phi, [p for p in everything if p not in encoder]
 
 
-def _leaves(output: Tensor) -> set[nn.Parameter]:
-    """Walks the autograd graph back from a tensor to the parameters it was computed from."""
+def reached_parameters(output: Tensor) -> set[nn.Parameter]:
+    """Walks the autograd graph back from a tensor to the parameters it was computed from.
+
+    Example:
+        >>> first, second = nn.Linear(2, 3), nn.Linear(2, 3)
+        >>> reached_parameters(first(torch.zeros(1, 2))) == set(first.parameters())
+        True
+    """
     leaves: set[nn.Parameter] = set()
     queue, seen = [output.grad_fn], set()
     while queue:
