@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = [
     "GenerativeModel",
+    "HasPrior",
     "LatentVariableModel",
     "evaluating",
     "given",
@@ -27,6 +28,15 @@ from torch.distributions import Distribution
 
 from .errors import ContractError, InputError
 from .random import seeded
+
+
+@runtime_checkable
+class HasPrior(Protocol):
+    """What every model has, with or without densities."""
+
+    def prior(self) -> Distribution:
+        r""":math:`p(z)`, with batch shape ``()`` and event shape ``(*Z)``."""
+        ...
 
 
 @runtime_checkable
@@ -125,7 +135,7 @@ def evaluating(model: object) -> Iterator[None]:
             module.training = flag
 
 
-def placed_like(x: Tensor, model: GenerativeModel) -> Tensor:
+def placed_like(x: Tensor, model: HasPrior) -> Tensor:
     """Returns x on the device and in the floating dtype of the model's prior.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from elboscope.core import InputError, LatentVariableModel, data_id, placed_like, seeded
+from elboscope.core import InputError, Sampled, data_id, placed_like, seeded
 from elboscope.data import Binarisation, as_tensor
 from elboscope.data.inputs import require_range
 
@@ -41,7 +41,7 @@ class TrainingData(NamedTuple):
 
 
 def prepare_data(
-    model: LatentVariableModel,
+    model: Sampled,
     x: object,
     settings: TrainingSettings,
     binarisation: Binarisation,

@@ -13,17 +13,21 @@ __all__ = ["begin", "finish", "take_steps"]
 import math
 import time
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import nn
 
-from elboscope.core import Bound, InputError
+from elboscope.core import Bound, InputError, LatentVariableModel
 
-from .checkpoint import TrainingState, load_checkpoint, save_checkpoint, weights
+from .adversarial import Played
+from .checkpoint import load_checkpoint, save_checkpoint, weights
 from .held_out import HeldOut, held_out_bound
 from .interruption import Interruption
 from .metrics import Row, append_row, read_rows, write_rows
+from .objective import Objective
 from .progress import Reporter
+from .rows import columns_of, diverged_row, epoch_row, recorded, samples_per_s
 from .run_folder import RunFolder
 from .run_state import Run
 from .tracking import Tracker
@@ -42,7 +46,7 @@ def begin(run: Run, *, resume: bool, config: str) -> None:
         resuming = resume and folder.checkpoint.exists()
         if resuming:
             _restore(run, folder)
-        write_rows(folder.metrics, run.history)
+        write_rows(folder.metrics, run.history, columns_of(run))
         if config:
             folder.write_text(folder.config, config)
         if not resuming:
@@ -67,7 +71,11 @@ def _restore(run: Run, folder: RunFolder) -> None:
 
 
 def take_steps(
-    run: Run, bounds: Iterator[Bound], stop: Interruption, reporter: Reporter, track: Tracker
+    run: Run,
+    bounds: Iterator[Bound | Played],
+    stop: Interruption,
+    reporter: Reporter,
+    track: Tracker,
 ) -> str:
     """Takes steps until something ends the run; returns what did."""
     ended = _already_over(run)
@@ -78,7 +86,7 @@ def take_steps(
         if bound is None:
             return _diverged(run, _first_bad(run) or run.state.step + 1, track)
         now = time.perf_counter()
-        _count(run.state, bound, now - since)
+        _count(run, bound, now - since)
         _report(run, bound, reporter)
         ended = _between_steps(run, stop, track)
         since = now if not ended and run.state.losses else time.perf_counter()
@@ -93,7 +101,7 @@ def _already_over(run: Run) -> str:
     return "finished" if run.epoch >= run.settings.epochs else ""
 
 
-def _until_invalid(run: Run, bounds: Iterator[Bound]) -> Iterator[Bound]:
+def _until_invalid(run: Run, bounds: Iterator[Bound | Played]) -> Iterator[Bound | Played]:
     """Ends where torch's argument validation refuses the NaN that a diverged model computed."""
     try:
         yield from bounds
@@ -115,21 +123,20 @@ def _finite(module: nn.Module) -> bool:
     return all(bool(torch.isfinite(value).all()) for value in state)
 
 
-def _count(state: TrainingState, bound: Bound, seconds: float) -> None:
+def _count(run: Run, bound: Bound | Played, seconds: float) -> None:
+    state = run.state
     state.step += 1
-    state.values.append(bound.value)
+    state.values.append(recorded(run, bound))
     state.losses.append(bound.loss)
     state.epoch_seconds += seconds
 
 
-def _samples_per_s(run: Run) -> float:
-    taken = len(run.state.losses) / run.steps_per_epoch * len(run.data.x)
-    return taken / max(run.state.epoch_seconds, 1e-9)
-
-
-def _report(run: Run, bound: Bound, reporter: Reporter) -> None:
-    held_out = run.history[-1]["validation_elbo"] if run.history else math.nan
-    reporter.step(run.epoch, bound.value, _samples_per_s(run), held_out)
+def _report(run: Run, bound: Bound | Played, reporter: Reporter) -> None:
+    if isinstance(bound, Played):
+        reporter.played(run.epoch, bound.measured, samples_per_s(run))
+        return
+    held_out = run.history[-1].get("validation_elbo", math.nan) if run.history else math.nan
+    reporter.step(run.epoch, bound.value, samples_per_s(run), held_out)
 
 
 def _between_steps(run: Run, stop: Interruption, track: Tracker) -> str:
@@ -174,21 +181,21 @@ def _first_bad(run: Run) -> int:
 def _end_epoch(run: Run, track: Tracker) -> None:
     """Writes the epoch's row and judges the held-out bound."""
     held_out = _evaluate(run)
-    _add_row(run, _row(run, held_out), track)
+    _add_row(run, epoch_row(run, held_out), track)
     run.state.values, run.state.losses, run.state.epoch_seconds = [], [], 0.0
     run.looked_at = 0
     if run.folder is None:
         run.kept = weights(run.module)
-    if run.settings.patience is not None and run.objective.settled(run.epoch):
+    if run.settings.patience is not None and _settled(run):
         _judge(run, held_out.elbo)
 
 
 def _evaluate(run: Run) -> HeldOut:
     data, settings = run.data, run.settings
-    if data.x_valid is None or round(run.epoch) % settings.validate_every:
+    if data.x_valid is None or round(run.epoch) % settings.validate_every or not run.bounded:
         return HeldOut(math.nan, math.nan)
     return held_out_bound(
-        run.model,
+        cast(LatentVariableModel, run.model),
         data.x_valid,
         seed=settings.seed,
         num_samples=settings.validation_samples,
@@ -196,28 +203,16 @@ def _evaluate(run: Run) -> HeldOut:
     )
 
 
-def _row(run: Run, held_out: HeldOut) -> Row:
-    state = run.state
-    return {
-        "step": float(state.step),
-        "epoch": run.epoch,
-        "train_bound": torch.cat(state.values).double().mean().item(),
-        "loss": torch.stack(state.losses).double().mean().item(),
-        "validation_elbo": held_out.elbo,
-        "validation_kl": held_out.kl,
-        "weight": run.objective.weight(run.epoch),
-        "learning_rate": run.settings.rate(run.epoch),
-        "seconds": time.perf_counter() - run.began_at,
-        "samples_per_s": _samples_per_s(run),
-    }
-
-
 def _add_row(run: Run, row: Row, track: Tracker) -> None:
     run.history.append(row)
     run.state.num_rows = len(run.history)
     if run.folder is not None:
-        append_row(run.folder.metrics, row)
+        append_row(run.folder.metrics, row, columns_of(run))
     track(row)
+
+
+def _settled(run: Run) -> bool:
+    return isinstance(run.objective, Objective) and run.objective.settled(run.epoch)
 
 
 def _judge(run: Run, elbo: float) -> None:
@@ -252,19 +247,7 @@ def _write_record(run: Run, status: str) -> None:
 def _diverged(run: Run, step: int, track: Tracker) -> str:
     """Records the step and puts the last finite weights back."""
     epoch = step / run.steps_per_epoch
-    nothing = dict.fromkeys(("validation_elbo", "validation_kl", "train_bound", "loss"), math.nan)
-    _add_row(
-        run,
-        nothing | {
-            "step": float(step),
-            "epoch": epoch,
-            "weight": run.objective.weight(epoch),
-            "learning_rate": run.settings.rate(epoch),
-            "seconds": time.perf_counter() - run.began_at,
-            "samples_per_s": _samples_per_s(run),
-        },
-        track,
-    )  # fmt: skip
+    _add_row(run, diverged_row(run, step, epoch), track)
     if run.folder is not None:
         load_checkpoint(run.folder.checkpoint, run.module, run.optimizer, run.identity)
     else:

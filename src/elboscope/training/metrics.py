@@ -35,21 +35,21 @@ def _line(values: Iterable[object]) -> str:
     return text.getvalue()
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: Row, columns: Iterable[str]) -> list[str]:
     """Returns shortest texts that read back as the same numbers; missing ones and NaN are empty."""
-    values = [row.get(name, math.nan) for name in COLUMNS]
+    values = [row.get(name, math.nan) for name in columns]
     return ["" if math.isnan(value) else repr(value) for value in values]
 
 
-def append_row(path: Path, row: Row) -> None:
+def append_row(path: Path, row: Row, columns: tuple[str, ...] = COLUMNS) -> None:
     """Appends one row in a single write."""
     with path.open("a", encoding="utf-8") as file:
-        file.write(_line(_cells(row)))
+        file.write(_line(_cells(row, columns)))
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
+def write_rows(path: Path, rows: Iterable[Row], columns: tuple[str, ...] = COLUMNS) -> None:
     """Replaces the file by its header and these rows."""
-    text = _line(COLUMNS) + "".join(_line(_cells(row)) for row in rows)
+    text = _line(columns) + "".join(_line(_cells(row, columns)) for row in rows)
     replace_file(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 

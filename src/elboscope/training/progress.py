@@ -6,7 +6,7 @@ __all__ = ["Reporter", "reporting"]
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -37,6 +37,15 @@ class Reporter:
         text = f"{value.mean().item():9.2f} nats  {rate:8,.0f} samples/s"
         valid = "" if held_out is None or math.isnan(held_out) else f"  held out {held_out:.2f}"
         self.show(epoch, text + valid)
+
+    def played(self, epoch: float, measured: Mapping[str, Tensor], rate: float) -> None:
+        """Reports a step of a game: the players' losses, which are no bounds."""
+        if self.show is None or (now := time.monotonic()) < self._next:
+            return
+        self._next = now + PERIOD
+        losses = {k.removesuffix("_loss"): v for k, v in measured.items() if k.endswith("_loss")}
+        text = "  ".join(f"{name} {value.item():.3g}" for name, value in losses.items())
+        self.show(epoch, f"{text}  {rate:8,.0f} samples/s")
 
     def note(self, text: str) -> None:
         """Says a sentence once."""

@@ -11,9 +11,10 @@ from importlib.metadata import version
 import torch
 from torch import Tensor
 
-from elboscope.core import LatentVariableModel, check_model, evaluating
+from elboscope.core import Sampled, check_model, evaluating
 from elboscope.data import Binarisation
 
+from .games import Game
 from .objective import KLWeight, Objective
 from .settings import TrainingSettings
 
@@ -22,10 +23,10 @@ PACKAGES = ("elboscope", "numpy", "safetensors")
 
 
 def run_record(
-    model: LatentVariableModel,
+    model: Sampled,
     x: Tensor,
     settings: TrainingSettings,
-    objective: Objective,
+    objective: Objective | Game,
     binarisation: Binarisation,
     *,
     condition: Tensor | None,
@@ -51,6 +52,8 @@ def run_record(
         "posterior": found.posterior,
         "latent_shape": list(found.latent_shape),
         "in_support": found.in_support,
+        "has_bound": found.has_likelihood
+        and (found.has_posterior_density or found.scores_own_draws),
         "device": str(x.device),
         "dtype": str(x.dtype),
         "threads": torch.get_num_threads(),

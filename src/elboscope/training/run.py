@@ -9,27 +9,29 @@ from __future__ import annotations
 
 __all__ = ["TrainingResult", "train"]
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
-from elboscope.core import LatentVariableModel, seeded
+from elboscope.core import Bound, InputError, LatentVariableModel, Sampled, seeded
 from elboscope.data import Binarisation
 
+from .adversarial import Played, adversarial_step, game_optimizer
 from .checkpoint import trainable_module
 from .data_split import TrainingData, prepare_data
+from .games import Game
 from .interruption import TrainingInterrupted, interruptible
 from .lagging import lagging_inference_step, random_minibatches
 from .launcher import Launcher, SingleDevice
 from .loop import begin, finish, take_steps
 from .metrics import Row
-from .minibatches import minibatches
-from .objective import ELBO
+from .minibatches import Minibatch, minibatches
+from .objective import ELBO, Objective
 from .progress import reporting
 from .record import run_record
 from .run_folder import RunFolder, open_run
@@ -53,7 +55,7 @@ class TrainingResult:
         notes: What was left out, a sentence each.
     """
 
-    model: LatentVariableModel
+    model: Sampled
     history: list[Row]
     status: str
     folder: Path | None = None
@@ -66,7 +68,7 @@ class TrainingResult:
 
 
 def train(
-    model: LatentVariableModel,
+    model: Sampled,
     x: object,
     settings: TrainingSettings | None = None,
     folder: str | PathLike[str] | None = None,
@@ -119,6 +121,8 @@ def train(
         ('finished', [1.0, 2.0])
     """
     settings, binarisation = settings or TrainingSettings(), binarisation or Binarisation("none")
+    if isinstance(settings.objective, Game):
+        _require_playable(settings, condition)
     module = _placed(trainable_module(model), settings)
     data = prepare_data(
         model, x, settings, binarisation,
@@ -178,8 +182,21 @@ def _placed(module: nn.Module, settings: TrainingSettings) -> nn.Module:
     return module
 
 
+def _require_playable(settings: TrainingSettings, condition: Tensor | None) -> None:
+    """Refuses what has no meaning in a game."""
+    told = {"patience": settings.patience, "aggressive_epochs": settings.aggressive_epochs}
+    for name, value in {**told, "condition": condition}.items():
+        if value is not None:
+            raise InputError(
+                name,
+                expected=f"none for a game ({type(settings.objective).__name__})",
+                got="a condition" if name == "condition" else repr(value),
+                do="A game follows no bound that could be watched; train all epochs.",
+            )
+
+
 def _record(
-    model: LatentVariableModel,
+    model: Sampled,
     settings: TrainingSettings,
     binarisation: Binarisation,
     data: TrainingData,
@@ -192,12 +209,25 @@ def _record(
     )
 
 
-def _step(run: Run, binarisation: Binarisation, launcher: Launcher) -> Step:
+def _step(
+    run: Run, binarisation: Binarisation, launcher: Launcher
+) -> Callable[[Minibatch], Bound | Played]:
+    if isinstance(run.objective, Game):
+        return adversarial_step(
+            run.model, run.objective, run.optimizer, learning_rate=run.settings.rate,
+            max_grad_norm=run.settings.max_grad_norm, backward=launcher.backward,
+        )  # fmt: skip
+    return _bounded_step(run, run.objective, binarisation, launcher)
+
+
+def _bounded_step(
+    run: Run, objective: Objective, binarisation: Binarisation, launcher: Launcher
+) -> Step:
     """The objective's step, behind the encoder's own for the aggressive epochs."""
-    settings, data = run.settings, run.data
+    settings, data, model = run.settings, run.data, cast(LatentVariableModel, run.model)
     step, encoder_step, decoder_step = (
         objective_step(
-            run.model, run.objective, run.optimizer, learning_rate=settings.rate,
+            model, objective, run.optimizer, learning_rate=settings.rate,
             max_grad_norm=settings.max_grad_norm, only=only, backward=launcher.backward,
         )
         for only in PARTS
@@ -211,7 +241,7 @@ def _step(run: Run, binarisation: Binarisation, launcher: Launcher) -> Step:
 
 
 def _run(
-    model: LatentVariableModel,
+    model: Sampled,
     module: nn.Module,
     settings: TrainingSettings,
     data: TrainingData,
@@ -220,7 +250,12 @@ def _run(
     launcher: Launcher,
 ) -> Run:
     parameters = (p for p in module.parameters() if p.requires_grad)
-    optimizer = adam(parameters, settings.learning_rate, settings.betas, settings.eps)
-    placed, optimizer = launcher.setup(module, optimizer)
     objective = settings.objective or ELBO()
+    if isinstance(objective, Game):
+        optimizer = game_optimizer(
+            objective, model, settings.learning_rate, settings.betas, settings.eps
+        )
+    else:
+        optimizer = adam(parameters, settings.learning_rate, settings.betas, settings.eps)
+    placed, optimizer = launcher.setup(module, optimizer)
     return Run(model, placed, optimizer, objective, settings, data, folder, record)

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from elboscope.core import LatentVariableModel
+from elboscope.core import Sampled
 
 from .checkpoint import TrainingState
 from .data_split import TrainingData
+from .games import Game
 from .metrics import Row
 from .minibatches import steps_per_epoch
 from .objective import Objective
@@ -36,10 +37,10 @@ class Run:
         began_at: When this sitting began, less the time of earlier ones.
     """
 
-    model: LatentVariableModel
+    model: Sampled
     module: nn.Module
     optimizer: Optimizer
-    objective: Objective
+    objective: Objective | Game
     settings: TrainingSettings
     data: TrainingData
     folder: RunFolder | None
@@ -60,6 +61,11 @@ class Run:
     def epoch(self) -> float:
         """Training time, in epochs."""
         return self.state.step / self.steps_per_epoch
+
+    @property
+    def bounded(self) -> bool:
+        """Whether q(z|x) and p(x|z) have the densities that an ELBO is made of."""
+        return bool(self.record["has_bound"])
 
     @property
     def identity(self) -> dict[str, object]:

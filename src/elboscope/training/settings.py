@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from elboscope.core import InputError
 
+from .games import Game
 from .objective import Objective
 from .schedules import burda_rate, constant
 
@@ -24,7 +25,7 @@ class TrainingSettings:
     Args:
         epochs: Passes over the training data.
         batch_size: Datapoints of one step.
-        objective: What is maximised; ``None`` is :class:`ELBO`.
+        objective: What is maximised, or the game that is played; ``None`` is :class:`ELBO`.
         learning_rate: Adam's.
         rate_schedule: "constant", or "burda": times 10^{-i/7} in stages of 3^i epochs.
         betas: Adam's decay rates.
@@ -60,7 +61,7 @@ class TrainingSettings:
 
     epochs: int = 50
     batch_size: int = 100
-    objective: Objective | None = None
+    objective: Objective | Game | None = None
     learning_rate: float = 1e-3
     rate_schedule: str = "constant"
     betas: tuple[float, float] = (0.9, 0.999)

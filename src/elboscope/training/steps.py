@@ -12,7 +12,7 @@ from __future__ import annotations
 __all__ = ["Step", "adam", "fit", "objective_step"]
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,10 @@ from elboscope.core import Bound, LatentVariableModel, evaluating, given, split_
 from .minibatches import Minibatch
 
 Step = Callable[[Minibatch], Bound]
+R = TypeVar("R")
 
 
-def fit(step: Step, batches: Iterable[Minibatch]) -> Iterator[Bound]:
+def fit(step: Callable[[Minibatch], R], batches: Iterable[Minibatch]) -> Iterator[R]:
     """Takes a step on each minibatch and yields its bound: the whole loop.
 
     The next minibatch is drawn when the next bound is asked for, so between two bounds the
