@@ -16,7 +16,7 @@ of the class or function that takes them.
 
 from __future__ import annotations
 
-__all__ = ["SECTIONS", "apply_overrides", "dump", "read_config"]
+__all__ = ["SECTIONS", "SWEEP", "apply_overrides", "dump", "override", "read_config"]
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,11 +26,16 @@ from .errors import UsageError, did_you_mean
 
 SECTIONS = ("data", "binarisation", "model", "objective", "training")
 CLASSES = ("model", "objective")
+SWEEP = "sweep"
 Config = dict[str, Any]
 
 
-def read_config(path: str | Path) -> Config:
+def read_config(path: str | Path, sections: tuple[str, ...] = SECTIONS) -> Config:
     """Returns the sections of a YAML file, as they are written.
+
+    Args:
+        path: The file.
+        sections: Those that it may have.
 
     Raises:
         UsageError: No such file, no YAML, or an unknown section.
@@ -53,10 +58,15 @@ def read_config(path: str | Path) -> Config:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(str(path), expected="YAML", got=_yaml_problem(error)) from error
     if not isinstance(content, dict):
-        expected = f"a YAML mapping with the keys {', '.join(SECTIONS)}"
+        expected = f"a YAML mapping with the keys {', '.join(sections)}"
         raise UsageError(str(path), expected=expected, got=_kind(content))
     for key in content:
-        require_key(str(key), SECTIONS, f"{path}, key {key}")
+        if key == SWEEP and SWEEP not in sections:
+            raise UsageError(
+                f"{path}, key {SWEEP}", expected="the configuration of one run", got="a sweep",
+                do=f"To train its runs: elboscope sweep {path}",
+            )  # fmt: skip
+        require_key(str(key), sections, f"{path}, key {key}")
     return {key: _expanded(key, value) for key, value in content.items()}
 
 
@@ -122,12 +132,27 @@ def apply_overrides(config: Config, overrides: Iterable[tuple[str, str]]) -> Con
     """
     import yaml
 
-    config = {key: _copied(value) for key, value in config.items()}
+    values = []
     for key, text in overrides:
         try:
-            value = yaml.safe_load(text)
+            values.append((key, yaml.safe_load(text)))
         except yaml.YAMLError as error:
             raise UsageError(f"--{key}", expected="a value", got=_yaml_problem(error)) from error
+    return override(config, values)
+
+
+def override(config: Config, values: Iterable[tuple[str, Any]]) -> Config:
+    """Returns the configuration with each ``key.key`` replaced by its value.
+
+    Raises:
+        UsageError: A section that does not exist.
+
+    Example:
+        >>> override({"training": {"epochs": 3}}, [("training.seed", 1)])
+        {'training': {'epochs': 3, 'seed': 1}}
+    """
+    config = {key: _copied(value) for key, value in config.items()}
+    for key, value in values:
         _override(config, key, value)
     return config
 

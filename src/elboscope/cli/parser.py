@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Arguments = argparse.Namespace
 BUDGETS = ("quick", "standard", "thorough")
 BINARISATIONS = ("dynamic", "fixed", "threshold", "none")
-COMMANDS = ("demo", "train", "diagnose", "sample", "reproduce", "check", "data")
+COMMANDS = ("demo", "train", "sweep", "diagnose", "sample", "reproduce", "check", "data")
 MODEL = "a run folder, FILE.py:name or package.module:name"
 
 
@@ -95,7 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=False, parser_class=_Parser
     )
-    for add in (_demo, _train, _diagnose, _sample, _reproduce, _check, _data):
+    for add in (_demo, _train, _sweep, _diagnose, _sample, _reproduce, _check, _data):
         added = add(commands)
         added.allow_abbrev = False
         added.add_argument(
@@ -124,6 +124,22 @@ def _train(commands: Commands) -> _Parser:
     parser.add_argument("config", metavar="CONFIG.yaml")
     parser.add_argument("--out", metavar="RUN", help="run folder (default: runs/<config's name>)")
     parser.add_argument("--resume", action="store_true", help="continue the run in the folder")
+    _data_dir(parser)
+    return parser
+
+
+def _sweep(commands: Commands) -> _Parser:
+    parser = commands.add_parser(
+        "sweep",
+        help="train many runs over hyper-parameters and seeds",
+        description="Train every run of a YAML file with a sweep: section. "
+        "The same command continues after an interruption: what has ended is not repeated.",
+    )
+    parser.add_argument("config", metavar="CONFIG.yaml")
+    parser.add_argument("--out", metavar="DIR", help="default: sweep.folder, sweeps/<name>")
+    parser.add_argument("--workers", type=positive, help="runs at a time (default: sweep.workers)")
+    parser.add_argument("--dry-run", action="store_true", help="print the runs and leave")
+    parser.add_argument("--retry-failed", action="store_true", help="begin failed runs again")
     _data_dir(parser)
     return parser
 
@@ -248,6 +264,7 @@ OPTIONS: dict[str | None, tuple[str, ...]] = {
     None: ("--help", "--version", "--debug"),
     "demo": ("--out", "--seed"),
     "train": ("--out", "--resume", "--data-dir"),
+    "sweep": ("--out", "--workers", "--dry-run", "--retry-failed", "--data-dir"),
     "diagnose": ("--data", "--train-data", "--budget", "--binarise", "--seed", "--out",
                  "--data-dir"),
     "sample": ("--out", "--num", "--seed"),

@@ -1,0 +1,200 @@
+"""Where runs are trained: processes of this machine, or jobs of a SLURM array.
+
+submitit starts the workers and pickles for them a :class:`RunTask`, which is a command and two
+paths, into the sweep's own folder. Nothing is read back from those files: a run folder says how
+its run ended.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Executor", "Job", "Resources", "SlurmJob", "in_queue", "require_slurm"]
+
+import os
+import shutil
+import subprocess
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from elboscope.core import InputError
+
+from .task import RunTask
+
+if TYPE_CHECKING:
+    import submitit
+
+Kind = Literal["local", "slurm"]
+JOB = "job.txt"
+YEAR = 365 * 24 * 60
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one run may take.
+
+    Args:
+        cpus: Threads; ``None``: the machine's cores divided among the workers, on SLURM 1.
+        gpus: GPUs; local workers share the same ones.
+        memory_gb: Gigabytes; SLURM only.
+        minutes: After which a run is saved and queued again; SLURM only, where ``None`` is 60.
+        partition: SLURM's.
+        account: SLURM's.
+
+    Raises:
+        InputError: A number below 1.
+
+    Example:
+        >>> Resources(cpus=0)
+        Traceback (most recent call last):
+        elboscope.core.errors.InputError: resources.cpus: expected a number > 0; got 0.
+    """
+
+    cpus: int | None = None
+    gpus: int = 0
+    memory_gb: int | float | None = None
+    minutes: int | None = None
+    partition: str | None = None
+    account: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("cpus", "memory_gb", "minutes"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise InputError(f"resources.{name}", expected="a number > 0", got=str(value))
+        if self.gpus < 0:
+            raise InputError("resources.gpus", expected="a number ≥ 0", got=str(self.gpus))
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Starts runs, at most ``workers`` at a time.
+
+    Args:
+        kind: "local" or "slurm".
+        workers: Runs at a time.
+        resources: Of each.
+    """
+
+    kind: Kind = "local"
+    workers: int = 1
+    resources: Resources = Resources()
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise InputError("workers", expected="a whole number ≥ 1", got=str(self.workers))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The threads of a run: two workers with all cores each would be slower than one."""
+        cpus, told = self.resources.cpus, os.environ.get("OMP_NUM_THREADS")
+        if cpus is None and told:
+            return {"OMP_NUM_THREADS": told}
+        share = max(1, (os.cpu_count() or 1) // self.workers) if self.kind == "local" else 1
+        return {"OMP_NUM_THREADS": str(cpus or share)}
+
+    @property
+    def queues(self) -> bool:
+        """Whether jobs may wait elsewhere, and outlive this process."""
+        return self.kind == "slurm"
+
+    def submit(self, tasks: Sequence[RunTask], folder: Path) -> list[Job]:
+        """Starts tasks, on SLURM as one array, and notes each job beside its run."""
+        import submitit
+
+        if self.queues:
+            require_slurm()
+        executor = submitit.AutoExecutor(folder=str(folder / "jobs"), cluster=self.kind)
+        executor.update_parameters(**self._parameters())
+        with executor.batch():
+            jobs = [executor.submit(task) for task in tasks]
+        for task, job in zip(tasks, jobs, strict=True):
+            (Path(task.folder) / JOB).write_text(f"{self.kind} {job.job_id}\n")
+        return [SlurmJob(job.job_id) if self.queues else LocalJob(job) for job in jobs]
+
+    def _parameters(self) -> dict[str, Any]:
+        own, name = self.resources, "elboscope-sweep"
+        if not self.queues:
+            chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+            devices = [int(d) for d in chosen.split(",") if d.strip().isdigit()]
+            visible = {"local_visible_gpus": devices} if devices and own.gpus else {}
+            return {"name": name, "timeout_min": YEAR, "gpus_per_node": own.gpus, **visible}
+        slurm = {
+            "slurm_array_parallelism": self.workers,
+            "slurm_partition": own.partition,
+            "slurm_account": own.account,
+        }
+        given = {"mem_gb": own.memory_gb, "gpus_per_node": own.gpus or None, **slurm}
+        return {
+            "name": name,
+            "timeout_min": own.minutes or 60,
+            "cpus_per_task": own.cpus or 1,
+            **{key: value for key, value in given.items() if value is not None},
+        }
+
+    def queued(self, run_folder: Path) -> str | None:
+        """Returns the id of the job that an earlier call queued for this run, if it is there."""
+        note = run_folder / JOB
+        if not self.queues or not note.exists():
+            return None
+        kind, _, identifier = note.read_text().strip().partition(" ")
+        return identifier if kind == self.kind and identifier in (in_queue() or ()) else None
+
+
+@dataclass(frozen=True)
+class LocalJob:
+    """A process of this machine.
+
+    Attributes:
+        job: submitit's.
+    """
+
+    job: submitit.Job[None]
+
+    def ended(self, queue: Collection[str] | None) -> bool:
+        """Whether the process is gone."""
+        return bool(self.job.done())
+
+    def stop(self) -> None:
+        """Ends the run after its current step."""
+        with suppress(ProcessLookupError):
+            self.job.cancel()
+
+
+@dataclass(frozen=True)
+class SlurmJob:
+    """An element of an array; asked of the queue itself, since not every cluster has accounting.
+
+    Attributes:
+        identifier: Such as 12_3.
+    """
+
+    identifier: str
+
+    def ended(self, queue: Collection[str] | None) -> bool:
+        """Whether the queue is known and the job not in it."""
+        return queue is not None and self.identifier not in queue
+
+    def stop(self) -> None:
+        """Does nothing: what waits in the queue goes on without this process."""
+
+
+Job = LocalJob | SlurmJob
+
+
+def in_queue() -> Collection[str] | None:
+    """Returns the user's jobs in SLURM's queue, or ``None`` while it does not answer."""
+    command = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    return None if asked.returncode else set(asked.stdout.split())
+
+
+def require_slurm() -> None:
+    """Raises an InputError on a machine from which no SLURM job can be queued."""
+    missing = [name for name in ("sbatch", "srun", "squeue") if shutil.which(name) is None]
+    if missing:
+        raise InputError(
+            "executor", expected="a machine of a SLURM cluster",
+            got=f"none: no {missing[0]} here", do="Use executor: local.",
+        )  # fmt: skip
