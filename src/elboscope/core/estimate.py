@@ -16,7 +16,7 @@ from torch import Tensor
 from .errors import InputError
 
 Side = Literal["lower", "upper", "unbiased", "none"]
-Axis = Literal["datapoint", "draw", "unit"]
+Axis = Literal["datapoint", "draw", "unit", "split", "group", "pair", "seed"]
 _MARK: dict[Side, str] = {"lower": "≥", "upper": "≤", "unbiased": "=", "none": "≈"}
 
 
@@ -112,7 +112,7 @@ class Estimate:
         return f"0 within the error [{shown}]" if within else shown
 
     def _how(self) -> str:
-        count = {"datapoint": "n", "draw": "draws", "unit": "units"}[self.axis]
+        count = "n" if self.axis == "datapoint" else f"{self.axis}s"
         parts = [f"{count}={len(self.values)}", self.method]
         parts += [f"K={self.settings['num_samples']}"] if "num_samples" in self.settings else []
         if "num_temperatures" in self.settings:

@@ -1,0 +1,180 @@
+r"""Scores from a classifier's log p(y|x) alone: the Inception Score, and the modes met.
+
+.. math:: \mathrm{IS} = \exp \mathbb{E}_x \mathrm{KL}(p(y|x) \,\|\, p(y))
+          = \exp\Bigl(H\bigl[\mathbb{E}_x p(y|x)\bigr] - \mathbb{E}_x H[p(y|x)]\Bigr)
+
+in [1, C]: 1 where every image gets the same answer, C where each gets a sure one and all classes
+are equally frequent. Since the entropy of a mean over n images lies below the population's, the
+score is biased *downwards* for few images (n = 1 gives 1): compare scores of one count only. It
+is blind to copies within a class and to memorised data.
+
+*Modes* are the C classes: how many are the most probable one of some image, and how unevenly,
+KL(p̂ ‖ uniform) = Σ p̂ log(C p̂). That KL is an upper bound in expectation: n perfect draws give
+about (C − 1)/(2n) nats.
+
+References:
+    | Improved Techniques for Training GANs (Salimans et al., 2016),
+      https://arxiv.org/abs/1606.03498
+    | A Note on the Inception Score (Barratt and Sharma, 2018), https://arxiv.org/abs/1801.01973
+    | VEEGAN (Srivastava et al., 2017), https://arxiv.org/abs/1705.07761
+"""
+
+from __future__ import annotations
+
+__all__ = ["inception_score", "mode_kl", "modes_covered"]
+
+import math
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from elboscope.core import Estimate, InputError, standard_error
+
+TOLERANCE = 1e-3
+
+
+def inception_score(log_probs: Float[Tensor, "N y"], *, splits: int = 10) -> Estimate:
+    r"""Returns :math:`\exp \mathbb{E}_x \mathrm{KL}(p(y|x) \| p(y))`, the mean over splits.
+
+    Args:
+        log_probs: log p(y|x) of a log-softmax, nats, in random order. −∞ is allowed.
+        splits: Parts of equal size, each with its own p(y); 10 is the convention.
+
+    Returns:
+        One score a split, in classes; the stderr is sd/√splits, and ``settings["sd"]`` the sd
+        over splits that publications print.
+
+    Raises:
+        InputError: Rows that are no log-probabilities; fewer images than splits.
+
+    Example:
+        >>> sure = torch.eye(4).repeat(5, 1).log()
+        >>> inception_score(sure, splits=5).mean
+        4.0
+    """
+    log_probs = _checked(log_probs)
+    size = len(log_probs) // splits if splits > 0 else 0
+    if size < 1:
+        got = f"splits={splits} of {len(log_probs)} images"
+        raise InputError("splits", expected="at least one image in each", got=got)
+    p = log_probs[: size * splits].exp().view(splits, size, -1)
+    entropy_of_mean = torch.special.entr(p.mean(1)).sum(1)
+    scores = (entropy_of_mean - torch.special.entr(p).sum(2).mean(1)).exp()
+    return Estimate(
+        "Inception Score",
+        f"{size} images a split",
+        scores,
+        torch.zeros_like(scores),
+        "none",
+        standard_error(scores),
+        axis="split",
+        settings={"images": size * splits, "classes": p.shape[2], "sd": _sd(scores)},
+        measured_in=f"of {p.shape[2]} classes",
+    )
+
+
+def modes_covered(log_probs: Float[Tensor, "N y"]) -> Estimate:
+    """Returns how many classes are the most probable one of some image.
+
+    It is a count of these n images, not of what the sampler can reach: its error is that of a
+    bootstrap of the counts, which cannot know of modes that were never met. A classifier that
+    errs meets modes that are not there.
+
+    Args:
+        log_probs: log p(y|x), nats.
+
+    Returns:
+        1 or 0 per mode; the total is the number, ``diagnostics["count"]`` how often.
+
+    Raises:
+        InputError: Rows that are no log-probabilities.
+
+    Example:
+        >>> modes_covered(torch.eye(4)[[0, 0, 2]].log()).total
+        2.0
+    """
+    counts = _counts(_checked(log_probs))
+    missed = torch.exp(-counts.double())
+    variance = torch.where(counts > 0, missed * (1 - missed), 0.0)
+    return Estimate(
+        "modes covered",
+        f"{len(log_probs)} images",
+        (counts > 0).double(),
+        variance.sqrt(),
+        "none",
+        variance.sum().sqrt().item(),
+        axis="unit",
+        diagnostics={"count": counts.double()},
+        settings={"images": len(log_probs), "classes": len(counts)},
+        measured_in=f"of {len(counts)} modes",
+    )
+
+
+def mode_kl(log_probs: Float[Tensor, "N y"]) -> Estimate:
+    r"""Returns :math:`\mathrm{KL}(\hat p \| \text{uniform})` of the classes met, in nats.
+
+    p̂ counts the most probable class of each image. The value for perfect images is not 0 but
+    about (C − 1)/(2n), which is ``settings["expected of perfect samples"]``.
+
+    Args:
+        log_probs: log p(y|x), nats.
+
+    Returns:
+        log(C p̂) per image, an upper bound in expectation, ≤ log C.
+
+    Raises:
+        InputError: Rows that are no log-probabilities.
+
+    Example:
+        >>> collapsed = mode_kl(torch.eye(4)[[1, 1, 1]].log())
+        >>> round(collapsed.mean, 4), round(math.log(4), 4)
+        (1.3863, 1.3863)
+    """
+    log_probs = _checked(log_probs)
+    counts = _counts(log_probs)
+    n, classes = len(log_probs), len(counts)
+    values = (counts[log_probs.argmax(1)].double() * classes / n).log()
+    first_order = values.var().item() / n if n > 1 else math.nan
+    # Where p̂ is uniform the first order vanishes, and 2n KL is χ² with C − 1 degrees of freedom.
+    met = int((counts > 0).sum())
+    return Estimate(
+        "KL(modes ‖ uniform)",
+        f"{n} images",
+        values,
+        torch.zeros_like(values),
+        "upper",
+        math.sqrt(first_order + (met - 1) / (2 * n**2)),
+        axis="draw",
+        settings={
+            "images": n,
+            "classes": classes,
+            "expected of perfect samples": (classes - 1) / (2 * n),
+        },
+        nonnegative=True,
+    )
+
+
+def _counts(log_probs: Float64[Tensor, "N y"]) -> Int64[Tensor, " y"]:
+    return torch.bincount(log_probs.argmax(1), minlength=log_probs.shape[1])
+
+
+def _checked(log_probs: Float[Tensor, "N y"]) -> Float64[Tensor, "N y"]:
+    """Float64; the sums of the probabilities are one, so that nobody passes logits."""
+    log_probs = log_probs.detach().double()
+    total = torch.logsumexp(log_probs, 1)
+    if len(log_probs) == 0 or not bool((total.abs() < TOLERANCE).all()):
+        worst = (
+            f"a row that sums to {total.exp()[total.abs().argmax()]:.4g}" if len(total) else "none"
+        )
+        raise InputError(
+            "log_probs",
+            expected="rows of log-probabilities, whose exponentials sum to 1",
+            got=worst,
+            do="Apply log_softmax to the logits.",
+        )
+    return log_probs
+
+
+def _sd(values: Float64[Tensor, " s"]) -> float:
+    return values.std().item() if len(values) > 1 else math.nan

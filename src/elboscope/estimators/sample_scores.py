@@ -1,0 +1,209 @@
+r"""How good samples are where no likelihood says it: several scores, each with its blind spot.
+
+====================  =====================================================================
+Inception Score       sure and varied answers of a classifier; blind to copies and to memory
+modes, KL             which classes are met, how evenly; blind within a class
+MS-SSIM diversity     how unlike two samples are; noise scores best
+precision, density    samples lie near data; one good image, repeated, suffices
+recall, coverage      data lie near samples; a memorised set suffices
+Fréchet distance      means and covariances of features
+independent critic    a distance on pixels, and the signal of memorised training data
+====================  =====================================================================
+
+All but MS-SSIM and the critic are numbers about *a classifier's* view, which is named with its
+measured error beside each score. Everything has a fixed count of images, is compared with the
+same scores of held-out data, and for reconstructions as for samples of the prior: what samples
+lack beside reconstructions is the inference–generation gap.
+
+References:
+    Distribution Matching in Variational Inference (Rosca et al., 2018),
+    https://arxiv.org/abs/1802.06847
+"""
+
+from __future__ import annotations
+
+__all__ = ["Reference", "reference_of", "sample_quality", "scored"]
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from elboscope.classifiers import Extracted, Extractor, classifier_for
+from elboscope.core import (
+    Estimate,
+    InputError,
+    data_id,
+    seeded,
+)
+
+from .classifier_scores import inception_score, mode_kl, modes_covered
+from .diversity import ms_ssim_diversity
+from .frechet import feature_frechet_distance
+from .independent_critic import CriticTraining, Sampler, WassersteinCritic, wasserstein_critic
+from .neighbours import neighbour_metrics
+from .sample_images import as_images, drawn_images
+from .sample_quality_result import SampleQuality
+
+MANY_CLASSES, PROTOCOL, FEW = 1000, 26_000, 10_000
+FEWEST, SPLITS = 40, 10
+
+
+class Reference(NamedTuple):
+    """Data to compare with, in a random order that all samplers share, and how to compare."""
+
+    images: Float[Tensor, "N C H W"]
+    extracted: Extracted
+    data_id: str
+    classifier: Extractor
+    train: Tensor | None
+    num_compared: int
+    critic: CriticTraining | None
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """The classifier and its error, as they are printed with every score of it."""
+        error = self.classifier.test_error
+        known = "unknown" if math.isnan(error) else f"{error:.2%}"
+        return f"{self.classifier.name}, {known} test error"
+
+
+def sample_quality(
+    sampler: Sampler,
+    data: object,
+    *,
+    x_train: object = None,
+    classifier: Extractor | None = None,
+    num_samples: int | None = None,
+    num_compared: int = 2000,
+    critic: CriticTraining | None = CriticTraining(),  # noqa: B008
+    seed: int | None = None,
+) -> SampleQuality:
+    """Scores samples against held-out data.
+
+    Args:
+        sampler: Any callable from n to n images (n, C, H, W) or (n, H, W) in [0, 1], each call
+            with fresh ones; ``sampler_of(model)`` makes one.
+        data: Data that the sampler was not trained on, of the same shape. The critic learns from
+            one half of them and is scored on the other.
+        x_train: The sampler's training data, in which the critic looks for overfitting.
+        classifier: Features and log p(y|x); None takes the packaged one of this shape.
+        num_samples: For the Inception Score and the modes; None takes 26 000, the protocol of
+            Stacked MNIST, for 1000 classes, and 10 000 for fewer.
+        num_compared: Data, and samples, for neighbours, Fréchet distance and pairs; at most as
+            many as there are data.
+        critic: Its settings; None leaves it out.
+        seed: Of the samples, the order of the data, and the critics.
+
+    Returns:
+        The scores, each an Estimate with its error; ``table()`` for all of them.
+
+    Raises:
+        InputError: Images of another shape or range, too few of them, or no classifier for them.
+
+    Example:
+        >>> import elboscope as es
+        >>> x = es.data.digits().test
+        >>> noise = sample_quality(lambda n: torch.rand(n, 1, 8, 8), x, num_samples=400,
+        ...                        critic=None, seed=0)
+        >>> noise.precision.mean, noise.ms_ssim_diversity.mean > 0.5
+        (0.0, True)
+    """
+    images = as_images(data, "data")
+    train = None if x_train is None else as_images(x_train, "x_train")
+    with seeded(seed) as used:
+        reference = reference_of(images, train, classifier, num_compared, critic, used)
+        classes = reference.extracted.log_probs.shape[1]
+        count = num_samples or (PROTOCOL if classes >= MANY_CLASSES else FEW)
+        return scored(sampler, count, reference)
+
+
+def reference_of(
+    images: Tensor,
+    train: Tensor | None,
+    classifier: Extractor | None,
+    num_compared: int,
+    critic: CriticTraining | None,
+    seed: int,
+) -> Reference:
+    """Returns data to compare with, in random order, with their features."""
+    if len(images) < FEWEST:
+        raise InputError("data", expected=f"at least {FEWEST} images", got=str(len(images)))
+    extractor = classifier or classifier_for(tuple(images.shape[1:]))
+    order = images[torch.randperm(len(images))]
+    return Reference(
+        order, extractor(order), data_id(images), extractor, train, num_compared, critic, seed
+    )
+
+
+def scored(sampler: Sampler, count: int, reference: Reference) -> SampleQuality:
+    """Returns the scores of ``count`` samples."""
+    _require_enough(count)
+    data = reference.images
+    images = drawn_images(sampler, count, data)
+    found = reference.classifier(images)
+    compared = min(reference.num_compared, count, len(data))
+    features = reference.extracted.features[:compared], found.features[:compared]
+    near = neighbour_metrics(*features)._asdict()
+    near["frechet_distance"] = feature_frechet_distance(*features)
+    near = {name: _labelled(e, reference.label) for name, e in near.items()}
+    return SampleQuality(
+        **{name: replace(e, data_id=reference.data_id) for name, e in near.items()},
+        **_of_images(images, found.log_probs, SPLITS, reference),
+        critic=_critic(sampler, reference),
+        of_data=_of_data(reference, count),
+        settings={
+            "sampler": getattr(sampler, "description", "samples"),
+            "num_samples": count,
+            "num_compared": compared,
+            "classifier": reference.classifier.name,
+            "classifier_error": reference.classifier.test_error,
+            "seed": reference.seed,
+        },
+    )
+
+
+def _of_images(
+    images: Tensor, log_probs: Tensor, splits: int, reference: Reference
+) -> dict[str, Estimate]:
+    """The scores that need no comparison, so that data have them too."""
+    scores = {"inception_score": inception_score(log_probs, splits=splits)} if splits else {}
+    scores |= {"modes_covered": modes_covered(log_probs), "mode_kl": mode_kl(log_probs)}
+    scores = {name: _labelled(estimate, reference.label) for name, estimate in scores.items()}
+    pairs = max(1, reference.num_compared // 2)
+    scores["ms_ssim_diversity"] = ms_ssim_diversity(images, num_pairs=pairs)
+    return {name: replace(e, data_id=reference.data_id) for name, e in scores.items()}
+
+
+def _of_data(reference: Reference, count: int) -> dict[str, Estimate]:
+    """The data's own scores; an Inception Score only of splits as large as those of samples."""
+    log_probs = reference.extracted.log_probs[:count]
+    splits = min(SPLITS, len(log_probs) // (count // SPLITS))
+    return _of_images(reference.images, log_probs, splits, reference)
+
+
+def _require_enough(count: int) -> None:
+    if count < FEWEST:
+        raise InputError("num_samples", expected=f"at least {FEWEST}", got=str(count))
+
+
+def _critic(sampler: Sampler, reference: Reference) -> WassersteinCritic | None:
+    if reference.critic is None:
+        return None
+    data, half = reference.images, len(reference.images) // 2
+    return wasserstein_critic(
+        lambda n: drawn_images(sampler, n, data),
+        data[:half],
+        data[half:],
+        train=reference.train,
+        training=reference.critic,
+        seed=reference.seed,
+    )
+
+
+def _labelled(estimate: Estimate, label: str) -> Estimate:
+    return replace(estimate, method=f"{estimate.method}; {label}")
