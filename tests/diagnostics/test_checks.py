@@ -171,6 +171,25 @@ def test_prior_hole_takes_the_best_of_several_bounds_and_pays_for_the_choice(bou
     assert "the best of 6, ± widened for that" in finding.summary
 
 
+@pytest.mark.parametrize(
+    ("gain", "severity"), [(0.0, "undecided"), (2.0, "warning"), (5.0, "problem")]
+)
+def test_without_a_mixture_bounds_assert_a_hole_and_never_rule_one_out(gain, severity):
+    """A posterior without a density has no mixture; what was fitted to its draws still bounds."""
+    reason = {"surgery": "the posterior has no density"}
+    alone = evidence(
+        surgery=None, marginal_kl_comparison=None, fitted_prior=fitted(gain), skipped=reason
+    )
+    finding = prior_hole(alone)
+    assert finding.severity == severity
+    assert finding.evidence["best_bound_by"] == "fitted_prior"
+    assert f"KL(q‖p) ≥ {gain:.2f} ± 0.05 nats" in finding.summary
+    assert "no mixture of the posteriors: the posterior has no density" in finding.summary
+    nothing = replace(alone, fitted_prior=None)
+    assert prior_hole(nothing).severity == "unavailable"
+    assert "the posterior has no density" in prior_hole(nothing).summary
+
+
 def test_one_bound_is_not_widened():
     alone = evidence(
         surgery=surgery(39.0, 6.9, 32.1, 1.11), marginal_kl_comparison=None, fitted_prior=None
@@ -351,7 +370,6 @@ def test_divergence(fields, severity, words):
         (bound_tightness, "bound_gap"),
         (inference_gap, "inference_gap"),
         (posterior_collapse, "active_units"),
-        (prior_hole, "surgery"),
         (low_posterior, "low_posterior"),
         (overfitting, "train_elbo"),
     ],

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 __all__ = ["prior_hole"]
 
+from collections.abc import Mapping
+
 from elboscope.core import Estimate, Finding, Severity
 from elboscope.estimators import ElboSurgery
 
@@ -33,6 +35,12 @@ PROBLEM_NATS = 3.0
 # Within half a nat of its ceiling log N, the mutual information says that the posteriors do not
 # overlap: the mixture is N spikes, and its KL a property of N, not of the model.
 SATURATED_NATS = 0.5
+VERDICTS: Mapping[Severity, str] = {
+    "ok": "No hole: the aggregate posterior matches the prior",
+    "undecided": "No hole was found, and none can be ruled out",
+    "warning": "The prior misses the aggregate posterior",
+    "problem": "Samples of the prior fall where the encoder never went",
+}
 
 
 def prior_hole(evidence: Evidence) -> Finding:
@@ -45,14 +53,16 @@ def prior_hole(evidence: Evidence) -> Finding:
     Returns:
         *warning* from one nat, *problem* from three; *undecided* where the mutual information
         lies within half a nat of log N, or the mixture's value above a nat, and the held-out
-        bound does not reach a nat.
+        bound does not reach a nat. Without a mixture the bounds alone decide, and never for *ok*.
     """
+    surgery, best = evidence.surgery, population_bound(population_bounds(evidence))
+    if surgery is None and best is not None:
+        return _by_bounds_alone(evidence, best)
     missing = needs(CHECK, evidence, "surgery")
     if missing is not None:
         return missing
-    surgery = evidence.surgery
     assert surgery is not None
-    saturated, best = is_saturated(surgery), population_bound(population_bounds(evidence))
+    saturated = is_saturated(surgery)
     severity = _severity(surgery, saturated, best)
     return Finding(
         CHECK,
@@ -61,6 +71,20 @@ def prior_hole(evidence: Evidence) -> Finding:
         _numbers(evidence, surgery, saturated) | _learned(evidence, best),
         _action(severity, evidence),
     )
+
+
+def _by_bounds_alone(evidence: Evidence, best: PopulationBound) -> Finding:
+    """Without a mixture a hole can be asserted, not ruled out."""
+    asserted = _graded(best)
+    severity: Severity = asserted if asserted in ("warning", "problem") else "undecided"
+    why = evidence.skipped.get("surgery", "it was not measured")
+    summary = (
+        f"{VERDICTS[severity]}: held-out bound KL(q‖p) ≥ {best.mean:.2f} ± {best.stderr:.2f} nats"
+        f"{_picked(best)}; no mixture of the posteriors: {why}."
+    )
+    numbers = {"held_out": best.mean, "held_out_stderr": best.stderr} | _learned(evidence, best)
+    action = "" if severity == "undecided" else _action(severity, evidence)
+    return Finding(CHECK, severity, summary, numbers, action)
 
 
 def is_saturated(surgery: ElboSurgery) -> bool:
@@ -102,14 +126,8 @@ def _summary(
         if best is not None
         else "no held-out bound: " + surgery.unavailable.get("marginal_kl_held_out", "not computed")
     )
-    verdict = {
-        "ok": "No hole: the aggregate posterior matches the prior",
-        "undecided": "No hole was found, and none can be ruled out",
-        "warning": "The prior misses the aggregate posterior",
-        "problem": "Samples of the prior fall where the encoder never went",
-    }[severity]
     spikes = ", so the mixture is N spikes that overstate the population's KL" if saturated else ""
-    return f"{verdict}: {at_least}; {of_mixture}{spikes}."
+    return f"{VERDICTS[severity]}: {at_least}; {of_mixture}{spikes}."
 
 
 def _picked(best: PopulationBound) -> str:
