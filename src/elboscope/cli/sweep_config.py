@@ -27,8 +27,9 @@ from elboscope.sweeps.executor import Executor, Kind, Resources
 from elboscope.sweeps.plan import Direction, Epoch, Sampler, SweepPlan
 from elboscope.sweeps.space import Choices, Parameters, Range
 from elboscope.training import COLUMNS
+from elboscope.training.games import Game
 
-from .classes import OBJECTIVES
+from .classes import OBJECTIVES, objective
 from .config import Config, override, require_key
 from .errors import UsageError, did_you_mean
 from .resolve import Resolved, resolve
@@ -125,8 +126,9 @@ def _seeds(value: Any) -> tuple[int, ...]:
 
 def _check_metric(metric: Any, base: Config) -> None:
     """A column that no run will have is refused before hours of training."""
-    own = base.get("objective", {}).get("class_path", "ELBO") in OBJECTIVES
-    if own or not isinstance(metric, str):
+    path = base.get("objective", {}).get("class_path", "ELBO")
+    has_these = path in OBJECTIVES and not issubclass(objective(path), Game)
+    if has_these or not isinstance(metric, str):
         _word("sweep.metric", metric, COLUMNS)
     if str(metric).startswith("validation_") and _training(base).get("validation_fraction") == 0:
         raise UsageError(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["local", "slurm"]
 JOB = "job.txt"
+MOST_TIMEOUTS = 100
 YEAR = 365 * 24 * 60
 
 
@@ -105,7 +106,8 @@ class Executor:
 
         if self.queues:
             require_slurm()
-        executor = submitit.AutoExecutor(folder=str(folder / "jobs"), cluster=self.kind)
+        jobs_folder, ends = str(folder / "jobs"), MOST_TIMEOUTS
+        executor = submitit.AutoExecutor(jobs_folder, self.kind, slurm_max_num_timeout=ends)
         executor.update_parameters(**self._parameters())
         with executor.batch():
             jobs = [executor.submit(task) for task in tasks]

@@ -65,7 +65,7 @@ class Study:
 
     def ask(self) -> Trial | None:
         """Returns the next trial, or ``None`` if there are no more."""
-        done = len(self.begun())
+        done = sum(not _is(found, "WAITING") for found in self._study.get_trials(deepcopy=False))
         if done >= self._plan.num_trials:
             return None
         self._study.sampler = _sampler(self._plan, done)

@@ -57,7 +57,9 @@ class RunTask:
         """Called by submitit when the time of a SLURM job ends: the same task is queued again."""
         from submitit.helpers import DelayedSubmission
 
-        _stop(_children)
+        for child in _children:  # within a signal: what waits for the child holds its lock
+            child.terminate()
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(self)
 
     def _train(self, folder: Path, lock: int) -> int:
@@ -70,6 +72,7 @@ class RunTask:
                 env={**os.environ, **self.environment},
                 start_new_session=True,  # Ctrl-C comes here, and goes on as one SIGTERM
                 pass_fds=(lock,),
+                preexec_fn=_without_warning,
             )
             _children.append(child)
             try:
@@ -82,6 +85,11 @@ class RunTask:
 
 
 _children: list[subprocess.Popen[bytes]] = []
+
+
+def _without_warning() -> None:
+    """SLURM warns every process of a job before its time ends; that one would die of it."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def _stop(children: list[subprocess.Popen[bytes]]) -> None:
