@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -126,6 +127,14 @@ def test_a_dry_run_shows_the_draws_that_come(write, folder, capsys):
         assert len(values) == rows
     assert "0.0001 to 0.01, logarithmic" in shown
     assert not (folder / "sweeps").exists()
+
+
+def test_the_example_is_the_one_of_the_documents(capsys):
+    root = Path(__file__).parents[2]
+    example = (root / "examples" / "sweep.yaml").read_text()
+    assert example.partition("\n")[2] in (root / "docs" / "sweep.md").read_text()
+    assert main(["sweep", str(root / "examples" / "sweep.yaml"), "--dry-run"]) == 0
+    assert "4 trials × 3 seeds = 12 runs" in capsys.readouterr().out
 
 
 def process(command: str, **options) -> subprocess.Popen:
