@@ -91,14 +91,19 @@ def _broken(evidence: Evidence) -> str:
         if name != "parameters"
     ]
     last = evidence.history[-1] if evidence.history else {}
-    parts += [f"the last {name} is {last[name]}" for name in JUDGED if _bad(last, name)]
+    parts += [f"the last {name} is {last[name]}" for name in _judged(last) if _bad(last, name)]
     return "; ".join(dict.fromkeys(parts))
+
+
+def _judged(row: Mapping[str, float]) -> tuple[str, ...]:
+    """With the loss of every player of a game, by the names training gives them."""
+    return (*JUDGED, *(name for name in row if name.endswith("_loss")))
 
 
 def _bad(row: Mapping[str, float], name: str) -> bool:
     """Infinite, or NaN where it cannot be a value that was not taken (validation is not always)."""
     value = row.get(name, 0.0)
-    return math.isinf(value) or (math.isnan(value) and name in ("train_bound", "loss"))
+    return math.isinf(value) or (math.isnan(value) and (name == "train_bound" or "loss" in name))
 
 
 def began_at(history: Sequence[Mapping[str, float]]) -> float | None:
@@ -112,7 +117,7 @@ def began_at(history: Sequence[Mapping[str, float]]) -> float | None:
     """
     seen: dict[str, tuple[float, float]] = {}
     for index, row in enumerate(history):
-        if any(_bad(row, name) for name in JUDGED) or _exploded(row, seen):
+        if any(_bad(row, name) for name in _judged(row)) or _exploded(row, seen):
             return float(row.get("step", row.get("epoch", index)))
     return None
 

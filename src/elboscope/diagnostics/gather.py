@@ -27,6 +27,8 @@ from elboscope.core import (
     GenerativeModel,
     InputError,
     LatentVariableModel,
+    Sampled,
+    as_generative,
     evaluating,
     paired_difference,
     placed_like,
@@ -63,7 +65,7 @@ NUM_ATTEMPTS = 28  # quantities that progress counts
 
 
 def gather_evidence(
-    model: GenerativeModel,
+    model: Sampled,
     x: Float[Tensor, "N *X"],
     *,
     x_train: Float[Tensor, "M *X"] | None = None,
@@ -105,12 +107,11 @@ def gather_evidence(
         >>> evidence.settings["n"], evidence.log_px.settings["num_samples"]
         (50, 1000)
     """
-    budget = budget_named(budget)
+    budget, model = budget_named(budget), as_generative(model)
     _check_condition("condition", condition, x)
     _check_condition("condition_train", condition_train, x_train)
-    if isinstance(model, GenerativeModel):
-        x = placed_like(x, model)
-        x_train = None if x_train is None else placed_like(x_train, model)
+    x = placed_like(x, model)
+    x_train = None if x_train is None else placed_like(x_train, model)
     with evaluating(model):
         capabilities, broken = capabilities_of(model, x, condition)
         plan = plan_for(model, capabilities, x, x_train, budget, seed, condition, condition_train)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from elboscope import __version__
-from elboscope.core import GenerativeModel, InputError, data_id
+from elboscope.core import InputError, Sampled, data_id
 from elboscope.data import as_tensor
 from elboscope.diagnostics import CHECKS, gather_evidence
 from elboscope.diagnostics.attempts import Progress
@@ -22,7 +22,7 @@ from .quantities import estimates_of
 
 
 def diagnose(
-    model: GenerativeModel,
+    model: Sampled,
     x: object,
     *,
     x_train: object | None = None,
@@ -40,7 +40,8 @@ def diagnose(
     cannot be computed is *unavailable* with its reason, and no other method takes its place.
 
     Args:
-        model: Any object with ``prior()``, ``decode(z)`` and, for most checks, ``encode(x)``.
+        model: Any object with ``prior()``, ``decode(z)`` and, for most checks, ``encode(x)``; or a
+            generator with ``generate(z)`` in the place of both, of which little can be measured.
         x: Held-out data: Tensor, array, Dataset, DataLoader or 8-bit images.
         x_train: The data the model was fitted to, for the overfitting check.
         history: Rows of the training's metrics, for the divergence check.

@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -90,7 +90,7 @@ class Game(ABC):
         own = [p for m in modules_of(model) for p in _trainable(m) if p not in owned]
         if not self.encodes:
             return {"generator": own, **theirs}
-        reached = encoder_parameters(cast(LatentVariableModel, model))
+        reached = encoder_parameters(model)
         encoder = [p for p in own if p in reached]
         generator = [p for p in own if p not in reached]
         return {"encoder": encoder, "generator": generator, **theirs}
@@ -140,7 +140,7 @@ def _trainable(module: nn.Module) -> list[nn.Parameter]:
     return [p for p in module.parameters() if p.requires_grad]
 
 
-def encoder_parameters(model: LatentVariableModel) -> set[nn.Parameter]:
+def encoder_parameters(model: Sampled) -> set[nn.Parameter]:
     """Returns the parameters from which a draw of q(z|x) is computed.
 
     Raises:
@@ -154,7 +154,7 @@ def encoder_parameters(model: LatentVariableModel) -> set[nn.Parameter]:
         True
     """
     shape = getattr(model, "data_shape", None)
-    if not hasattr(model, "encode") or shape is None:
+    if not isinstance(model, LatentVariableModel) or shape is None:
         raise InputError(
             "model",
             expected="an encoder, and data_shape, the shape of one datapoint",
