@@ -58,9 +58,7 @@ def inception_score(log_probs: Float[Tensor, "N y"], *, splits: int = 10) -> Est
     if size < 1:
         got = f"splits={splits} of {len(log_probs)} images"
         raise InputError("splits", expected="at least one image in each", got=got)
-    p = log_probs[: size * splits].exp().view(splits, size, -1)
-    entropy_of_mean = torch.special.entr(p.mean(1)).sum(1)
-    scores = (entropy_of_mean - torch.special.entr(p).sum(2).mean(1)).exp()
+    scores = torch.stack([_score(part) for part in log_probs[: size * splits].split(size)])
     return Estimate(
         "Inception Score",
         f"{size} images a split",
@@ -69,8 +67,8 @@ def inception_score(log_probs: Float[Tensor, "N y"], *, splits: int = 10) -> Est
         "none",
         standard_error(scores),
         axis="split",
-        settings={"images": size * splits, "classes": p.shape[2], "sd": _sd(scores)},
-        measured_in=f"of {p.shape[2]} classes",
+        settings={"images": size * splits, "classes": log_probs.shape[1], "sd": _sd(scores)},
+        measured_in=f"of {log_probs.shape[1]} classes",
     )
 
 
@@ -155,13 +153,20 @@ def mode_kl(log_probs: Float[Tensor, "N y"]) -> Estimate:
     )
 
 
-def _counts(log_probs: Float64[Tensor, "N y"]) -> Int64[Tensor, " y"]:
+def _score(log_probs: Float[Tensor, "n y"]) -> Float64[Tensor, ""]:
+    """Entropies of probabilities, not of their logarithms: 0 log 0 is 0."""
+    p = log_probs.double().exp()
+    of_each = torch.special.entr(p).sum(1).mean()
+    return (torch.special.entr(p.mean(0)).sum() - of_each).exp()
+
+
+def _counts(log_probs: Float[Tensor, "N y"]) -> Int64[Tensor, " y"]:
     return torch.bincount(log_probs.argmax(1), minlength=log_probs.shape[1])
 
 
-def _checked(log_probs: Float[Tensor, "N y"]) -> Float64[Tensor, "N y"]:
-    """Float64; the sums of the probabilities are one, so that nobody passes logits."""
-    log_probs = log_probs.detach().double()
+def _checked(log_probs: Float[Tensor, "N y"]) -> Float[Tensor, "N y"]:
+    """Each row's probabilities sum to one, so that nobody passes logits."""
+    log_probs = log_probs.detach()
     total = torch.logsumexp(log_probs, 1)
     if len(log_probs) == 0 or not bool((total.abs() < TOLERANCE).all()):
         worst = (

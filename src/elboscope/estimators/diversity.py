@@ -39,7 +39,7 @@ PAIRS_AT_ONCE = 250
 
 
 def ms_ssim(
-    a: Float[Tensor, "N C H W"], b: Float[Tensor, "N C H W"], *, data_range: float = 1.0
+    a: Float[Tensor, "N C H W"], b: Float[Tensor, "M D I J"], *, data_range: float = 1.0
 ) -> Float64[Tensor, " N"]:
     """Returns the similarity of each pair of images; 1 for equal ones, symmetric.
 

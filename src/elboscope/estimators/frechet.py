@@ -49,7 +49,7 @@ def frechet_distance(
 
 
 def feature_frechet_distance(
-    data: Float[Tensor, "N f"], samples: Float[Tensor, "M f"], *, groups: int = GROUPS
+    data: Float[Tensor, "N f"], samples: Float[Tensor, "M g"], *, groups: int = GROUPS
 ) -> Estimate:
     """Returns the squared distance of Fréchet between features, with n − 1 in the covariances.
 

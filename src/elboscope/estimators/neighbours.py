@@ -55,7 +55,7 @@ class NeighbourMetrics(NamedTuple):
 
 def neighbour_metrics(
     data: Float[Tensor, "N f"],
-    samples: Float[Tensor, "M f"],
+    samples: Float[Tensor, "M g"],
     *,
     k_recall: int = 3,
     k_coverage: int = 5,

@@ -20,7 +20,7 @@ from dataclasses import replace
 import torch
 
 from elboscope.classifiers import Extractor
-from elboscope.core import Estimate, LatentVariableModel, paired_difference, seeded
+from elboscope.core import Estimate, Sampled, paired_difference, seeded
 
 from .independent_critic import CriticTraining
 from .sample_images import as_images
@@ -30,7 +30,7 @@ from .samplers import reconstructions_of, sampler_of
 
 
 def sample_quality_gap(
-    model: LatentVariableModel,
+    model: Sampled,
     x: object,
     *,
     x_train: object = None,

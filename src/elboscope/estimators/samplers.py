@@ -84,9 +84,7 @@ def sampler_of(model: Sampled, *, noise: bool = False) -> ModelSampler:
     return ModelSampler(draw, f"{_what(model, noise)} of prior draws")
 
 
-def reconstructions_of(
-    model: LatentVariableModel, x: object, *, noise: bool = False
-) -> ModelSampler:
+def reconstructions_of(model: Sampled, x: object, *, noise: bool = False) -> ModelSampler:
     """Returns a sampler of reconstructions: z ~ q(z|x) of datapoints x in random order.
 
     Datapoints are taken without replacement; after the last one they are used again with fresh z.
@@ -106,7 +104,7 @@ def reconstructions_of(
         >>> sampler(5).shape, sampler.description
         (torch.Size([5, 1, 8, 8]), 'E[x|z] of draws from q(z|x)')
     """
-    if not hasattr(model, "encode"):
+    if not isinstance(model, LatentVariableModel):
         got = f"{type(model).__name__} without one"
         raise InputError("model", expected="a model with an encoder", got=got)
     _require_noise(model, noise)
