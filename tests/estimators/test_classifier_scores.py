@@ -131,7 +131,7 @@ def test_uneven_modes_have_their_kl_within_its_error():
 
 
 def test_logits_are_refused():
-    with pytest.raises(InputError, match="rows of log-probabilities.*Apply log_softmax"):
+    with pytest.raises(InputError, match=r"rows of log-probabilities.*Apply log_softmax"):
         inception_score(torch.randn(20, 10) + 3)
 
 

@@ -157,7 +157,8 @@ def _score(log_probs: Float[Tensor, "n y"]) -> Float64[Tensor, ""]:
     """Entropies of probabilities, not of their logarithms: 0 log 0 is 0."""
     p = log_probs.double().exp()
     of_each = torch.special.entr(p).sum(1).mean()
-    return (torch.special.entr(p.mean(0)).sum() - of_each).exp()
+    score: Tensor = (torch.special.entr(p.mean(0)).sum() - of_each).exp()
+    return score
 
 
 def _counts(log_probs: Float[Tensor, "N y"]) -> Int64[Tensor, " y"]:
