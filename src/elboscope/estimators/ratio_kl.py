@@ -46,12 +46,11 @@ from elboscope.core import (
 from .aggregate_draws import averages
 from .aggregate_parts import Parts, split_aggregate
 from .evaluation import blocks
+from .ratio_bounds import Scores, ratio_bounds
 from .ratio_classifier import Critic, RatioClassifier, fitted_classifier
 
 STANDARD = RatioClassifier()
 PRIOR_DRAWS, DRAWN_AT_ONCE = 100_000, 10_000
-RULE_OF_THREE = 3.0
-CEILINGS = 33
 
 
 class DensityRatioKL(NamedTuple):
@@ -66,13 +65,6 @@ class DensityRatioKL(NamedTuple):
     ratio: Estimate
     donsker_varadhan: Estimate
     nwj: Estimate
-
-
-class _Scores(NamedTuple):
-    """T on draws of q(z) and of p(z)."""
-
-    q: Float64[Tensor, " S"]
-    p: Float64[Tensor, " P"]
 
 
 def marginal_kl_by_ratio(
@@ -139,45 +131,26 @@ def with_critic(
     parts: Parts, critic: Critic, name: str, settings: Mapping[str, object]
 ) -> DensityRatioKL:
     """From any T(z) to its ratio estimate and bounds; inside ``core.seeded``."""
-    choosing = _Scores(critic(parts.choose.z), _on_prior(parts, critic))
-    held_out = _Scores(critic(parts.evaluate.z), _on_prior(parts, critic))
-    M = _ceiling(choosing)
-    c = _log_normaliser(choosing.p, M).item()
-    log_mean = _log_normaliser(held_out.p, M).item()
-    T, e = held_out.q.clamp(max=M), held_out.p.clamp(max=M)
-    record = {**settings, "prior_draws": PRIOR_DRAWS, "ceiling": M}
+    choosing = Scores(critic(parts.choose.z), _on_prior(parts, critic))
+    held_out = Scores(critic(parts.evaluate.z), _on_prior(parts, critic))
+    bounds = ratio_bounds(choosing, held_out)
+    record = {**settings, "prior_draws": PRIOR_DRAWS, "ceiling": bounds.ceiling}
 
     def estimate(method: str, values: Tensor, side: Side, prior_error: float) -> Estimate:
         return _estimate(parts, f"{method}, {name}", values, side, prior_error, record)
 
     return DensityRatioKL(
         estimate("density ratio (no bound)", held_out.q, "none", 0.0),
-        estimate("Donsker–Varadhan", T - log_mean, "lower", _error(e - log_mean)),
-        estimate("NWJ", T - c + 1 - (e - c).exp().mean(), "lower", _error(e - c)),
+        estimate(
+            "Donsker–Varadhan", bounds.donsker_varadhan, "lower", bounds.donsker_varadhan_error
+        ),
+        estimate("NWJ", bounds.nwj, "lower", bounds.nwj_error),
     )
 
 
 def _on_prior(parts: Parts, critic: Critic) -> Float64[Tensor, " P"]:
     chunks = blocks(PRIOR_DRAWS, DRAWN_AT_ONCE)
     return torch.cat([critic(parts.prior_draws(r.stop - r.start)) for r in chunks])
-
-
-def _log_normaliser(T: Float64[Tensor, " P"], M: float) -> Float64[Tensor, ""]:
-    """log of the mean of e^min(T, M) plus what the draws may have missed."""
-    missed = M + math.log(RULE_OF_THREE)
-    return torch.cat([T.clamp(max=M), T.new_tensor([missed])]).logsumexp(0) - math.log(len(T))
-
-
-def _ceiling(scores: _Scores) -> float:
-    """The M at which the Donsker–Varadhan bound of these draws is largest."""
-    ladder = torch.linspace(0.0, math.log(len(scores.p) / 20), CEILINGS).tolist()
-    bounds = [scores.q.clamp(max=M).mean() - _log_normaliser(scores.p, M) for M in ladder]
-    return float(ladder[int(torch.stack(bounds).argmax())])
-
-
-def _error(log_terms: Float64[Tensor, " P"]) -> float:
-    """The standard error of the mean of their exponentials."""
-    return standard_error(log_terms.exp())
 
 
 def _estimate(
