@@ -20,7 +20,11 @@ from elboscope import models, training
 from .errors import UsageError, did_you_mean
 from .load import import_object, is_reference
 
-MODELS = ("mlp_vae", "conv_vae", "pixelcnn_vae")
+MODELS = (
+    *("mlp_vae", "conv_vae", "pixelcnn_vae"),
+    *("mlp_gan", "color_mnist_gan", "dcgan"),
+    *("mlp_hybrid", "color_mnist_hybrid", "dcgan_hybrid", "mlp_avb"),
+)
 POSTERIORS = (
     *("FullCovariance", "RealNVP", "MAF", "IAF", "Planar", "AuxiliaryRealNVP"),
     "CommittedGaussian",
@@ -30,6 +34,8 @@ OBJECTIVES = (
     *("ELBO", "IWAE", "MIWAE", "PIWAE", "CIWAE", "DReG", "StickingTheLanding", "WakePhase"),
     *("ScoreFunction", "BetaELBO", "KLWeight", "FreeBits", "AnnealedEntropy"),
     "BetaTCVAE",
+    *("GANGame", "WGANGP", "AAE", "WAEGAN", "WAEMMD", "VGH", "VGHPlusPlus"),
+    *("AVB", "VEEGAN", "MatchedELBO"),
 )
 
 
@@ -44,7 +50,7 @@ def builder(path: str) -> Any:
 
 
 def objective(path: str) -> Any:
-    """Returns the class of an objective."""
+    """Returns the class of an objective or of a game."""
     if is_reference(path):
         return import_object(path)
     name = path.removeprefix("elboscope.training.")

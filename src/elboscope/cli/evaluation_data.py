@@ -11,7 +11,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from elboscope import data
-from elboscope.core import GenerativeModel, InputError, seeded
+from elboscope.core import InputError, Sampled, as_generative, seeded
 from elboscope.data import Binarisation
 from elboscope.data.inputs import as_tensor
 from elboscope.training.data_split import prepare_data
@@ -112,7 +112,7 @@ def _training(name: str, data_dir: str | None) -> Tensor:
     return part.test if part.train is None else part.train
 
 
-def _shaped(x: Tensor, model: GenerativeModel, name: str, option: str = "--data") -> Tensor:
+def _shaped(x: Tensor, model: Sampled, name: str, option: str = "--data") -> Tensor:
     """Lays the values of x out as the model has them: flat or not, with or without axes of 1.
 
     Other shapes of as many values are refused: (8, 8, 3) read as (3, 8, 8) would be noise.
@@ -135,7 +135,7 @@ def _shaped(x: Tensor, model: GenerativeModel, name: str, option: str = "--data"
     )
 
 
-def _data_shape(model: GenerativeModel) -> tuple[int, ...] | None:
+def _data_shape(model: Sampled) -> tuple[int, ...] | None:
     """Returns the event shape of p(x|z), or None where the model cannot be asked.
 
     A model that breaks the contract here will be told so by its conformance check.
@@ -145,6 +145,6 @@ def _data_shape(model: GenerativeModel) -> tuple[int, ...] | None:
     try:
         with seeded(0), no_grad():
             z = model.prior().sample(Size((2,)))
-            return tuple(model.decode(z).event_shape)
+            return tuple(as_generative(model).decode(z).event_shape)
     except Exception:
         return None

@@ -13,12 +13,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from elboscope import models
-from elboscope.core import InputError, LatentVariableModel
+from elboscope.core import InputError, LatentVariableModel, Sampled, is_implicit
 from elboscope.data import Binarisation
-from elboscope.training import Objective, TrainingSettings
+from elboscope.training import Game, Objective, TrainingSettings
 
 from .classes import MODELS, OBJECTIVES, POSTERIORS, PRIORS, builder, family
 from .classes import objective as find_objective
@@ -52,7 +52,7 @@ class Resolved:
     binarisation: Binarisation
     settings: TrainingSettings
 
-    def model(self, data_shape: tuple[int, ...]) -> LatentVariableModel:
+    def model(self, data_shape: tuple[int, ...]) -> Sampled:
         """Returns a new model for data of this shape."""
         return build_model(self.config["model"], data_shape)
 
@@ -74,7 +74,7 @@ def resolve(config: Config) -> Resolved:
     settings = resolve_section("training", TrainingSettings, config.get("training", {}))
     model = _resolved_class("model", config["model"])
     objective = _resolved_class("objective", {"class_path": "ELBO"} | config.get("objective", {}))
-    made: Objective = find_objective(objective["class_path"])(**objective["init_args"])
+    made: Objective | Game = find_objective(objective["class_path"])(**objective["init_args"])
     complete: Config = {
         "data": config["data"],
         "binarisation": binarisation,
@@ -228,7 +228,7 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
 
 
-def build_model(section: Mapping[str, Any], data_shape: tuple[int, ...]) -> LatentVariableModel:
+def build_model(section: Mapping[str, Any], data_shape: tuple[int, ...]) -> Sampled:
     """Returns the model of a configuration's ``model`` section.
 
     A class or function is called with its ``init_args``, and with ``data_shape`` if it takes
@@ -239,13 +239,13 @@ def build_model(section: Mapping[str, Any], data_shape: tuple[int, ...]) -> Late
     """
     path = section["class_path"]
     model = _made(path, section["init_args"], data_shape)
-    if not isinstance(model, LatentVariableModel):
+    if not (isinstance(model, LatentVariableModel) or is_implicit(model)):
         raise UsageError(
             f"model ({path})", expected="a model, with prior(), decode(z) and encode(x)",
             got=f"{type(model).__name__} without them",
             do="Wrap an encoder and a decoder: es.from_modules(encoder, decoder).",
         )  # fmt: skip
-    return model
+    return cast(Sampled, model)
 
 
 def _made(path: str, init_args: Mapping[str, Any], data_shape: tuple[int, ...]) -> object:

@@ -1,4 +1,4 @@
-"""``elboscope sample``: decoder means at draws from the prior, as one picture."""
+"""``elboscope sample``: decoder means, or a GAN's samples, at draws from the prior."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from elboscope.core import evaluating, seeded
+from elboscope.core import evaluating, generated, is_implicit, seeded
 from elboscope.plots.sample_grid import plot_sample_grid, sample_grid_data
 from elboscope.report import replace_with
 
@@ -18,7 +18,7 @@ from .target import load_target
 
 
 def run(arguments: Arguments) -> int:
-    """Writes the picture; it shows E[x|z], which is smoother than a draw of x."""
+    """Writes the picture; of a VAE it shows E[x|z], which is smoother than a draw of x."""
     path = Path(arguments.out).expanduser()
     if path.suffix.lower() != ".png" or path.is_dir():
         got = "a folder" if path.is_dir() else repr(path.suffix or path.name)
@@ -26,7 +26,8 @@ def run(arguments: Arguments) -> int:
     model = load_target(arguments.model).model
     with evaluating(model), seeded(arguments.seed) as seed:
         z = model.prior().sample(torch.Size((arguments.num,)))
-        means = model.decode(z).mean
+        means = generated(model, z)
     replace_with(path, plot_sample_grid(sample_grid_data(means)))
-    print(f"{path}: means E[x|z] at {arguments.num} draws of z from the prior, seed {seed}")
+    what = "samples G(z)" if is_implicit(model) else "means E[x|z]"
+    print(f"{path}: {what} at {arguments.num} draws of z from the prior, seed {seed}")
     return 0

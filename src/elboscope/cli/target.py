@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from elboscope.core import GenerativeModel, seeded
+from elboscope.core import GenerativeModel, Sampled, is_implicit, seeded
 from elboscope.data import Binarisation
 from elboscope.training import load_run
 
@@ -34,7 +34,7 @@ class Target:
     """
 
     name: str
-    model: GenerativeModel
+    model: Sampled
     folder: Path | None = None
     run: Resolved | None = None
     history: Sequence[Mapping[str, float]] = ()
@@ -64,11 +64,11 @@ def load_target(name: str) -> Target:
     raise UsageError(name, expected=EXPECTED, got=got, do=did_you_mean(str(path), names))
 
 
-def _from_code(name: str) -> GenerativeModel:
+def _from_code(name: str) -> Sampled:
     found = import_object(name)
     if inspect.isclass(found) or inspect.isfunction(found):
         found = called(name, found, {})
-    if not isinstance(found, GenerativeModel):
+    if not (isinstance(found, GenerativeModel) or is_implicit(found)):
         raise UsageError(
             name, expected="a model, with prior(), decode(z) and encode(x)",
             got=f"{type(found).__name__} without them",

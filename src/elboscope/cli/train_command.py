@@ -110,6 +110,11 @@ def _summary(result: TrainingResult, out: Path) -> str:
         for key, label in (("train_bound", "bound"), ("validation_elbo", "held-out ELBO"))
         if last.get(key, float("nan")) == last.get(key)
     ]
+    numbers += [
+        f"{key.removesuffix('_loss')} {value:.3g}"
+        for key, value in last.items()
+        if key.endswith("_loss") and value == value
+    ]
     epoch = f"epoch {last['epoch']:g}" if last else "no epoch"
     notes = "".join(f"\n{note}" for note in result.notes)
     return (

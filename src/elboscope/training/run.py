@@ -123,6 +123,7 @@ def train(
     settings, binarisation = settings or TrainingSettings(), binarisation or Binarisation("none")
     if isinstance(settings.objective, Game):
         _require_playable(settings, condition)
+        settings.objective.players(model)  # raises before anything is written
     module = _placed(trainable_module(model), settings)
     data = prepare_data(
         model, x, settings, binarisation,
