@@ -140,3 +140,42 @@ def test_continuous_bernoulli_supports_grey_values():
     assert bool(p.support.check(torch.full((3, 2), 0.5)).all())
     assert not bool(p.support.check(torch.full((3, 2), 1.5)).any())
     assert family(p) == "ContinuousBernoulli"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_continuous_bernoulli_mean_and_variance_of_any_logit(dtype):
+    """The mean of a surely white pixel: 1 − 1/a = 0.99 at a = 100, where clipping gives 0.937."""
+    t = [1e-8, 1e-3, 0.099, 0.101, 1.0, 15.0, 30.0, 100.0, 1e4]
+    a = torch.tensor(t + [-v for v in t] + [0.0], dtype=dtype)
+    p = continuous_bernoulli(a[:, None], 1)
+    wide = a.double()
+    near = wide.abs() < 0.05
+    b = torch.where(near, torch.ones_like(wide), wide)
+    far_mean = 1 / (-torch.expm1(-b)) - 1 / b
+    far_variance = 1 / b.square() - 0.25 / torch.sinh(b / 2).square()
+    mean = torch.where(near, 0.5 + wide / 12, far_mean).to(dtype)
+    variance = torch.where(near, 1 / 12 - wide.square() / 240, far_variance).to(dtype)
+    exact = {"rtol": 2e-5, "atol": 1e-7 if dtype == torch.float32 else 1e-11}
+    torch.testing.assert_close(p.mean[:, 0], mean, **exact)
+    torch.testing.assert_close(p.variance[:, 0], variance, rtol=3e-4, atol=0)
+
+
+@pytest.mark.parametrize("a", [-1e3, -40.0, -2.0, -0.05, 0.0, 1e-3, 0.09, 5.0, 40.0])
+def test_continuous_bernoulli_draws_have_its_mean_and_variance(a):
+    p = continuous_bernoulli(torch.full((1,), a), 1)
+    with seeded(0):
+        x = p.sample((40_000,)).double()
+    assert x.min() >= 0
+    assert x.max() <= 1
+    error = x.std().item() / 200
+    assert abs(x.mean().item() - p.mean.item()) < 4 * error
+    assert abs(x.var().item() / p.variance.item() - 1) < 0.06
+
+
+def test_continuous_bernoulli_draws_are_torchs_where_torch_does_not_clip():
+    a = torch.tensor([-5.0, -0.09, -1e-3, 0.02, 0.3, 7.0], dtype=torch.float64)
+    with seeded(1):
+        ours = continuous_bernoulli(a, 1).sample((100,))
+    with seeded(1):
+        torchs = ContinuousBernoulli(logits=a, lims=(0.4999999, 0.5000001)).sample((100,))
+    torch.testing.assert_close(ours, torchs, rtol=0, atol=1e-6)

@@ -8,7 +8,8 @@ With logit a and :math:`\lambda = \sigma(a)`, per pixel:
 
 The second is :math:`a e^{ax} / (e^a - 1)` on [0, 1]: the constant
 :math:`C = 2\,\mathrm{artanh}(1 - 2\lambda)/(1 - 2\lambda) = a / \tanh(a/2)` written so that
-nothing is divided by zero at :math:`\lambda = \tfrac12` and nothing overflows far from it.
+nothing is divided by zero at :math:`\lambda = \tfrac12` and nothing overflows far from it. Mean,
+variance and draws are taken from a as well: torch's clip λ and know no float32 mean above 0.937.
 
 Sums over the pixels happen inside: one number per image leaves, in few passes over memory.
 The classes are :class:`torch.distributions.Independent` with another ``log_prob``; arguments are
@@ -136,6 +137,55 @@ class _IndependentContinuousBernoulli(Independent):  # type: ignore[type-arg]  #
     def log_prob(self, value: Tensor) -> Tensor:
         a, x = _flat(self.base_dist.logits, value, self.reinterpreted_batch_ndims)
         return continuous_bernoulli_log_prob(a, x)
+
+    @property
+    def mean(self) -> Tensor:
+        return _mean(self.base_dist.logits)
+
+    @property
+    def variance(self) -> Tensor:
+        return _variance(self.base_dist.logits)
+
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
+        a = self.base_dist.logits
+        shape = self._extended_shape(torch.Size(sample_shape))
+        return _quantile(a, torch.rand(shape, dtype=a.dtype, device=a.device))
+
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+
+def _apart(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where |a| is small, a there (else 0), and |a| elsewhere (else 1): each for its formula."""
+    near = a.abs() < SERIES_BELOW
+    return near, torch.where(near, a, 0.0), torch.where(near, 1.0, a).abs()
+
+
+def _mean(a: Tensor) -> Tensor:
+    """1/(1 − e⁻ᵃ) − 1/a: torch clips λ first, so that no float32 mean of it exceeds 0.937."""
+    near, small, t = _apart(a)
+    far = -1 / torch.expm1(-t) - 1 / t
+    series = 0.5 + small * (1 / 12 - small.square() * (1 / 720 - small.square() / 30240))
+    return torch.where(near, series, torch.where(a < 0, 1 - far, far))
+
+
+def _variance(a: Tensor) -> Tensor:
+    """1/a² − 1/(4 sinh²(a/2))."""
+    near, small, t = _apart(a)
+    far = t.square().reciprocal() - torch.exp(-t) / torch.expm1(-t).square()
+    series = 1 / 12 - small.square() * (1 / 240 - small.square() / 6048)
+    return torch.where(near, series, far)
+
+
+def _quantile(a: Tensor, u: Tensor) -> Tensor:
+    """log(1 + u(eᵃ − 1))/a, by the symmetry between a, u and −a, 1 − u."""
+    near, small, t = _apart(a)
+    v = torch.where(a < 0, 1 - u, u)
+    far = (1 + (v + (1 - v) * torch.exp(-t)).log() / t).clamp(min=0)
+    w = u * (1 - u)
+    series = u + 0.5 * small * w * (1 + small * ((1 - 2 * u) / 3 + small * (1 - 6 * w) / 12))
+    return torch.where(near, series, torch.where(a < 0, 1 - far, far))
 
 
 def bernoulli(logits: Float[Tensor, "*B_and_event"], event_ndim: int) -> Distribution:
