@@ -196,6 +196,12 @@ def test_losses_of_the_hybrids(samples, cost) -> None:
         L_D = L_D + 0.5 * softplus(DATA(made)).mean()
     L_C = softplus(-CODE(z)).mean() + softplus(CODE(code)).mean()
     expected = {"encoder": L_enc, "generator": L_gen, "data": L_D, "code": L_C}
+    shift = math.log(0.5 * 2) if samples else 0.0  # the best logit where all agree
+    fakes = [p.mean, made] if samples else [p.mean]
+    hits = [(DATA(x) + shift > 0).float().mean() + (DATA(f) + shift < 0).float().mean()
+            for f in fakes]  # fmt: skip
+    accuracy = found["data"].observed["data_accuracy"]
+    torch.testing.assert_close(accuracy, 0.5 * torch.stack(hits).mean())
     assert list(found) == list(expected)  # algorithm 5
     for name, loss in expected.items():
         torch.testing.assert_close(found[name].loss, loss)
