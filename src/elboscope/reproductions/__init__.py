@@ -34,6 +34,8 @@ SUMMARIES = {
     "marginal-kl": "KL(q(z)‖p(z)) by posterior, likelihood and latents (Rosca et al., 2018)",
     "marginal-kl-estimators": "one marginal KL by mixture, classifiers and density models "
     "(Rosca et al., 2018)",
+    "density-ratio-synthetic": "density ratios of Gaussians whose KL is known: estimation and "
+    "learning (Rosca et al., 2018)",
 }
 
 
