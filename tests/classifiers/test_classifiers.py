@@ -165,3 +165,16 @@ def test_the_command_says_what_data_are_missing(tmp_path: Path, capsys):
     (tmp_path / "empty").mkdir()
     assert main(["train", "mnist", "--data-dir", str(tmp_path / "nothing"), "--no-download"]) == 2
     assert "mnist: expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_recipe_s_network_takes_its_images(name):
+    """Logits are the head of the features, which are rectified."""
+    architecture = RECIPES[name].architecture
+    network = build(architecture).eval()
+    with seeded(0):
+        x = torch.rand(2, *architecture["image_shape"])
+    features = network.features(x)
+    assert bool((features >= 0).all())
+    torch.testing.assert_close(network(x), network.head(features))
+    assert network(x).shape == (2, 10)

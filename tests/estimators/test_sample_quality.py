@@ -92,6 +92,14 @@ def test_the_line_and_the_table_show_the_data_beside():
     assert " 10 ± 0 (359 images) " in rows["modes covered"]
 
 
+def test_the_data_s_inception_score_is_of_splits_as_large_as_those_of_samples():
+    found = scored(real, num_samples=1300)
+    score, data = found.inception_score, found.of_data["inception_score"]
+    assert (len(score.values), score.settings["images"]) == (10, 1300)
+    assert (len(data.values), data.settings["images"]) == (2, 260)
+    assert "inception_score" not in scored(real, num_samples=3700).of_data
+
+
 def test_scores_are_reproduced_by_their_seed():
     before = torch.get_rng_state()
     first, second = scored(real), scored(real)

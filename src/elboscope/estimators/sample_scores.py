@@ -153,7 +153,7 @@ def scored(sampler: Sampler, count: int, reference: Reference) -> SampleQuality:
     near = {name: _labelled(e, reference.label) for name, e in near.items()}
     return SampleQuality(
         **{name: replace(e, data_id=reference.data_id) for name, e in near.items()},
-        **_of_images(images, found.log_probs, SPLITS, reference),
+        **_of_images(images, found.log_probs, count // SPLITS, reference),
         critic=_critic(sampler, reference),
         of_data=_of_data(reference, count),
         settings={
@@ -168,10 +168,15 @@ def scored(sampler: Sampler, count: int, reference: Reference) -> SampleQuality:
 
 
 def _of_images(
-    images: Tensor, log_probs: Tensor, splits: int, reference: Reference
+    images: Tensor, log_probs: Tensor, size: int, reference: Reference
 ) -> dict[str, Estimate]:
-    """The scores that need no comparison, so that data have them too."""
-    scores = {"inception_score": inception_score(log_probs, splits=splits)} if splits else {}
+    """The scores that need no comparison, so that data have them too.
+
+    The Inception Score of ``size`` images a split, for data as for samples: it depends on it.
+    """
+    splits = min(SPLITS, len(log_probs) // size)
+    whole = log_probs[: splits * size]
+    scores = {"inception_score": inception_score(whole, splits=splits)} if splits else {}
     scores |= {"modes_covered": modes_covered(log_probs), "mode_kl": mode_kl(log_probs)}
     scores = {name: _labelled(estimate, reference.label) for name, estimate in scores.items()}
     pairs = max(1, reference.num_compared // 2)
@@ -180,10 +185,9 @@ def _of_images(
 
 
 def _of_data(reference: Reference, count: int) -> dict[str, Estimate]:
-    """The data's own scores; an Inception Score only of splits as large as those of samples."""
+    """The data's own scores, of as many images as there are samples, or of all."""
     log_probs = reference.extracted.log_probs[:count]
-    splits = min(SPLITS, len(log_probs) // (count // SPLITS))
-    return _of_images(reference.images, log_probs, splits, reference)
+    return _of_images(reference.images, log_probs, count // SPLITS, reference)
 
 
 def _require_enough(count: int) -> None:
