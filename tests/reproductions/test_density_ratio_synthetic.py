@@ -10,7 +10,7 @@ import torch
 from elboscope.core import seeded
 from elboscope.models.factor_gaussian import FactorGaussian
 from elboscope.models.gaussian_pair import gaussian_kl, optimal_logit, random_gaussian
-from elboscope.reproductions import density_ratio_synthetic
+from elboscope.reproductions import density_ratio_runs, density_ratio_synthetic
 from elboscope.reproductions.density_ratio_claims import ratio_claims
 from elboscope.reproductions.density_ratio_estimation import looked_at
 from elboscope.reproductions.density_ratio_figure import curve, plot_errors, plot_learning
@@ -167,6 +167,38 @@ def test_a_run_whose_weights_are_no_numbers_ends_there(tmp_path):
         assert len(taken) == 4
         assert [row["step"] for row in run_course(course, now)] == [0, 2]
     assert len(taken) == 4
+
+
+def walk(taken):
+    """A course whose looks depend on weights, moments and noise; ``taken`` may stop it."""
+    with seeded(0):
+        module = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.Adam(module.parameters(), 0.1)
+
+    def step():
+        taken.append(1)
+        if len(taken) == 5:
+            raise OSError("killed")
+        optimizer.zero_grad()
+        module(torch.randn(3, 2)).square().mean().backward()
+        optimizer.step()
+
+    def look(step):
+        return {"v": module.weight.detach().sum().item()}
+
+    return Course("a run", module, optimizer, step, look, range(0, 9, 2), 3, {})
+
+
+def test_a_run_killed_between_looks_goes_on_from_what_was_saved(monkeypatch, tmp_path):
+    monkeypatch.setattr(density_ratio_runs, "SAVE_SECONDS", -1.0)
+    with sitting(tmp_path / "whole", {}, Options(), None) as now:
+        whole = run_course(walk([1] * 9), now)
+    with sitting(tmp_path / "run", {}, Options(), None) as now:
+        with pytest.raises(OSError, match="killed"):
+            run_course(walk([]), now)
+        taken = [1] * 9
+        assert run_course(walk(taken), now) == whole
+        assert len(taken) == 9 + 8 - 4
 
 
 @pytest.fixture(scope="module")
