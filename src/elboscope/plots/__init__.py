@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .active_units import ActiveUnits, active_units_data, plot_active_units
     from .bound_by_samples import BoundBySamples, bound_by_samples_data, plot_bound_by_samples
+    from .game_curves import GameCurves, game_curves_data, plot_game_curves
     from .gradient_snr import (
         SnrCurve,
         SnrCurves,
@@ -72,6 +73,9 @@ _HOME = {
     "SnrCurve": "gradient_snr",
     "SnrCurves": "gradient_snr",
     "SurgeryBars": "surgery",
+    "GameCurves": "game_curves",
+    "game_curves_data": "game_curves",
+    "plot_game_curves": "game_curves",
     "TrainingCurves": "training_curves",
     "TraversalRows": "traversals",
     "UNCOVERED": "manifold",
@@ -128,6 +132,7 @@ __all__ = [
     "ActiveUnits",
     "BoundBySamples",
     "Figure",
+    "GameCurves",
     "ImageRange",
     "InterpolationRows",
     "KLEstimate",
@@ -153,6 +158,7 @@ __all__ = [
     "as_images",
     "bokeh_code",
     "bound_by_samples_data",
+    "game_curves_data",
     "gradient_snr_data",
     "gradient_snr_over_training_data",
     "image_layout",
@@ -167,6 +173,7 @@ __all__ = [
     "pareto_k_data",
     "plot_active_units",
     "plot_bound_by_samples",
+    "plot_game_curves",
     "plot_gradient_snr",
     "plot_interpolations",
     "plot_local_posteriors",

@@ -14,6 +14,7 @@ from elboscope import plots
 from elboscope.diagnostics.evidence import Evidence
 from elboscope.estimators import Convergence, OptimalPosterior
 
+from .game_panel import training_panel
 from .latent_pictures_panels import interpolations_panel, manifold_panel, traversals_panel
 from .panel_kinds import Listing, MapPanel, Missing, Panel, Pictures, drawing, reason_of
 from .prior_panels import (
@@ -188,18 +189,6 @@ def _local_posteriors(evidence: Evidence) -> Panel:
     )
 
 
-def _training(evidence: Evidence) -> Panel:
-    return drawing(
-        "Training",
-        "The training curve is a mean over epochs in which the parameters moved; only the "
-        "held-out ELBO, at β = 1, is a bound.",
-        "training",
-        plots.training_curves_data(evidence.history),
-        plots.plot_training_curves,
-        "no training history was given",
-    )
-
-
 def _unit_kl(evidence: Evidence) -> Panel:
     return drawing(
         "What each unit costs",
@@ -302,5 +291,5 @@ _PANELS: dict[str, tuple[Callable[[Evidence], Panel], ...]] = {
         low_places_panel,
         _pictures,
     ),
-    "divergence": (_training,),
+    "divergence": (training_panel,),
 }
