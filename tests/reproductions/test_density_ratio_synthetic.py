@@ -11,7 +11,7 @@ from elboscope.core import seeded
 from elboscope.models.factor_gaussian import FactorGaussian
 from elboscope.models.gaussian_pair import gaussian_kl, optimal_logit, random_gaussian
 from elboscope.reproductions import density_ratio_runs, density_ratio_synthetic
-from elboscope.reproductions.density_ratio_claims import ratio_claims
+from elboscope.reproductions.density_ratio_claims import learning_notes, ratio_claims
 from elboscope.reproductions.density_ratio_estimation import looked_at
 from elboscope.reproductions.density_ratio_figure import curve, plot_errors, plot_learning
 from elboscope.reproductions.density_ratio_learning import divergences, learning
@@ -130,8 +130,18 @@ def test_low_dimensions_must_be_learned_and_high_ones_must_not():
         "reproduced",
         "contradicted",
     ]
+    (claim,) = ratio_claims({}, {(1, "natural"): learned([-4.0, -4.0])})
+    assert claim.value == pytest.approx(math.log(0.2))
     found = {(n, "natural"): learned(mixed) for n in (1, 100)}
     assert verdicts(ratio_claims({}, found)) == ["undecided"] * 2
+
+
+def test_notes_tell_the_parts_of_the_divergence_apart():
+    ends = [{"reverse": 9.0, "reverse_of_means": 8.0}, {"reverse": 3.0, "reverse_of_means": 0.5}]
+    rows = [{"step": step, "estimate": 0.25, **end} for step, end in enumerate(ends)]
+    (note,) = learning_notes({(100, "natural"): [rows, rows]})
+    assert "of the means went from 8 to 0.5 nats, that of the covariances from 1 to 2.5" in note
+    assert "says 0.25 of the whole" in note
 
 
 def test_curves_end_where_the_first_run_ends():

@@ -29,6 +29,7 @@ from .density_ratio_claims import (
     Estimated,
     Learned,
     estimation_rows,
+    learning_notes,
     learning_rows,
     ratio_claims,
 )
@@ -101,7 +102,7 @@ def reproduce(
         scale,
         rows=(*estimation_rows(found.estimated), *learning_rows(found.learned)),
         claims=without_verdict(claims) if scale == "smoke" else tuple(claims),
-        notes=_notes(plan),
+        notes=(*_notes(plan), *learning_notes(found.learned)),
         provenance=record,
         figures=_figures(found, plan),
     )
