@@ -145,7 +145,7 @@ def test_auroc_is_the_normal_one_and_its_interval_covers():
     assert 34 <= inside <= 40
     same = torch.zeros(5).double()
     assert auroc(same, same, seed=0).auroc == 0.5
-    assert auroc(same, same + 1, seed=0).high == 0.0
+    assert auroc(same, same + 1, seed=0).low == auroc(same, same + 1, seed=0).auroc == 0.0
 
 
 def test_the_nearest_datapoint_is_found_where_the_expanded_square_cancels():
