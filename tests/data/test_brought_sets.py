@@ -105,6 +105,11 @@ def test_mistakes_with_celeba_are_named(faces, tmp_path):
     picture(lone / "000001.png", np.zeros((150, 150, 3)))
     with pytest.raises(InputError, match="got 1 training and 0 test pictures"):
         celeba(lone)
+    with pytest.raises(InputError, match=r"num_train: expected how many of the first.*got -1"):
+        celeba(data_dir=data_dir, num_train=-1)
+    (data_dir / "celeba" / "list_eval_partition.txt").write_text("")
+    with pytest.raises(InputError, match=r"list_eval_partition.txt: expected a line for 000001"):
+        celeba(data_dir=data_dir)  # an empty list is none that the pictures could go by
 
 
 @pytest.fixture
@@ -128,6 +133,26 @@ def test_omniglot_is_found_and_the_right_way_up(characters):
     assert images.value_range == (0.0, 1.0)
     assert omniglot(data_dir / "OMNIGLOT" / "chardata.mat").checksum == images.checksum
     assert images.validation is None
+
+
+CELLS = np.empty((784, 1), dtype=object)
+CELLS.fill(np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (CELLS, "testdata: expected real grey values.*; got cells"),
+        (np.full((784, 2), 1j), "testdata: expected real grey values.*; got complex128 values"),
+        (np.zeros((784, 0)), r"testdata: expected an array of 784 rows.*; got shape \(784, 0\)"),
+        (np.full((784, 2), 1e300), r"testdata: expected grey values in .*got 1e\+300 to 1e\+300"),
+        (np.full((784, 2), np.nan), "testdata: expected grey values in .*; got nan to nan"),
+    ],
+)
+def test_omniglot_of_other_values_is_refused(array, message, tmp_path):
+    savemat(tmp_path / "chardata.mat", {"data": np.zeros((784, 3)), "testdata": array})
+    with pytest.raises(InputError, match=message):
+        omniglot(tmp_path / "chardata.mat")
 
 
 def test_omniglots_validation_part_is_the_last_after_the_shuffle(characters):

@@ -71,6 +71,10 @@ def celeba(
     for name, value in (("crop", crop), ("side", side)):
         if value < 1:
             raise InputError(name, expected="a positive number of pixels", got=repr(value))
+    counts = {"num_train": num_train, "num_test": num_test, "num_validation": num_validation}
+    for name, count in counts.items():
+        if count is not None and count < (0 if name == "num_validation" else 1):
+            raise InputError(name, expected="how many of the first pictures", got=repr(count))
     numbered = _numbered(place)
     (train, validation, test), split = _parts(place, numbered)
     train, validation = train[:num_train], validation[:num_validation]
@@ -104,7 +108,7 @@ def _parts(
     parts: tuple[list[Path], list[Path], list[Path]] = ([], [], [])
     for n, path in numbered:
         by_number = (n > LAST_TRAIN) + (n > LAST_VALIDATION)
-        part = told.get(n) if told else by_number
+        part = by_number if found is None else told.get(n)
         if part is None:
             raise InputError(
                 str(found), expected=f"a line for {path.name}", got="none",

@@ -115,13 +115,17 @@ def _read_mat(path: Path) -> Mapping[str, object]:
 
 def _columns(content: Mapping[str, object], key: str, path: Path) -> Float[Tensor, "N 1 28 28"]:
     array = content.get(key)
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.shape[0] != SIDE**2:
+    rows = array.shape[0] if isinstance(array, np.ndarray) and array.ndim == 2 else 0
+    if not isinstance(array, np.ndarray) or rows != SIDE**2 or not array.size:
         shape = f"shape {array.shape}" if isinstance(array, np.ndarray) else "no such array"
         raise InputError(
             f"{path}, {key}", expected="an array of 784 rows, a column an image", got=shape
         )
-    values = torch.from_numpy(np.ascontiguousarray(array.T, dtype=np.float32))
-    if not bool(((values >= 0) & (values <= 1)).all()):
-        got = f"{values.min().item():g} to {values.max().item():g}"
+    if array.dtype.kind not in "buif":
+        got = "cells" if array.dtype.kind == "O" else f"{array.dtype} values"
+        raise InputError(f"{path}, {key}", expected="real grey values in [0, 1]", got=got)
+    if not bool(((array >= 0) & (array <= 1)).all()):
+        got = f"{float(array.min()):g} to {float(array.max()):g}"
         raise InputError(f"{path}, {key}", expected="grey values in [0, 1]", got=got)
+    values = torch.from_numpy(np.ascontiguousarray(array.T, dtype=np.float32))
     return values.reshape(-1, SIDE, SIDE).transpose(1, 2).unsqueeze(1).contiguous()
