@@ -93,7 +93,10 @@ class GaussianMixture(Distribution):
             if self.is_diagonal:
                 z = mu + self.scale.flatten(1)[k] * noise
             else:
-                z = mu + (self.scale[k] @ noise[..., None])[..., 0]
+                z = mu
+                for component, L in enumerate(self.scale):  # one by one: S factors are gigabytes
+                    rows = k == component
+                    z[rows] += noise[rows] @ L.T
             return z.reshape(*shape, *self.event_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
