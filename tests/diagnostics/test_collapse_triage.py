@@ -92,7 +92,8 @@ def test_the_cause_of_a_built_model_is_told(name):
     assert finding.evidence["cause"] == cause, finding
     sick = cause not in ("pruned", "none")
     assert (finding.severity in ("warning", "problem")) is sick
-    assert ("Cause: " + cause in finding.summary) is (cause != "none")
+    assert ("Cause: " + cause in finding.summary) is sick
+    assert ("are pruned, which is no fault" in finding.summary) is (cause == "pruned")
     assert bool(finding.action) is sick
 
 

@@ -107,6 +107,8 @@ def _starved(units: Units, severity: Severity) -> bool | None:
 
 
 def _told(cause: Cause) -> str:
+    if cause.kind == "pruned":
+        return " Some of the others are pruned, which is no fault."
     return "" if cause.kind in ("none", "undecided") else f" Cause: {_named(cause)}."
 
 

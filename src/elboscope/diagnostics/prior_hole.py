@@ -36,7 +36,7 @@ PROBLEM_NATS = 3.0
 # overlap: the mixture is N spikes, and its KL a property of N, not of the model.
 SATURATED_NATS = 0.5
 VERDICTS: Mapping[Severity, str] = {
-    "ok": "No hole: the aggregate posterior matches the prior",
+    "ok": "No hole: the aggregate posterior lies within a nat of the prior",
     "undecided": "No hole was found, and none can be ruled out",
     "warning": "The prior misses the aggregate posterior",
     "problem": "Samples of the prior fall where the encoder never went",
