@@ -36,6 +36,10 @@ SUMMARIES = {
     "(Rosca et al., 2018)",
     "density-ratio-synthetic": "density ratios of Gaussians whose KL is known: estimation and "
     "learning (Rosca et al., 2018)",
+    "hybrids-colormnist": "samples of VAEs, VAE-GAN hybrids and GANs, ColorMNIST "
+    "(Rosca et al., 2018)",
+    "hybrids-cifar10": "the same on CIFAR-10 (Rosca et al., 2018)",
+    "hybrids-celeba": "the same on CelebA, from a folder of yours (Rosca et al., 2018)",
 }
 
 
