@@ -2,7 +2,14 @@
 
 import sys
 
-from . import aggregate_posterior, annealed, importance, optimal_posterior, training_throughput
+from . import (
+    aggregate_posterior,
+    annealed,
+    game_throughput,
+    importance,
+    optimal_posterior,
+    training_throughput,
+)
 
 BENCHMARKS = {
     "training": training_throughput.main,
@@ -10,6 +17,7 @@ BENCHMARKS = {
     "importance": importance.main,
     "annealed": annealed.main,
     "optimal": optimal_posterior.main,
+    "games": game_throughput.main,
 }
 
 if __name__ == "__main__":
