@@ -8,6 +8,7 @@ from torch.distributions import MultivariateNormal
 
 import elboscope as es
 from elboscope.core import InputError
+from elboscope.estimators.latent_interpolations import _is_pair
 from elboscope.models import LinearGaussian, mlp_vae
 from elboscope.models.affine_encoder import AffineDiagonal
 
@@ -113,6 +114,18 @@ def test_a_posterior_without_a_density_leaves_the_ratio_out_with_its_reason():
     assert ways.dips is None
     assert "can only be sampled" in ways.why_no_ratio
     assert ways.why_no_ratio in str(ways)
+
+
+@pytest.mark.parametrize("pair", [(2,), (0, 1, 2), (0, 1.5), (0, 300), (-1, 0), 7, "ab"])
+def test_what_is_no_pair_of_rows(pair):
+    assert not _is_pair(pair, 300)
+    assert _is_pair((0, 299), 300)
+
+
+@pytest.mark.parametrize("pairs", [[], [(0, 300)], [(0, 1), (-1, 2)]])
+def test_pairs_that_are_none_are_refused(model, x, pairs):
+    with pytest.raises(InputError, match="pairs: expected pairs of rows of x, 0 to 299; got"):
+        es.latent_interpolations(model, x, pairs)
 
 
 def test_errors_name_what_came(model, x):

@@ -25,6 +25,7 @@ __all__ = ["LatentInterpolations", "latent_interpolations"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -77,7 +78,11 @@ class LatentInterpolations:
 
     @property
     def dips(self) -> Float64[Tensor, " m"] | None:
-        """How far log q(z) − log p(z) falls below the lower of its two ends, in nats."""
+        """How far log q(z) − log p(z) falls below the lower of its two ends, in nats.
+
+        Of this mixture of N: where posteriors are narrow for N it dips between any two of them
+        (by 0.7 nats in a perfect model of six latents with N = 500), hole or not.
+        """
         if self.log_ratio is None:
             return None
         lower_end = torch.minimum(self.log_ratio[:, 0], self.log_ratio[:, -1])
@@ -161,10 +166,16 @@ def _pairs(pairs: int | Sequence[tuple[int, int]], n: int) -> Int64[Tensor, "m 2
         require_positive("pairs", pairs)
         require_positive("number of datapoints", n, 2 * pairs)
         return torch.randperm(n)[: 2 * pairs].reshape(pairs, 2)
-    chosen = torch.tensor(pairs)
-    if chosen.ndim != 2 or chosen.shape[1] != 2 or chosen.min() < 0 or chosen.max() >= n:
+    told = isinstance(pairs, Sequence) and len(pairs) > 0
+    if not told or not all(_is_pair(pair, n) for pair in pairs):
         raise InputError("pairs", expected=f"pairs of rows of x, 0 to {n - 1}", got=repr(pairs))
-    return chosen.long()
+    return torch.tensor(pairs)
+
+
+def _is_pair(pair: object, n: int) -> bool:
+    if not isinstance(pair, Sequence) or len(pair) != 2:
+        return False
+    return all(isinstance(row, Integral) and 0 <= int(row) < n for row in pair)
 
 
 def _behind(

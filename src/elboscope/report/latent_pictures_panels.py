@@ -39,8 +39,9 @@ def interpolations_panel(evidence: Evidence) -> Panel:
         caption = (
             f"A {found.path} path from the code of one datapoint to that of another, the two "
             "datapoints outside. Below, in nats, log q(z) − log p(z): zero where q(z) is the "
-            "prior, its lowest point in orange. A deep dip is a hole on the way: what the decoder "
-            "shows there it has not been trained for."
+            "prior, its lowest point in orange. A deep dip is a hole on the way, which the decoder "
+            "has not been trained for; where posteriors are narrow for their number q(z), their "
+            "mixture, dips between any two."
         )
         caption += f" It is missing: {found.why_no_ratio}." if found.log_ratio is None else ""
         caption += _drawn(found.settings)
