@@ -164,6 +164,8 @@ def test_refusals() -> None:
         RatioClassifier(dropout=1.0)
     with pytest.raises(InputError, match="max_steps: expected at least 1; got 0"):
         RatioClassifier(max_steps=0)
+    with pytest.raises(InputError, match=r"hidden: expected widths of at least 1; got \(16, 0\)"):
+        RatioClassifier((16, 0))
     with pytest.raises(InputError, match="activation_noise: expected a finite number ≥ 0"):
         RatioClassifier(activation_noise=-1.0)
 

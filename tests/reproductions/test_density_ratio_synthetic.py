@@ -156,7 +156,7 @@ def test_figures_show_errors_as_shares_of_the_truth_and_the_learned_divergence()
     lines = plot_errors({10: estimated([-4.0, -6.0])}).axes[0].get_lines()
     assert [list(line.get_ydata()) for line in lines[:2]] == [[-0.5], [-0.6]]
     lines = plot_learning({10: learned([-1.0, -3.0])}).axes[0].get_lines()
-    assert list(lines[0].get_ydata()) == [5.0, 3.0]
+    assert list(lines[0].get_ydata()) == pytest.approx([5.0, math.sqrt(4.0 * 2.0)])
     assert list(lines[1].get_ydata()) == [1.0, 1.0]
 
 

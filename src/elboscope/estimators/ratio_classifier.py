@@ -66,6 +66,8 @@ class RatioClassifier:
     def __post_init__(self) -> None:
         if self.max_steps < 1:
             raise InputError("max_steps", expected="at least 1", got=str(self.max_steps))
+        if any(width < 1 for width in self.hidden):
+            raise InputError("hidden", expected="widths of at least 1", got=str(self.hidden))
         if not 0 <= self.dropout < 1:
             raise InputError("dropout", expected="a number in [0, 1)", got=str(self.dropout))
         for name in ("learning_rate", "gradient_penalty", "activation_noise"):

@@ -33,6 +33,7 @@ __all__ = [
     "VAE",
     "Autoencoder",
     "AutoregressiveImage",
+    "AutoregressivePrior",
     "AuxiliaryRealNVP",
     "Bimodal",
     "CommittedGaussian",

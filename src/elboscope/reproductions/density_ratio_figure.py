@@ -1,13 +1,15 @@
 """Figures of the synthetic density ratios, against training steps.
 
 The error of an estimate is drawn as a share of the true KL, so that all dimensions fit on one axis:
-−1 says that nothing was seen. Lines are means over seeds, bands one standard deviation.
+−1 says that nothing was seen. Lines are means over seeds, bands one standard deviation; of the
+logarithm, where a divergence falls over several decades.
 """
 
 from __future__ import annotations
 
 __all__ = ["Curve", "curve", "plot_errors", "plot_learning"]
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -74,23 +76,32 @@ def plot_errors(estimated: Mapping[int, Sequence[Rows]]) -> Figure:
 def plot_learning(learned: Mapping[int, Sequence[Rows]]) -> Figure:
     """Draws the true KL(q‖p) of each dimension while q is learned, and the online estimate.
 
+    An estimate below zero has no place on the axis.
+
     Args:
         learned: The rows of each seed, by dimension; of one start.
     """
     figure, axes = blank(520, 300)
     for (n, runs), colour in zip(learned.items(), COLOURS, strict=False):
-        _band(axes, curve(runs, lambda row: row["reverse"]), colour, f"n = {n}")
+        found = curve(runs, lambda row: math.log(row["reverse"]))
+        _band(axes, found, colour, f"n = {n}", scale=np.exp)
         online = curve(runs, lambda row: row["estimate"])
         axes.plot(online.step, online.mean, color=colour, lw=1, ls=":")
     axes.plot([], [], color=GREY, lw=1, ls=":", label="estimate −E_q[T]")
-    axes.set_yscale("symlog", linthresh=1e-2)
+    axes.set_yscale("log", nonpositive="mask")
     axes.set_xlabel("steps of each player")
     axes.set_ylabel("KL(q‖p), nats")
     legend_above(figure, axes, columns=3)
     return figure
 
 
-def _band(axes: Axes, values: Curve, colour: str, label: str) -> None:
-    low, high = values.mean - values.sd, values.mean + values.sd
+def _band(
+    axes: Axes,
+    values: Curve,
+    colour: str,
+    label: str,
+    scale: Callable[[NDArray[np.float64]], NDArray[np.float64]] = np.asarray,
+) -> None:
+    low, high = scale(values.mean - values.sd), scale(values.mean + values.sd)
     axes.fill_between(values.step, low, high, color=colour, alpha=0.2, lw=0)
-    axes.plot(values.step, values.mean, color=colour, lw=1.6, label=label)
+    axes.plot(values.step, scale(values.mean), color=colour, lw=1.6, label=label)
