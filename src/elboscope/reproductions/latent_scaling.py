@@ -1,0 +1,210 @@
+r"""Rosca et al. (2018), §4.2: VAEs and adversarial autoencoders with 10 to 10 000 latents.
+
+A VAE pays for each latent that it uses, KL(q(z_j|x)‖p(z_j)), and leaves those that it does not
+need at the prior: sparse codes, however many there are. An AAE pays nothing for a latent, since
+only the aggregate q(z) is compared with the prior, and by a classifier: it uses all of them, and
+makes each posterior as narrow as it likes, towards a deterministic code. So I(n; z) is all it can
+be, log N, and the average KL grows without limit as σ → 0: it is stated with the floor of σ.
+"""
+
+from __future__ import annotations
+
+__all__ = ["reproduce"]
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from elboscope.core import InputError, seeded
+from elboscope.distributions.posteriors import LOG_VARIANCE_RANGE
+
+from .claims import without_verdict
+from .density_ratio_runs import run_course
+from .hybrid_course import BATCH_SIZE, Pace, evaluation_draw, hybrid_course, untrained
+from .latent_scaling_claims import claims_of
+from .latent_scaling_figure import plot_codes, plot_pictures
+from .latent_scaling_plan import (
+    FACES,
+    PLANS,
+    WIDE_HIDDEN,
+    Pictures,
+    ScalingPlan,
+    Subject,
+    load_images,
+)
+from .latent_scaling_values import Codes, codes_of, from_bytes, to_bytes
+from .options import Options, Progress
+from .provenance import provenance, training_device
+from .result import Reproduction, Row, Scale
+from .sitting import Sitting, sitting
+from .training import derived_seed, file_name
+
+NAME = "latent-scaling"
+IMAGES, JACKKNIFE = "se over images", "jackknife over images"
+NEAR = 0.1
+MOST = 10_000
+Found = Mapping[Subject, Codes]
+
+
+def reproduce(
+    scale: Scale,
+    *,
+    out: Path,
+    seed: int = 0,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> Reproduction:
+    """Trains VAEs and AAEs of which only the number of latents differs, and looks at their codes.
+
+    Args:
+        scale: smoke: triples of small digits, tiny networks; cpu: ColorMNIST, up to 1000 latents,
+            narrow networks, 2000 steps; paper: up to 10 000 latents, 100 000 steps, also AAEs with
+            a wider discriminator, and CelebA where the user has it.
+        out: Folder of the state; the result is saved there by ``Reproduction.save``.
+        seed: Of the trainings and of all draws.
+        options: Where the data are; slices and resuming.
+        progress: Told what is being done.
+
+    Raises:
+        InputError: MNIST is not to be had, or the folder is in use.
+        Unfinished: The slice of time is over.
+    """
+    options = options or Options()
+    plan, device = PLANS[scale], training_device(scale)
+    images, missing = _images(plan, options)
+    sums = {name: pictures.checksum for name, pictures in images.items()}
+    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": sums}
+    with sitting(out, asked, options, progress) as now:
+        found = {
+            subject: _measured(subject, images[subject.data].x.to(device), plan, seed, now)
+            for subject in plan.subjects
+            if subject.data in images
+        }
+        data = {n: {"num_images": len(p.x), "sha256": p.checksum} for n, p in images.items()}
+        record = provenance(
+            seed=seed,
+            device=device,
+            wall_seconds=now.seconds,
+            epochs=None,
+            data=data | ({"stand_in": {"name": plan.stand_in}} if plan.stand_in else {}),
+            settings=plan.record(),
+        )
+    groups = {a: {s: c for s, c in found.items() if s.data == a} for a in images}
+    claims = tuple(claim for group in groups.values() for claim in claims_of(group))
+    figures = {f"codes-{file_name(a)}": plot_codes(group) for a, group in groups.items()}
+    pictures = {f"pictures-{file_name(a)}": plot_pictures(group) for a, group in groups.items()}
+    return Reproduction(
+        NAME,
+        "Distribution Matching in Variational Inference: VAEs and AAEs with many latents",
+        scale,
+        rows=tuple(row for subject in found for row in _rows(subject, found[subject], plan)),
+        claims=without_verdict(claims) if scale == "smoke" else claims,
+        notes=(*_notes(found, plan), *missing),
+        provenance=record,
+        figures=figures | pictures,
+    )
+
+
+def _images(plan: ScalingPlan, options: Options) -> tuple[dict[str, Pictures], tuple[str, ...]]:
+    """The data sets, and which of them are missing: faces are the user's, digits must be there."""
+    images, missing = {}, []
+    for data in plan.data:
+        try:
+            images[data] = load_images(data, plan, options)
+        except InputError as problem:
+            if data != FACES:
+                raise
+            missing.append(f"Without {data}, which is brought by the user: {problem}")
+    return images, tuple(missing)
+
+
+def _measured(subject: Subject, x: Tensor, plan: ScalingPlan, seed: int, now: Sitting) -> Codes:
+    """The codes of a trained model; what a sitting before did is only read."""
+    name = subject.label
+    kept = now.folder / f"{file_name(name)}-codes.safetensors"
+    hidden = WIDE_HIDDEN if subject.wide else plan.code_hidden
+    maps, steps = plan.maps[subject.data], plan.steps[subject.data]
+
+    def look(step: int) -> dict[str, float]:
+        some = evaluation_draw(x[: plan.num_images], of_training=True)
+        now.keep(kept.name, to_bytes(codes_of(model, some, seed)))
+        return {}
+
+    if not kept.is_file():
+        with seeded(derived_seed(f"weights of {name}", seed)):
+            model = untrained(subject.kind, x, subject.latents, maps, hidden).to(x.device)
+        now.say(f"{name}: training", 0, steps)
+        pace = Pace(plan.rate, derived_seed(name, seed))
+        identity = {"data": subject.data, "latents": subject.latents}
+        rows = run_course(
+            hybrid_course(name, subject.kind, model, x, pace, (steps,), look, identity), now
+        )
+        if not rows:
+            do = "Another --seed, and a report of this one, would help."
+            raise InputError(name, expected="a training that stays finite", got="weights", do=do)
+    return from_bytes(kept)
+
+
+def _rows(subject: Subject, codes: Codes, plan: ScalingPlan) -> Iterator[Row]:
+    N = len(codes.kl)
+    epochs = round(plan.steps[subject.data] * BATCH_SIZE / plan.num_train)
+
+    def row(quantity: str, values: Tensor, unit: str = "nats") -> Row:
+        error = values.std().item() / math.sqrt(N)
+        mean = values.mean().item()
+        return Row(subject.label, quantity, mean, error, IMAGES, epochs, num_data=N, unit=unit)
+
+    def count(quantity: str, value: float, error: Tensor) -> Row:
+        return Row(
+            subject.label, quantity, value, error.item(), JACKKNIFE, epochs, num_data=N,
+            unit="units",
+        )  # fmt: skip
+
+    d = subject.latents
+    yield count(f"active units of {d}", float(codes.active), codes.active_error)
+    yield count(f"effective number of {d}", codes.effective, codes.effective_error)
+    yield row("posterior std, mean over dimensions", codes.std, "z")
+    yield row("square of the posterior means, mean over dimensions", codes.spread, "z²")
+    yield row("average KL", codes.kl)
+    yield row("I(n; z), at most log N", codes.information)
+    yield row("KL(q_N‖p)", codes.marginal)
+    lowest = max(0.0, codes.kl.mean().item() - codes.log_n)
+    yield replace(row("lowest it can be, average KL − log N", codes.kl), value=lowest)
+    yield row("E log p(x|z)", codes.reconstruction)
+    if subject.kind == "VAE":
+        yield row("ELBO", codes.reconstruction - codes.kl)
+
+
+def _notes(found: Found, plan: ScalingPlan) -> Iterator[str]:
+    codes = next(iter(found.values()))
+    floor = math.exp(LOG_VARIANCE_RANGE[0] / 2)
+    yield (
+        f"Posteriors have σ ≥ {floor:.1e} (log σ² ≥ {LOG_VARIANCE_RANGE[0]:g}): an average KL of "
+        "an AAE is a number of this floor as soon as σ reaches it."
+    )
+    yield (
+        f"Codes, KL and reconstruction are of the first {len(codes.kl)} images, binary by one draw "
+        f"of seed 0, all trained on; log N = {codes.log_n:.2f}. Where I is log N, KL(q_N‖p) is "
+        "the average KL less log N, whatever the population's is."
+    )
+    full = [s.label for s, c in found.items() if c.log_n - c.information.mean() < NEAR]
+    yield f"I is within {NEAR:g} nat of log N in: {'; '.join(full) or 'none'}."
+    yield (
+        "Log-densities of codes are float64; dimensions at the prior add nothing to them, which "
+        "is tested with 10 000 of them."
+    )
+    yield (
+        "A unit is active above 0.01 of Var_x(μ_j): a short training leaves many of a VAE's "
+        "latents just above it. The effective number, (Σ kl_j)² / Σ kl_j², has no threshold."
+    )
+    yield "An AAE is trained by a classifier of codes: nothing that it was trained by is a bound."
+    if max(plan.latents) < MOST:
+        yield f"Up to {max(plan.latents)} latents, where the paper has {MOST}: such is the scale."
+    if plan.stand_in:
+        yield f"{plan.stand_in} in the place of ColorMNIST."
+    steps = ", ".join(f"{s} on {name}" for name, s in plan.steps.items())
+    yield f"Steps of {BATCH_SIZE} images: {steps}; published: 100 000 and 200 000 (CelebA)."
+    yield "One seed: errors hold for these models, and not for another run."
