@@ -22,7 +22,7 @@ RATES = (1e-4, 2e-4, 3e-4, 5e-4)
 PLANS: Mapping[Scale, HybridsPlan] = {
     "smoke": HybridsPlan(
         "ColorMNIST", 200, 40, 40, 3, 2, 1e-3, (2e-3,), ((1.0, 1.0),), (4, 4),
-        CriticTraining(2, (4, 8), num_seeds=1, num_evaluated=40, evaluations=2, batch_size=16),
+        CriticTraining(2, (4, 8), num_seeds=2, num_evaluated=40, evaluations=1, batch_size=16),
         crossed=False, swept=("VGH++", "DCGAN"), discriminator_maps=(4, 4),
         joint_maps=(4, 4), code_hidden=(8,), latents=4, batch_size=16, critic_steps=2,
         stand_in="color digits",

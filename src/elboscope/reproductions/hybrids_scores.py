@@ -81,37 +81,50 @@ def measured_run(
         Unfinished: The slice of time ended between two parts.
     """
     found: dict[str, Measured] = {}
-    for kind, sampler in _samplers(model, images).items():
+    for kind, make in _makers(model, images).items():
         if kind in kinds:
-            found |= _scores(f"{name}/{kind}", kind, sampler, images, plan, seed, now)
+            found |= _scores(f"{name}/{kind}", kind, make, images, plan, seed, now)
     return found, _pictures(now.folder / name / PICTURES, model, images, seed)
 
 
 def scores_of_data(images: HybridImages, plan: HybridsPlan, seed: int, now: Sitting) -> Scores:
     """Returns the scores of held-out data as if they were samples: what no model can surpass."""
 
+    def make() -> Sampler:
+        return _in_random_order(images.reconstructed)
+
+    return _scores("data/samples", "samples", make, images, plan, seed, now)
+
+
+def _in_random_order(x: Tensor) -> Sampler:
+    """Without replacement, and from the beginning after the last."""
+    order: list[int] = []
+
     def sampler(n: int) -> Tensor:
-        return images.reconstructed[torch.randperm(len(images.reconstructed))[:n]]
+        while len(order) < n:
+            order.extend(torch.randperm(len(x)).tolist())
+        rows, order[:n] = order[:n], []
+        return x[rows]
 
-    return _scores("data/samples", "samples", sampler, images, plan, seed, now)
+    return sampler
 
 
-def _samplers(model: Trained, images: HybridImages) -> dict[str, Sampler]:
-    with_encoder = isinstance(model, Hybrid)
-    found: dict[str, Sampler] = {"samples": sampler_of(model)}
-    if with_encoder:
-        found["reconstructions"] = reconstructions_of(model, images.reconstructed)
+def _makers(model: Trained, images: HybridImages) -> dict[str, Callable[[], Sampler]]:
+    """A sampler knows what it drew: each part makes its own, so that slices change no number."""
+    found: dict[str, Callable[[], Sampler]] = {"samples": partial(sampler_of, model)}
+    if isinstance(model, Hybrid):
+        found["reconstructions"] = partial(reconstructions_of, model, images.reconstructed)
     return found
 
 
 def _scores(
-    name: str, kind: str, sampler: Sampler, images: HybridImages, plan: HybridsPlan, seed: int,
-    now: Sitting,
+    name: str, kind: str, make: Callable[[], Sampler], images: HybridImages, plan: HybridsPlan,
+    seed: int, now: Sitting,
 ) -> dict[str, Measured]:  # fmt: skip
-    views = _kept(f"{name}-views", seed, now, lambda: _views(sampler, images, plan))
+    views = _kept(f"{name}-views", seed, now, partial(_views, make, images, plan))
     starts = [derived_seed(f"critic {c}", seed) for c in range(plan.critic.num_seeds)]
     critics = [
-        _kept(f"{name}-critic-{c}", seed, now, partial(_critic, sampler, images, plan, start))
+        _kept(f"{name}-critic-{c}", seed, now, partial(_critic, make, images, plan, start))
         for c, start in enumerate(starts)
     ]
     found = views | {key: _mean([critic[key] for critic in critics]) for key in critics[0]}
@@ -131,8 +144,11 @@ def _kept(
     return {key: Measured(*pair) for key, pair in content.items()}
 
 
-def _views(sampler: Sampler, images: HybridImages, plan: HybridsPlan) -> dict[str, Measured]:
+def _views(
+    make: Callable[[], Sampler], images: HybridImages, plan: HybridsPlan
+) -> dict[str, Measured]:
     """Without a classifier there is only the diversity of the pixels."""
+    sampler = make()
     if images.reference is None:
         drawn = drawn_images(sampler, plan.num_samples, images.compared)
         diversity = ms_ssim_diversity(drawn, num_pairs=max(1, plan.num_samples // 2))
@@ -143,8 +159,9 @@ def _views(sampler: Sampler, images: HybridImages, plan: HybridsPlan) -> dict[st
 
 
 def _critic(
-    sampler: Sampler, images: HybridImages, plan: HybridsPlan, seed: int
+    make: Callable[[], Sampler], images: HybridImages, plan: HybridsPlan, seed: int
 ) -> dict[str, Measured]:
+    sampler = make()
     half = len(images.compared) // 2
     found = wasserstein_critic(
         lambda n: drawn_images(sampler, n, images.compared),
