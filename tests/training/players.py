@@ -72,6 +72,7 @@ GAMES: list[tuple[Game, Callable[..., nn.Module]]] = [
     (AVB(adaptive_contrast=False, adversary_steps=2), avb),
     (VEEGAN(), hybrid("joint")),
     (MatchedELBO(), hybrid("data")),
+    (MatchedELBO(reconstruction_weight=1.0), hybrid("data")),
 ]
 NAMES = [f"{type(game).__name__}-{i}" for i, (game, _) in enumerate(GAMES)]
 

@@ -344,6 +344,33 @@ def test_matched_elbo_is_an_elbo_with_a_judge_of_samples() -> None:
     torch.testing.assert_close(found["autoencoder"].observed["train_bound"], log_w.detach())
     expected = -log_w + 3 * softplus(-DATA(made)).mean()
     torch.testing.assert_close(found["autoencoder"].loss, expected)
+    L_D = softplus(-DATA(x)).mean() + softplus(DATA(made)).mean()
+    torch.testing.assert_close(found["data"].loss, L_D)
+
+
+def test_matched_elbo_judges_reconstructions_without_the_encoder() -> None:
+    """Encoder: the gradient of −ELBO; decoder: of what D says too; D: the mean over both fakes."""
+    model, x = judged(hybrid("data")(), data=DATA), data(20)
+    found = turns_of(MatchedELBO(3.0, 5.0), model, x)
+    with seeded(0):
+        log_w = log_weights(model, x, 1)[0].mean()
+        made = generated(model, model.prior().sample((20,)))
+        again = generated(model, model.encode(x).rsample().detach())
+    judgement = 3 * softplus(-DATA(made)).mean() + 5 * softplus(-DATA(again)).mean()
+    loss = found["autoencoder"].loss
+    torch.testing.assert_close(loss, judgement - log_w)
+    torch.testing.assert_close(found["autoencoder"].observed["train_bound"], log_w.detach())
+    for part, expected in ((model.encoder, -log_w), (model.decoder, judgement - log_w)):
+        parameters = list(part.parameters())
+        ours = torch.autograd.grad(loss, parameters, retain_graph=True)
+        theirs = torch.autograd.grad(expected, parameters, retain_graph=True)
+        torch.testing.assert_close(ours, theirs)
+    L_D = softplus(-DATA(x)).mean()
+    L_D = L_D + 0.5 * (softplus(DATA(made)).mean() + softplus(DATA(again)).mean())
+    torch.testing.assert_close(found["data"].loss, L_D)
+    right = [(DATA(x) > 0).float().mean() + (DATA(f) < 0).float().mean() for f in (made, again)]
+    accuracy = found["data"].observed["data_accuracy"]
+    torch.testing.assert_close(accuracy, 0.5 * torch.stack(right).mean())
 
 
 def test_rates_of_players() -> None:
@@ -401,6 +428,8 @@ def test_messages() -> None:
         VGH(-1.0)
     with pytest.raises(InputError, match="adversary_rate: expected a number > 0; got 0"):
         VGH(adversary_rate=0.0)
+    with pytest.raises(InputError, match="reconstruction_weight: expected a finite number ≥ 0"):
+        MatchedELBO(reconstruction_weight=-1.0)
     with pytest.raises(InputError, match="WGANGP: expected critic_steps ≥ 1 and penalty ≥ 0"):
         WGANGP(critic_steps=0)
     with pytest.raises(InputError, match="adversary_steps: expected at least 1"):

@@ -19,6 +19,7 @@ from elboscope.training import (
     VGH,
     Game,
     GANGame,
+    MatchedELBO,
     Row,
     TrainingInterrupted,
     TrainingSettings,
@@ -69,8 +70,13 @@ def signal_in_turn(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Game], int
 @pytest.mark.parametrize("at", [1, 7, 13])
 @pytest.mark.parametrize(
     ("game", "build"),
-    [(GANGame(), gan), (VGHPlusPlus(), hybrid("data", "code")), (AVB(), avb)],
-    ids=["GAN", "VGH++", "AVB"],
+    [
+        (GANGame(), gan),
+        (VGHPlusPlus(), hybrid("data", "code")),
+        (AVB(), avb),
+        (MatchedELBO(reconstruction_weight=1.0), hybrid("data")),
+    ],
+    ids=["GAN", "VGH++", "AVB", "MatchedELBO"],
 )
 def test_interrupted_and_resumed_is_bit_for_bit_the_whole_run(
     game: Game, build, at: int, tmp_path: Path, signal_in_turn

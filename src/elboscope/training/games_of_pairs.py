@@ -216,13 +216,30 @@ class VEEGAN(Game):
 class MatchedELBO(Game):
     r"""An ELBO with its exact conditional KL, and marginals matched where they can be seen: in x.
 
-    .. math:: L = -\mathrm{ELBO}(x) + w\, \mathbb{E}_{p(z)}[-\log D(G(z))]
+    .. math::
+        L &= -\mathrm{ELBO}(x) + w\, \mathbb{E}_{p(z)}[-\log D(G(z))]
+             + w_r\, \mathbb{E}_{q(z|x)}[-\log D(\hat x)] \\
+        L_D &= -\log D(x) - \tfrac1n \sum_{i=1}^n \log(1 - D(x_i))
 
-    The likelihood is explicit, and so is its bound: ``train_bound`` is one.
+    over the n kinds of fakes: samples G(z) and, if w_r > 0, reconstructions x̂ = G(ẑ), ẑ ~ q(z|x).
+    Latents are matched conditionally, q(z|x) with p(z) by a KL, and no codes are judged; data are
+    matched in their marginal, by D. The encoder learns from the ELBO alone: what D says of x̂
+    stops at its code, so that no judge rewards codes that are easy to decode.
+
+    The likelihood is explicit, and so is its bound: ``train_bound`` is one, of log p(x) of this
+    model. The adversarial terms are none, and pull the decoder away from its best bound. This is
+    not VAE/GAN of Larsen et al., which has the same KL but reconstructs the *features* of D
+    instead of x, and so has no likelihood of x.
 
     Args:
-        weight: w.
+        weight: w, of samples of the prior.
+        reconstruction_weight: w_r, of reconstructions; 0 does not show them to D.
         adversary_rate: D's learning rate, as a multiple of ``learning_rate``.
+
+    References:
+        Distribution Matching in Variational Inference (Rosca et al., 2018),
+        https://arxiv.org/abs/1802.06847; Autoencoding beyond pixels using a learned similarity
+        metric (Larsen et al., 2016), https://arxiv.org/abs/1512.09300
 
     Example:
         >>> import elboscope as es
@@ -232,6 +249,7 @@ class MatchedELBO(Game):
     """
 
     weight: float = 1.0
+    reconstruction_weight: float = 0.0
 
     adversaries: ClassVar[tuple[str, ...]] = ("data",)
     columns: ClassVar[tuple[str, ...]] = (
@@ -243,7 +261,8 @@ class MatchedELBO(Game):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_weights(weight=self.weight)
+        weights = {"weight": self.weight, "reconstruction_weight": self.reconstruction_weight}
+        require_weights(**weights)
 
     def turns(
         self, model: LatentVariableModel, x: Float[Tensor, "B *X"], epoch: float
@@ -251,9 +270,15 @@ class MatchedELBO(Game):
         """Yields the turn of encoder and decoder, and that of D."""
         D = self.adversary(model, "data")
         bound = objectives.elbo(model, x)
-        made = generated(model, model.prior().sample((len(x),)))
-        loss = bound.loss + self.weight * non_saturating_loss(D(made))
+        fakes = [generated(model, model.prior().sample((len(x),)))]
+        loss = bound.loss + self.weight * non_saturating_loss(D(fakes[0]))
+        if self.reconstruction_weight:
+            with torch.no_grad():
+                code = model.encode(x).rsample()
+            fakes.append(generated(model, code))
+            loss = loss + self.reconstruction_weight * non_saturating_loss(D(fakes[1]))
         yield Turn("autoencoder", loss, {"train_bound": bound.value.mean().detach()}, BOTH)
-        t_real, t_fake = D(x), D(made.detach())
-        accuracy = {"data_accuracy": ratio_accuracy(t_real, t_fake)}
-        yield Turn("data", discriminator_loss(t_real, t_fake), accuracy)
+        t_x, t_fakes = D(x), [D(fake.detach()) for fake in fakes]
+        accuracy = torch.stack([ratio_accuracy(t_x, t) for t in t_fakes]).mean()
+        loss = discriminator_loss(t_x, *t_fakes, fake_weight=1 / len(fakes))
+        yield Turn("data", loss, {"data_accuracy": accuracy})
