@@ -116,15 +116,16 @@ def test_avb_adversary_is_its_formula() -> None:
     torch.testing.assert_close(T(x, z), expected)
 
 
-def test_noise_basis_is_its_formula() -> None:
+@pytest.mark.parametrize("shift", [5.0, 0.5])
+def test_noise_basis_is_its_formula(shift: float) -> None:
     with seeded(0):
         network = nn.Linear(6, 2 * (1 + 4))
-        net = NoiseBasisEncoder(network, 2, num_bases=4, noise_dim=3, hidden=(8,))
+        net = NoiseBasisEncoder(network, 2, num_bases=4, noise_dim=3, hidden=(8,), shift=shift)
         x = torch.randn(5, 6)
         basis = net(x)
     rows = network(x).view(5, 5, 2)
     torch.testing.assert_close(basis.origin, rows[:, 0])
-    torch.testing.assert_close(basis.coefficients, nn.functional.elu(rows[:, 1:] - 5) + 1)
+    torch.testing.assert_close(basis.coefficients, nn.functional.elu(rows[:, 1:] - shift) + 1)
     with seeded(1):
         v = basis.draw(7)
     with seeded(1):
@@ -144,4 +145,6 @@ def test_messages() -> None:
         conv_joint_discriminator((3, 30), 10)
     with pytest.raises(InputError, match="noise basis: expected at least one of each; got 2 lat"):
         NoiseBasisEncoder(nn.Linear(6, 2), 2, num_bases=0)
+    with pytest.raises(InputError, match="shift: expected a finite number; got nan"):
+        NoiseBasisEncoder(nn.Linear(6, 2), 2, shift=float("nan"))
     assert normalisation("none", 3) == output_layer("linear") == []

@@ -63,6 +63,7 @@ def mlp_avb(
     basis_hidden: tuple[int, ...] = (128, 128, 128),
     adversary_hidden: tuple[int, ...] = (1024, 1024, 1024),
     adversary_features: int = 8192,
+    shift: float = 5.0,
     likelihood: LikelihoodName = "bernoulli",
     scale: Scale | None = None,
 ) -> Hybrid:
@@ -77,6 +78,8 @@ def mlp_avb(
         basis_hidden: Of the networks of the noise.
         adversary_hidden: Of each branch of the adversary.
         adversary_features: Length of its two feature vectors.
+        shift: How small the posterior's noise begins, about e to its negative; 5 is the authors',
+            for rates of 5e-5; 0 is as wide as the prior, for rates of 1e-3.
         likelihood: A word, as in :func:`elboscope.from_modules`.
         scale: Of a likelihood that has one.
 
@@ -91,7 +94,9 @@ def mlp_avb(
     head = make_likelihood(likelihood, shape, scale=scale)
     network = mlp(pixels, tuple(hidden), (1 + num_bases) * latent_dim, "elu")
     return Hybrid(
-        NoiseBasisEncoder(network, latent_dim, num_bases, noise_dim, tuple(basis_hidden)),
+        NoiseBasisEncoder(
+            network, latent_dim, num_bases, noise_dim, tuple(basis_hidden), shift=shift
+        ),
         mlp(latent_dim, tuple(reversed(hidden)), num_outputs(head, shape), "elu"),
         head,
         latent_shape=(latent_dim,),

@@ -1,11 +1,14 @@
 r"""The black-box encoder of AVB: noise enters as basis vectors that x weighs.
 
 .. math:: z = z_0(x) + \sum_{i=1}^m a_i(x) \odot v_i(\varepsilon_i), \qquad
-          \varepsilon_i \sim \mathcal N(0, I), \quad a_i = \mathrm{ELU}(\cdot - 5) + 1
+          \varepsilon_i \sim \mathcal N(0, I), \quad a_i = \mathrm{ELU}(\cdot - s) + 1
 
 The networks vᵢ do not see x, so that the moments of their outputs serve every x: mean
 :math:`z_0 + \sum a_i \odot \mathbb{E} v_i`, variance :math:`\sum a_i^2 \odot \mathrm{Var}\, v_i`.
-The −5 starts the noise small: the coefficients are near e⁻⁵. Such a posterior has no density.
+The shift s says how small the noise begins: the coefficients are near e⁻ˢ. The authors' 5 starts
+from a posterior of almost no width, where the gradient of the adaptive contrast, which divides by
+that width, is large and of little meaning: they take millions of small steps. With s near 0 the
+posterior begins about as wide as the prior, and rates of 1e-3 do. Such a posterior has no density.
 
 References:
     | Adversarial Variational Bayes (Mescheder et al., 2017), https://arxiv.org/abs/1701.04722
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 __all__ = ["NoiseBasis", "NoiseBasisEncoder"]
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -53,6 +57,10 @@ class NoiseBasisEncoder(nn.Module):
         num_bases: m; the authors take 16 for d = 8 and 32 for d = 32.
         noise_dim: Length of each ε.
         hidden: Of each v.
+        shift: s.
+
+    Raises:
+        InputError: A number of anything below one, or a shift that is not finite.
 
     Example:
         >>> net = NoiseBasisEncoder(nn.Linear(6, 2 * (1 + 4)), 2, num_bases=4, noise_dim=3)
@@ -68,19 +76,23 @@ class NoiseBasisEncoder(nn.Module):
         num_bases: int = 16,
         noise_dim: int = 32,
         hidden: tuple[int, ...] = (128, 128, 128),
+        shift: float = SHIFT,
     ) -> None:
         super().__init__()
         if min(latent_dim, num_bases, noise_dim) < 1:
             got = f"{latent_dim} latents, {num_bases} bases, noise of {noise_dim}"
             raise InputError("noise basis", expected="at least one of each", got=got)
+        if not math.isfinite(shift):
+            raise InputError("shift", expected="a finite number", got=repr(shift))
         self.network = network
         self.basis = stacked_mlp(num_bases, noise_dim, hidden, latent_dim, "elu")
         self.latent_dim, self.num_bases, self.noise_dim = latent_dim, num_bases, noise_dim
+        self.shift = shift
 
     def forward(self, x: Float[Tensor, "B *X"]) -> NoiseBasis:
         """Returns origin and coefficients for each x."""
         rows = self.network(x).unflatten(1, (1 + self.num_bases, self.latent_dim))
-        return NoiseBasis(rows[:, 0], elu(rows[:, 1:] - SHIFT) + 1, self.draw)
+        return NoiseBasis(rows[:, 0], elu(rows[:, 1:] - self.shift) + 1, self.draw)
 
     def draw(self, num: int) -> Float[Tensor, "N m d"]:
         """Returns fresh basis vectors, from the ambient random state."""
