@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import zoo
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("calibration")]
+pytestmark = pytest.mark.slow
 FLAGS = ("warning", "problem")
 
 
