@@ -48,6 +48,7 @@ _HOME = {
     "annealed_importance_sampling": "estimators",
     "bidirectional_monte_carlo": "estimators",
     "compare_marginal_kl": "estimators",
+    "discriminator_kl": "estimators",
     "elbo_surgery": "estimators",
     "evidence_lower_bound": "estimators",
     "examine_low_samples": "estimators",

@@ -261,3 +261,29 @@ def test_too_few_images_are_refused():
         sample_quality(real, DIGITS.test[:7], seed=0)
     with pytest.raises(InputError, match="num_samples: expected at least 40; got 9"):
         scored(real, num_samples=9)
+
+
+class Shown:
+    """Codes are pixels: reconstructions show what was encoded, samples are noise."""
+
+    def prior(self):
+        return Independent(Normal(torch.full((64,), 0.5), 0.5), 1)
+
+    def encode(self, x):
+        return Independent(Normal(x, 1e-3), 1)
+
+    def decode(self, z):
+        return Independent(Normal(z, 1.0), 1)
+
+
+def test_the_gap_of_flat_binary_x_is_taken_of_the_images_they_were_drawn_from():
+    """With x itself shown, reconstructions of binary draws would be scored as grey digits."""
+    binary = (DIGITS.test > 0.5).float().flatten(1)
+    found = sample_quality_gap(Shown(), DIGITS.test.flatten(1), images=DIGITS.test, seed=0)
+    assert found.reconstructions.coverage.mean > 0.9 > 0.2 > found.samples.coverage.mean
+    blurred = sample_quality_gap(Shown(), binary, images=DIGITS.test, seed=0)
+    same = found.reconstructions.of_data["mode_kl"], blurred.reconstructions.of_data["mode_kl"]
+    assert same[0].mean == same[1].mean  # the images alone are compared with
+    assert blurred.reconstructions.coverage.mean < found.reconstructions.coverage.mean - 0.1
+    with pytest.raises(InputError, match=r"images: expected one row per datapoint \(359\)"):
+        sample_quality_gap(Shown(), binary, images=DIGITS.train)

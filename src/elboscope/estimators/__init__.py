@@ -36,6 +36,7 @@ from .marginal_kl_disagreements import Disagreement, marginal_kl_disagreements
 from .mutual_information import mutual_information
 from .neighbours import NeighbourMetrics, expected_coverage, neighbour_metrics
 from .optimal_posterior import OptimalPosterior, optimal_posterior
+from .own_discriminator import DiscriminatorKL, discriminator_kl
 from .posteriors import (
     DiagonalPosteriors,
     FullPosteriors,
@@ -62,6 +63,7 @@ __all__ = [
     "DensityRatioKL",
     "DiagonalPosteriors",
     "Disagreement",
+    "DiscriminatorKL",
     "ElboSurgery",
     "FittedPriorModel",
     "FullPosteriors",
@@ -98,6 +100,7 @@ __all__ = [
     "auroc",
     "bidirectional_monte_carlo",
     "compare_marginal_kl",
+    "discriminator_kl",
     "elbo_surgery",
     "encode_posteriors",
     "evidence_lower_bound",

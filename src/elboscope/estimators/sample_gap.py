@@ -18,9 +18,12 @@ import math
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from elboscope.classifiers import Extractor
-from elboscope.core import Estimate, Sampled, paired_difference, seeded
+from elboscope.core import Estimate, InputError, Sampled, paired_difference, seeded
+from elboscope.data import as_tensor
 
 from .independent_critic import CriticTraining
 from .sample_images import as_images
@@ -39,6 +42,7 @@ def sample_quality_gap(
     num_compared: int = 2000,
     critic: CriticTraining | None = None,
     noise: bool = False,
+    images: object = None,
     seed: int | None = None,
 ) -> SampleQualityGap:
     """Scores prior samples and reconstructions of one model, and their difference.
@@ -56,6 +60,8 @@ def sample_quality_gap(
         num_compared: As in :func:`sample_quality`.
         critic: Its settings; left out by default.
         noise: Draws from p(x|z) instead of its mean, of both.
+        images: What is compared with, a row per row of x, where x is not shown itself: grey
+            images of which x is a binary draw. By default x.
         seed: Of the halves, the draws and the critics.
 
     Returns:
@@ -71,21 +77,33 @@ def sample_quality_gap(
         >>> sample_quality_gap(model, es.data.digits().test, seed=0).gap["recall"].axis
         'group'
     """
-    images = as_images(x, "x")
+    encoded = as_tensor(x).x
+    shown = as_images(encoded, "x") if images is None else _rows(images, len(encoded))
     train = None if x_train is None else as_images(x_train, "x_train")
     with seeded(seed) as used:
-        images = images[torch.randperm(len(images))]
-        compared, reconstructed = images[: len(images) // 2], images[len(images) // 2 :]
+        order = torch.randperm(len(shown))
+        compared, reconstructed = shown[order[: len(shown) // 2]], encoded[order[len(shown) // 2 :]]
         count = min(num_samples or len(reconstructed), len(reconstructed))
         reference = reference_of(compared, train, classifier, num_compared, critic, used)
         samplers = (
             sampler_of(model, noise=noise),
             reconstructions_of(model, reconstructed, noise=noise),
         )
-        samples, reconstructions = (scored(sampler, count, reference) for sampler in samplers)
+        shape = tuple(shown.shape[1:])
+        samples, reconstructions = (scored(s.shaped(shape), count, reference) for s in samplers)
     others = reconstructions.estimates
     gap = {name: _difference(a, others[name]) for name, a in samples.estimates.items()}
     return SampleQualityGap(samples, reconstructions, gap)
+
+
+def _rows(images: object, n: int) -> Float[Tensor, "n C H W"]:
+    """Returns the images, one a datapoint."""
+    found = as_images(images, "images")
+    if len(found) != n:
+        raise InputError(
+            "images", expected=f"one row per datapoint ({n})", got=f"{len(found)} rows"
+        )
+    return found
 
 
 def _difference(a: Estimate, b: Estimate) -> Estimate:

@@ -53,6 +53,10 @@ class ModelSampler:
         parts = [self.draw(len(range(n)[rows])) for rows in blocks(n, AT_ONCE)]
         return torch.cat(parts).clamp(0, 1)
 
+    def shaped(self, shape: tuple[int, ...]) -> ModelSampler:
+        """Returns the sampler with its values laid out as images, which models may have flat."""
+        return ModelSampler(lambda n: self.draw(n).reshape(n, *shape), self.description)
+
 
 def sampler_of(model: Sampled, *, noise: bool = False) -> ModelSampler:
     """Returns a sampler of x from the prior: E[x|z] with z ~ p(z), or a draw from p(x|z).
