@@ -40,6 +40,8 @@ SUMMARIES = {
     "(Rosca et al., 2018)",
     "hybrids-cifar10": "the same on CIFAR-10 (Rosca et al., 2018)",
     "hybrids-celeba": "the same on CelebA, from a folder of yours (Rosca et al., 2018)",
+    "stacked-mnist": "modes of Stacked MNIST that AVB, VEEGAN, VGH, VGH++ and a DCGAN cover "
+    "(Srivastava et al., 2017)",
     "latent-scaling": "VAEs and AAEs with 10 to 10 000 latents (Rosca et al., 2018)",
     "bounds-over-training": "what is called a bound of AAE and VEEGAN, beside a VAE's ELBO "
     "(Rosca et al., 2018)",

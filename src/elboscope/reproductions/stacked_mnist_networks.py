@@ -1,0 +1,161 @@
+r"""Five models of Stacked MNIST with one generator, each with the game that trains it.
+
+Generator, encoder and discriminators are the convolutions of ColorMNIST; the data are grey, and
+generators learn means of a Bernoulli whose bias begins at the mean colours (the GAN has none).
+AVB's encoder mixes noise into its code: the posterior can be drawn and has no density.
+"""
+
+from __future__ import annotations
+
+__all__ = ["course_of", "game_of", "untrained"]
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from elboscope.models import (
+    Hybrid,
+    color_mnist_gan,
+    color_mnist_hybrid,
+    implicit_posterior,
+    mlp_avb,
+    start_at_mean,
+)
+from elboscope.models.hybrids import Adversary
+from elboscope.nn import (
+    AVBAdversary,
+    NoiseBasisEncoder,
+    color_mnist_encoder,
+    conv_joint_discriminator,
+)
+from elboscope.training import AVB, VEEGAN, VGH, GANGame, VGHPlusPlus
+from elboscope.training.adversarial import adversarial_step, game_optimizer
+from elboscope.training.games import Game
+from elboscope.training.minibatches import Minibatch
+
+from .density_ratio_runs import Course
+from .hybrids_networks import Trained
+from .stacked_mnist_plan import Model, StackedPlan
+
+BETAS = (0.5, 0.9)
+# AVB's noise; it begins about as wide as the prior, see NoiseBasisEncoder.
+NUM_BASES, NOISE_DIM, BASIS_HIDDEN, SHIFT = 16, 32, (64,), 0.5
+ADVERSARIES: Mapping[Model, tuple[Adversary, ...]] = {
+    "VGH": ("data", "code"),
+    "VGH++": ("data", "code"),
+}
+
+
+def untrained(model: Model, plan: StackedPlan, x: Float[Tensor, "N 3 H W"]) -> Trained:
+    """Returns a model, its weights drawn from the ambient random state.
+
+    Args:
+        model: Which.
+        plan: Its size.
+        x: Images, for their shape and their mean.
+
+    Example:
+        >>> from elboscope.reproductions.stacked_mnist_plan import PLANS
+        >>> sorted(untrained("VEEGAN", PLANS["smoke"], torch.rand(4, 3, 8, 8)).adversaries)
+        ['joint']
+    """
+    shape = tuple(x.shape[1:])
+    if model == "DCGAN":
+        return color_mnist_gan(shape, plan.latents, plan.maps, plan.discriminator_maps)
+    if model == "AVB":
+        return start_at_mean(_avb(plan, shape), x)
+    hybrid = color_mnist_hybrid(
+        shape, plan.latents, plan.maps, ADVERSARIES.get(model, ()), plan.discriminator_maps,
+        plan.code_hidden,
+    )  # fmt: skip
+    if model == "VEEGAN":
+        joint = conv_joint_discriminator(shape, plan.latents, plan.joint_maps)
+        hybrid.adversaries["joint"] = joint
+    return start_at_mean(hybrid, x)
+
+
+def _avb(plan: StackedPlan, shape: tuple[int, ...]) -> Hybrid:
+    hidden, features = plan.avb_adversary
+    if plan.avb_hidden:
+        return mlp_avb(
+            shape, plan.latents, plan.avb_hidden, NUM_BASES, NOISE_DIM, BASIS_HIDDEN, hidden,
+            features, SHIFT,
+        )  # fmt: skip
+    network = color_mnist_encoder(shape, (1 + NUM_BASES) * plan.latents, plan.maps)
+    plain = color_mnist_hybrid(shape, plan.latents, plan.maps, ())
+    return Hybrid(
+        NoiseBasisEncoder(network, plan.latents, NUM_BASES, NOISE_DIM, BASIS_HIDDEN, SHIFT),
+        plain.decoder,
+        plain.likelihood,
+        latent_shape=(plan.latents,),
+        data_shape=shape,
+        encoder_output=implicit_posterior,
+        adversaries={"joint": AVBAdversary(shape, plan.latents, hidden, features)},
+    )
+
+
+def game_of(model: Model, plan: StackedPlan) -> Game:
+    """Returns what trains a model.
+
+    Example:
+        >>> from elboscope.reproductions.stacked_mnist_plan import PLANS
+        >>> type(game_of("VGH++", PLANS["smoke"])).__name__
+        'VGHPlusPlus'
+    """
+    pace = plan.paces[model]
+    rate, (encoder, generator) = pace.adversary_rate, pace.weights
+    match model:
+        case "AVB":
+            return AVB(adversary_rate=rate)
+        case "VEEGAN":
+            return VEEGAN(encoder, adversary_rate=rate)
+        case "VGH++":
+            return VGHPlusPlus(encoder, generator, adversary_rate=rate)
+        case "VGH":
+            return VGH(encoder, generator, adversary_rate=rate)
+    return GANGame(adversary_rate=rate)
+
+
+def course_of(
+    model: Model,
+    plan: StackedPlan,
+    built: Trained,
+    x: Float[Tensor, "N 3 H W"],
+    look: Callable[[int], Mapping[str, float]],
+    seed: int,
+    name: str,
+    identity: Mapping[str, object],
+) -> Course:
+    """Returns the training of a model, to be run in sittings.
+
+    Args:
+        model: Which.
+        plan: Its pace.
+        built: Of :func:`untrained`, on the device of x.
+        x: Training images; a minibatch is drawn with replacement.
+        look: Called at the steps that are measured.
+        seed: Of all draws of the training.
+        name: Of its files.
+        identity: What else must not change between two sittings.
+    """
+    pace, game = plan.paces[model], game_of(model, plan)
+    optimizer = game_optimizer(game, built, pace.rate, BETAS)
+    step = adversarial_step(built, game, optimizer)
+
+    def take() -> None:
+        built.train()
+        step(Minibatch(x[_rows(len(x), pace.batch_size, x.device)], 0.0))
+
+    about = {"model": model, **pace._asdict(), **identity}
+    measured: Sequence[int] = plan.measured(model)
+    return Course(name, _module(built), optimizer, take, look, measured, seed, about)
+
+
+def _rows(n: int, size: int, device: torch.device) -> Tensor:
+    return torch.randint(n, (size,)).to(device)
+
+
+def _module(built: Trained) -> nn.Module:
+    return built

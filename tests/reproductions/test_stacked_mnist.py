@@ -1,0 +1,155 @@
+"""Stacked MNIST: modes of hand-made answers, verdicts on rows made by hand, slices."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from elboscope.classifiers import classifier_for
+from elboscope.core import seeded
+from elboscope.data import color_digits
+from elboscope.reproductions import stacked_mnist
+from elboscope.reproductions.options import Options
+from elboscope.reproductions.published import references
+from elboscope.reproductions.sitting import Unfinished
+from elboscope.reproductions.stacked_mnist_claims import rows_of, stacked_claims
+from elboscope.reproductions.stacked_mnist_figure import plot_modes
+from elboscope.reproductions.stacked_mnist_networks import game_of, untrained
+from elboscope.reproductions.stacked_mnist_plan import ENCODERS, MODELS, PLANS
+from elboscope.reproductions.stacked_mnist_scores import KINDS, SCORES, perfect_modes, tally
+from elboscope.training import VGHPlusPlus
+
+NAME = "stacked-mnist"
+
+
+def answers(classes, p, of=1000):
+    """A classifier that gives each image's class probability p, all others the same."""
+    log_probs = torch.full((len(classes), of), (1 - p) / (of - 1))
+    return log_probs.scatter(1, torch.tensor(classes)[:, None], p).log()
+
+
+def test_modes_of_images_that_fail_to_be_digits_are_not_sure_ones():
+    half = torch.cat([answers(range(300), 0.9), answers(range(200, 500), 0.3)])
+    found = tally(half)
+    assert found["modes"] == 500
+    assert found["sure_modes"] == 300
+    assert found["sure"] == 0.5
+    assert found["sure error"] == pytest.approx(0.5 / math.sqrt(600))
+    p = torch.tensor([1 / 600] * 400 + [2 / 600] * 100).double()
+    assert found["kl"] == pytest.approx((p * (1000 * p).log()).sum().item())
+    none = tally(answers([0, 1], 0.4))
+    assert none["sure_modes"] == 0
+    assert math.isnan(none["sure_modes error"])
+
+
+def test_perfect_samples_cover_what_chance_leaves():
+    with seeded(0):
+        draws = torch.randint(1000, (400, 2600))
+    met = torch.tensor([len(row.unique()) for row in draws]).double()
+    expected = perfect_modes(2600, 1000)
+    assert abs(met.mean() - expected) < 4 * met.std() / math.sqrt(len(met))
+    assert perfect_modes(10**6, 1000) == pytest.approx(1000)
+
+
+def looks(modes, sure, error=5.0):
+    scores = {"modes": modes, "sure_modes": sure, "kl": 1.0, "sure": 0.5}
+    values = {f"{kind}: {k}": float(v) for kind in KINDS for k, v in scores.items()}
+    return [{"step": 9, **values, **{f"{k} error": error for k in values}}]
+
+
+def found_of(**runs):
+    return {model: runs.get(model, [looks(500, 500)]) for model in MODELS}
+
+
+def verdicts(**runs):
+    return [claim.verdict for claim in stacked_claims(found_of(**runs), 2600, 1000)]
+
+
+def test_a_model_learns_by_the_modes_of_its_sure_samples():
+    needed = perfect_modes(2600, 1000) / 2
+    assert 460 < needed < 465
+    found = {"AVB": [looks(900, 100)], "VEEGAN": [looks(460, 460)], "DCGAN": [looks(99, 99)]}
+    assert verdicts(**found) == ["contradicted", "undecided", "reproduced", "reproduced"]
+    claim = stacked_claims(found_of(**found), 2600, 1000)[0]
+    assert claim.value == pytest.approx(100 - needed)
+    assert claim.error == 5.0
+
+
+def test_the_order_is_judged_with_the_spread_of_runs():
+    apart = {"VEEGAN": [looks(150, 1), looks(152, 1)], "DCGAN": [looks(99, 1), looks(101, 1)]}
+    assert verdicts(**apart)[-1] == "reproduced"
+    mixed = {"VEEGAN": [looks(150, 1), looks(90, 1)], "DCGAN": [looks(99, 1), looks(101, 1)]}
+    assert verdicts(**mixed)[-1] == "undecided"
+    other = {"VEEGAN": [looks(90, 1)], "DCGAN": [looks(130, 1)]}
+    assert verdicts(**other)[-1] == "contradicted"
+
+
+def test_published_numbers_stand_beside_samples_alone():
+    rows = list(rows_of(found_of(), 2600, references(NAME)))
+    beside = {(r.label, r.quantity): r.published.value for r in rows if r.published}
+    assert beside == {
+        ("VEEGAN, samples", "modes covered"): 150.0,
+        ("VEEGAN, samples", "KL(modes ‖ uniform)"): 2.95,
+        ("DCGAN, samples", "modes covered"): 99.0,
+        ("DCGAN, samples", "KL(modes ‖ uniform)"): 3.4,
+    }
+    assert len(rows) == len(SCORES) * (len(MODELS) + len(ENCODERS))
+
+
+def test_models_begin_at_the_mean_colours_and_play_with_their_weights():
+    plan = PLANS["smoke"]
+    x = color_digits(50, 10).train
+    with seeded(0):
+        for model in ENCODERS:
+            built = untrained(model, plan, x)
+            with torch.no_grad():
+                made = built.decode(built.prior().sample((200,))).mean
+            assert (made.mean((0, 2, 3)) - x.mean((0, 2, 3))).abs().max() < 0.05
+    game = game_of("VGH++", plan)
+    assert isinstance(game, VGHPlusPlus)
+    assert (game.encoder_weight, game.generator_weight) == plan.paces["VGH++"].weights
+
+
+def test_the_figure_has_sure_modes_as_a_line_and_all_as_a_dotted_one():
+    found = {"DCGAN": [looks(200, 100), looks(300, 300)]}
+    dotted, line = plot_modes(found, PLANS["smoke"]).axes[0].get_lines()[:2]
+    assert (list(dotted.get_ydata()), dotted.get_linestyle()) == ([250.0], ":")
+    assert (list(line.get_ydata()), line.get_linestyle()) == ([200.0], "-")
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    return stacked_mnist.reproduce("smoke", out=tmp_path_factory.mktemp(NAME))
+
+
+def test_a_smoke_run_counts_samples_and_reconstructions_and_decides_nothing(outcome, tmp_path):
+    rows = {(row.label, row.quantity): row for row in outcome.rows}
+    labels = {label for label, _ in rows}
+    assert {f"{m}, reconstructions" for m in ENCODERS} < labels
+    assert "DCGAN, reconstructions" not in labels
+    plan = PLANS["smoke"]
+    x = color_digits(plan.num_train, plan.num_test).test
+    ours = tally(classifier_for((3, 8, 8))(x).log_probs)["modes"]
+    truth = rows["test images in the place of samples", "modes covered"]
+    assert truth.value == ours
+    assert {claim.verdict for claim in outcome.claims} == {"undecided"}
+    assert set(outcome.figures) == {"pictures", "modes"}
+    record = json.loads(Path(outcome.save(tmp_path)).read_text())
+    assert record["provenance"]["settings"]["AVB"]["steps"] == 6
+
+
+@pytest.mark.usefixtures("ticking")
+def test_slices_give_the_numbers_of_one_sitting(outcome, tmp_path):
+    pauses, again = [], None
+    while again is None:
+        options = Options(resume=True, slice_seconds=9.0)
+        try:
+            again = stacked_mnist.reproduce("smoke", out=tmp_path / "run", options=options)
+        except Unfinished as pause:
+            pauses.append(str(pause))
+        assert len(pauses) < 90
+    assert any("step" in text for text in pauses)
+    assert [row.per_seed for row in again.rows] == [row.per_seed for row in outcome.rows]
+    assert not list((tmp_path / "run/state").glob("AVB*[0-9].safetensors"))
