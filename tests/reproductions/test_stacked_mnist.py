@@ -16,7 +16,7 @@ from elboscope.reproductions.published import references
 from elboscope.reproductions.sitting import Unfinished
 from elboscope.reproductions.stacked_mnist_claims import rows_of, stacked_claims
 from elboscope.reproductions.stacked_mnist_figure import plot_modes
-from elboscope.reproductions.stacked_mnist_networks import game_of, untrained
+from elboscope.reproductions.stacked_mnist_networks import PairDiscriminator, game_of, untrained
 from elboscope.reproductions.stacked_mnist_plan import ENCODERS, MODELS, PLANS
 from elboscope.reproductions.stacked_mnist_scores import KINDS, SCORES, perfect_modes, tally
 from elboscope.training import VGHPlusPlus
@@ -56,7 +56,7 @@ def test_perfect_samples_cover_what_chance_leaves():
 def looks(modes, sure, error=5.0):
     scores = {"modes": modes, "sure_modes": sure, "kl": 1.0, "sure": 0.5}
     values = {f"{kind}: {k}": float(v) for kind in KINDS for k, v in scores.items()}
-    return [{"step": 9, **values, **{f"{k} error": error for k in values}}]
+    return [{"step": 9, "num": 2600.0, **values, **{f"{k} error": error for k in values}}]
 
 
 def found_of(**runs):
@@ -112,11 +112,22 @@ def test_models_begin_at_the_mean_colours_and_play_with_their_weights():
     assert (game.encoder_weight, game.generator_weight) == plan.paces["VGH++"].weights
 
 
+def test_logits_of_pairs_are_of_added_features():
+    with seeded(0):
+        T = PairDiscriminator((3, 8, 8), 2, (4, 4), 6).eval()
+        x, z = torch.rand(5, 3, 8, 8), torch.randn(5, 2)
+    features = T.of_x(x) + z @ T.of_z.weight.T + T.of_z.bias
+    torch.testing.assert_close(T(x, z), T.judge(features))
+    assert T(x, z).std() > 0
+    assert not torch.allclose(T(x, z), T(x, z.roll(1, 0)))
+
+
 def test_the_figure_has_sure_modes_as_a_line_and_all_as_a_dotted_one():
     found = {"DCGAN": [looks(200, 100), looks(300, 300)]}
-    dotted, line = plot_modes(found, PLANS["smoke"]).axes[0].get_lines()[:2]
-    assert (list(dotted.get_ydata()), dotted.get_linestyle()) == ([250.0], ":")
-    assert (list(line.get_ydata()), line.get_linestyle()) == ([200.0], "-")
+    dotted, line = plot_modes(found, PLANS["smoke"], 1000).axes[0].get_lines()[:2]
+    whole = perfect_modes(2600, 1000)
+    assert (list(dotted.get_ydata()), dotted.get_linestyle()) == ([250 / whole], ":")
+    assert (list(line.get_ydata()), line.get_linestyle()) == ([200 / whole], "-")
 
 
 @pytest.fixture(scope="module")

@@ -52,6 +52,8 @@ from .training import derived_seed, file_name
 
 NAME = "stacked-mnist"
 NUM_PICTURES, PROTOCOL = 10, 26_000
+# Looks on the way classify this share of the images.
+BETWEEN = 4
 
 
 class _Data(NamedTuple):
@@ -111,7 +113,7 @@ def reproduce(
         provenance=record,
         figures={
             "pictures": plot_pictures(pictures, data.test[:NUM_PICTURES].cpu()),
-            "modes": plot_modes(found, plan),
+            "modes": plot_modes(found, plan, log_probs.shape[1]),
         },
     )
 
@@ -141,7 +143,8 @@ def _run(model: Model, seed: int, plan: StackedPlan, data: _Data, now: Sitting) 
     def look(step: int) -> Mapping[str, float]:
         if step == last:
             _keep_pictures(now.folder / f"{name}-pictures.safetensors", built, data, seed)
-        return scores_of(built, data.test, plan.num_samples, data.classifier, seed)
+        num = plan.num_samples if step == last else plan.num_samples // BETWEEN
+        return {"num": float(num), **scores_of(built, data.test, num, data.classifier, seed)}
 
     identity = {"samples": plan.num_samples, "seed": seed}
     course = course_of(

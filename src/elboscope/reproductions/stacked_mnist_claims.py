@@ -10,7 +10,7 @@ seeds. With one, a verdict is about these trained models alone.
 
 from __future__ import annotations
 
-__all__ = ["Found", "data_rows", "rows_of", "stacked_claims"]
+__all__ = ["SHARE", "Found", "data_rows", "rows_of", "stacked_claims"]
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

@@ -41,13 +41,13 @@ class StackedPlan:
     Attributes:
         num_train: Triples of training digits.
         num_test: Triples of test digits, to reconstruct.
-        num_samples: Images that are classified at each look.
+        num_samples: Images that are classified at the end; a quarter of them on the way.
         seeds: Runs of each model.
         looks: On the way, evenly spaced, the last at the end.
         latents: d.
         maps: Of generator and encoder.
         discriminator_maps: Of the discriminator of data.
-        joint_maps: Of VEEGAN's discriminator of pairs.
+        joint_hidden: Features of VEEGAN's discriminator of pairs, whose maps are those of data.
         code_hidden: Of the discriminator of codes.
         avb_hidden: Widths of AVB's perceptrons; empty takes convolutions of the same maps.
         avb_adversary: Widths and features of AVB's adversary.
@@ -63,7 +63,7 @@ class StackedPlan:
     latents: int
     maps: tuple[int, int]
     discriminator_maps: tuple[int, ...]
-    joint_maps: tuple[int, int]
+    joint_hidden: int
     code_hidden: tuple[int, ...]
     avb_hidden: tuple[int, ...]
     avb_adversary: tuple[tuple[int, ...], int]
@@ -87,15 +87,22 @@ def _paces(steps: int, rate: float, batch_size: int) -> Mapping[Model, Pace]:
 
 PLANS: Mapping[Scale, StackedPlan] = {
     "smoke": StackedPlan(
-        200, 60, 60, 2, 2, 4, (4, 4), (4, 4), (4, 4), (8,), (8,), ((8,), 8), _paces(6, 1e-3, 16),
+        200, 60, 60, 2, 2, 4, (4, 4), (4, 4), 8, (8,), (8,), ((8,), 8), _paces(6, 1e-3, 16),
         stand_in=True,
     ),
     "cpu": StackedPlan(
-        10_000, 2600, 2600, 1, 4, 20, (8, 16), (8, 16, 16), (16, 32), (128, 128), (256, 256),
-        ((128, 128), 128), _paces(1000, 1e-3, 32),
+        10_000, 10_000, 10_000, 1, 4, 20, (16, 32), (16, 32, 32), 64, (128, 128), (256, 256),
+        ((128, 128), 128),
+        {
+            "AVB": Pace(3600, 1e-3, 1.0, 64),
+            "VEEGAN": Pace(2400, 1e-3, 0.5, 32, (0.1, 0.1)),
+            "VGH++": Pace(2000, 1e-3, 1.0, 32, (100.0, 100.0)),
+            "VGH": Pace(2000, 1e-3, 1.0, 32, (100.0, 100.0)),
+            "DCGAN": Pace(2400, 1e-3, 1.0, 32),
+        },
     ),
     "paper": StackedPlan(
-        50_000, 10_000, 26_000, 5, 20, 50, (32, 64), (8, 16, 32, 64, 64), (64, 128),
+        50_000, 26_000, 26_000, 5, 20, 50, (32, 64), (8, 16, 32, 64, 64), 256,
         (1000, 1000, 1000), (), ((1024, 1024, 1024), 8192), _paces(100_000, 3e-4, 64),
     ),
 }  # fmt: skip
