@@ -160,22 +160,22 @@ def test_gap_is_the_difference_and_its_spread_that_of_the_seeds():
         for s in range(2)
     }
     rows = {(row.label, row.quantity): row for row in model_rows(found, plan)}
-    gap = rows["VGH", "recall, gap"]
+    gap = rows["VGH, gap", "recall"]
     assert gap.value == pytest.approx(-0.3)
     assert gap.error == pytest.approx(torch.tensor([-0.4, -0.2]).std().item())
     assert gap.error_kind == "sd over 2 seeds"
     one = {(row.label, row.quantity): row for row in model_rows(found, replace(plan, seeds=1))}
-    assert one["VGH", "recall, gap"].error == pytest.approx(0.05)  # 3, 4, 5
-    assert one["VGH", "recall, gap"].error_kind == "own error, one run"
+    assert one["VGH, gap", "recall"].error == pytest.approx(0.05)  # 3, 4, 5
+    assert one["VGH, gap", "recall"].error_kind == "own error, one run"
 
 
 def test_spread_over_settings_is_of_one_run_each():
     found = scored(PUBLISHED, dict.fromkeys(MODELS, 100), spread={"VGH": 5.0})
     rows = {(row.label, row.quantity): row for row in sweep_rows(found, PLAN)}
-    row = rows["VGH, 6 settings", "independent critic Ŵ(test), samples"]
+    row = rows["VGH, samples, 6 settings", "independent critic Ŵ(test)"]
     assert row.error == pytest.approx(torch.tensor(row.per_seed).double().std().item())
     assert row.error > 3
-    assert rows["DCGAN, 3 settings", "independent critic Ŵ(test), samples"].error < 0.5
+    assert rows["DCGAN, samples, 3 settings", "independent critic Ŵ(test)"].error < 0.5
     assert row.error_kind == "sd over settings, one run each"
 
 
@@ -190,19 +190,19 @@ def test_a_small_run_has_every_model_and_score(run):
     rows = {(row.label, row.quantity): row for row in outcome.rows}
     for model in MODELS:
         for name, _ in LABELS.values():
-            assert math.isfinite(rows[model, f"{name}, samples"].value)
+            assert math.isfinite(rows[f"{model}, samples", name].value)
             encodes = model not in GANS
-            assert ((model, f"{name}, reconstructions") in rows) == encodes
+            assert ((f"{model}, reconstructions", name) in rows) == encodes
             if encodes:
-                a, b = (rows[model, f"{name}, {k}"].value for k in ("samples", "reconstructions"))
-                assert rows[model, f"{name}, gap"].value == pytest.approx(a - b, abs=1e-9)
+                a, b = (rows[f"{model}, {k}", name].value for k in ("samples", "reconstructions"))
+                assert rows[f"{model}, gap", name].value == pytest.approx(a - b, abs=1e-9)
     assert not any("ELBO" in quantity for _, quantity in rows)
-    assert any("VGH++, 3 settings" in label for label, _ in rows)
+    assert any("VGH++, samples, 3 settings" in label for label, _ in rows)
     assert {claim.verdict for claim in outcome.claims} == {"undecided"}
     assert set(outcome.figures) == {"pictures", "scores", "settings"}
     assert any("digits classifier per channel, 2.49% test error" in n for n in outcome.notes)
     perfect = rows["data in the place of samples", "recall"]
-    assert perfect.value > max(rows[m, "recall, samples"].value for m in MODELS)
+    assert perfect.value > max(rows[f"{m}, samples", "recall"].value for m in MODELS)
 
 
 def test_slices_give_the_numbers_of_one_sitting(run, tmp_path, ticking):
@@ -266,6 +266,6 @@ def test_too_few_held_out_images_are_refused(monkeypatch):
 def test_other_data_run_too(module, tmp_path):
     outcome = module.reproduce("smoke", out=tmp_path / "run")
     quantities = {row.quantity for row in outcome.rows}
-    assert "independent critic Ŵ(test), samples" in quantities
-    assert ("Inception Score, samples" in quantities) == (module is hybrids_cifar10)
+    assert "independent critic Ŵ(test)" in quantities
+    assert ("Inception Score" in quantities) == (module is hybrids_cifar10)
     assert any("No classifier" in n for n in outcome.notes) == (module is hybrids_celeba)

@@ -10,7 +10,8 @@ from elboscope.core import InputError
 from elboscope.reproductions import result as module
 from elboscope.reproductions.claims import Claim
 from elboscope.reproductions.published import Published
-from elboscope.reproductions.result import Reproduction, Row, meaning_of_errors, shown
+from elboscope.reproductions.result import Reproduction
+from elboscope.reproductions.row import Row, meaning_of_errors, shown
 
 PUBLISHED = Published(-84.52, "Rainforth et al. 2018", 0.02, "sd over 4 runs", 3280, 5000)
 ROWS = (

@@ -10,7 +10,7 @@ from elboscope.core import seeded
 from elboscope.models import SingleBit
 from elboscope.reproductions import single_bit
 from elboscope.reproductions.options import Options
-from elboscope.reproductions.result import shown
+from elboscope.reproductions.row import shown
 from elboscope.reproductions.single_bit_figure import plot_copies, plot_valley, valley
 from elboscope.reproductions.single_bit_network import (
     Bit,

@@ -17,7 +17,8 @@ from rich.text import Text
 from elboscope.reproductions import module_name
 from elboscope.reproductions.options import Options
 from elboscope.reproductions.provenance import training_device
-from elboscope.reproductions.result import HEADER, Reproduction, meaning_of_errors, shown
+from elboscope.reproductions.result import Reproduction
+from elboscope.reproductions.row import HEADER, meaning_of_errors, shown
 from elboscope.reproductions.sitting import Unfinished
 
 from .errors import UsageError

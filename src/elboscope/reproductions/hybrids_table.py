@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from .hybrids_plan import MODELS, HybridsPlan, Model, Setting
-from .hybrids_scores import Measured, Scores
+from .hybrids_plan import MODELS, HybridsPlan, Setting
+from .hybrids_scores import KINDS, Measured, Scores
 from .result import Row
 
 Found = Mapping[tuple[Setting, int], Scores]
@@ -62,16 +62,12 @@ def data_rows(scores: Scores, plan: HybridsPlan) -> Iterator[Row]:
 def model_rows(found: Found, plan: HybridsPlan) -> Iterator[Row]:
     """Yields each model's scores of samples, of reconstructions, and their difference."""
     for model in MODELS:
-        setting = plan.own(model)
-        runs = [found[setting, s] for s in range(plan.seeds)]
-        for score, (quantity, unit) in LABELS.items():
-            pairs = [(_of(r, "samples", score), _of(r, "reconstructions", score)) for r in runs]
-            samples = [a for a, _ in pairs if a is not None]
-            others = [b for _, b in pairs if b is not None]
-            gap = [_gap(a, b) for a, b in pairs if a is not None and b is not None]
-            for what, parts in (("samples", samples), ("reconstructions", others), ("gap", gap)):
+        runs = [found[plan.own(model), s] for s in range(plan.seeds)]
+        for kind in (*KINDS, "gap"):
+            for score, (quantity, unit) in LABELS.items():
+                parts = [part for run in runs if (part := _part(run, kind, score)) is not None]
                 if parts:
-                    yield _row(model, f"{quantity}, {what}", unit, parts, plan)
+                    yield _row(f"{model}, {kind}", quantity, unit, parts, plan)
 
 
 def sweep_rows(found: Found, plan: HybridsPlan) -> Iterator[Row]:
@@ -84,14 +80,17 @@ def sweep_rows(found: Found, plan: HybridsPlan) -> Iterator[Row]:
             spread = torch.tensor(parts, dtype=torch.float64)
             if len(parts) > 1:
                 yield Row(
-                    f"{model}, {len(parts)} settings", f"{quantity}, samples",
+                    f"{model}, samples, {len(parts)} settings", quantity,
                     spread.mean().item(), spread.std().item(), "sd over settings, one run each",
                     None, None, plan.num_samples, None, unit, tuple(parts),
                 )  # fmt: skip
 
 
-def _of(scores: Scores, kind: str, score: str) -> Measured | None:
-    return scores.get(f"{kind}: {score}")
+def _part(scores: Scores, kind: str, score: str) -> Measured | None:
+    if kind != "gap":
+        return scores.get(f"{kind}: {score}")
+    a, b = (scores.get(f"{one}: {score}") for one in KINDS)
+    return None if a is None or b is None else _gap(a, b)
 
 
 def _gap(a: Measured, b: Measured) -> Measured:
@@ -99,7 +98,7 @@ def _gap(a: Measured, b: Measured) -> Measured:
 
 
 def _row(
-    label: Model | str,
+    label: str,
     quantity: str,
     unit: str,
     parts: list[Measured],
