@@ -148,9 +148,9 @@ def game_of(model: Model, plan: StackedPlan) -> Game:
         case "VEEGAN":
             return VEEGAN(encoder, adversary_rate=rate)
         case "VGH++":
-            return VGHPlusPlus(encoder, generator, adversary_rate=rate)
+            return VGHPlusPlus(encoder, generator, pace.cost, adversary_rate=rate)
         case "VGH":
-            return VGH(encoder, generator, adversary_rate=rate)
+            return VGH(encoder, generator, pace.cost, adversary_rate=rate)
     return GANGame(adversary_rate=rate)
 
 
