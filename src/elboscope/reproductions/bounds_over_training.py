@@ -61,8 +61,8 @@ def reproduce(
     """Trains VAE, AAE and VEEGAN on ColorMNIST and takes their values at every look.
 
     Args:
-        scale: smoke: triples of small digits, six steps; cpu: ColorMNIST, narrow networks, 480
-            steps, five seeds; paper: the published networks and 100 000 steps, three seeds.
+        scale: smoke: triples of small digits, six steps; cpu: ColorMNIST, narrow networks, 320
+            steps, three seeds; paper: the published networks and 100 000 steps, three seeds.
         out: Folder of the state; the result is saved there by ``Reproduction.save``.
         seed: Of the trainings and of all draws.
         options: Where MNIST is; slices and resuming.

@@ -74,7 +74,7 @@ PLANS: Mapping[Scale, BoundsPlan] = {
         RatioClassifier((8,), max_steps=5), 1e-3, stand_in=True,
     ),
     "cpu": BoundsPlan(
-        8192, 512, 256, 480, 60, 5, 10, (4, 8), (128, 128, 128), (8, 16),
+        8192, 512, 256, 320, 40, 3, 10, (4, 8), (128, 128, 128), (8, 16),
         RatioClassifier((128, 128), max_steps=400), 1e-3,
     ),
     "paper": BoundsPlan(50_000, 20_000, 2000, 100_000, 5000, 3, 50, (32, 64)),

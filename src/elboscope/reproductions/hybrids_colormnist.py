@@ -28,7 +28,7 @@ PLANS: Mapping[Scale, HybridsPlan] = {
         stand_in="color digits",
     ),
     "cpu": HybridsPlan(
-        "ColorMNIST", 6400, 1000, 1000, 1000, 5, 2e-3, (1e-3, 4e-3), ((1.0, 1.0), (50.0, 50.0)),
+        "ColorMNIST", 6400, 1000, 1000, 600, 5, 2e-3, (1e-3, 4e-3), ((1.0, 1.0), (50.0, 50.0)),
         (8, 16),
         CriticTraining(100, (8, 16), num_seeds=1, num_evaluated=500, evaluations=2,
                        batch_size=32),
@@ -53,7 +53,7 @@ def reproduce(
     """Trains VAEs, hybrids and GANs on triples of digits, and scores what they draw.
 
     Args:
-        scale: smoke: small digits, tiny networks; cpu: a thousand steps of narrow networks,
+        scale: smoke: small digits, tiny networks; cpu: 600 steps of narrow networks,
             5 seeds; paper: 100 000 steps, 5 seeds, the whole sweep.
         out: Folder of the state; the result is saved there by ``Reproduction.save``.
         seed: Of the first run; run s has seed + s.
