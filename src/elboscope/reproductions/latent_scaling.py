@@ -163,9 +163,8 @@ def _rows(subject: Subject, codes: Codes, plan: ScalingPlan) -> Iterator[Row]:
             unit="units",
         )  # fmt: skip
 
-    d = subject.latents
-    yield count(f"active units of {d}", float(codes.active), codes.active_error)
-    yield count(f"effective number of {d}", codes.effective, codes.effective_error)
+    yield count("active units", float(codes.active), codes.active_error)
+    yield count("effective number of dimensions", codes.effective, codes.effective_error)
     yield row("posterior std, mean over dimensions", codes.std, "z")
     yield row("square of the posterior means, mean over dimensions", codes.spread, "z²")
     yield row("average KL", codes.kl)

@@ -59,8 +59,8 @@ def plot_codes(found: Found) -> Figure:
 
 def _drawn(subject: Subject) -> tuple[str, str]:
     if subject.kind == "VAE":
-        return "VAE, sparse", BLUE
-    return ("AAE, wider discriminator", GREEN) if subject.wide else ("AAE, dense", ORANGE)
+        return "VAE", BLUE
+    return ("AAE, wider discriminator", GREEN) if subject.wide else ("AAE", ORANGE)
 
 
 def plot_pictures(found: Found) -> Figure:
