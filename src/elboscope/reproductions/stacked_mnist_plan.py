@@ -102,8 +102,8 @@ PLANS: Mapping[Scale, StackedPlan] = {
         {
             "AVB": Pace(3600, 1e-3, 1.0, 64),
             "VEEGAN": Pace(2000, 1e-3, 0.5, 32, (0.1, 0.1)),
-            "VGH++": Pace(1200, 1e-3, 1.0, 32, (0.1, 0.1), "likelihood"),
-            "VGH": Pace(1200, 1e-3, 1.0, 32, (0.1, 0.1), "likelihood"),
+            "VGH++": Pace(900, 1e-3, 1.0, 32, (0.1, 0.1), "likelihood"),
+            "VGH": Pace(900, 1e-3, 1.0, 32, (0.1, 0.1), "likelihood"),
             "DCGAN": Pace(2000, 1e-3, 1.0, 32),
         },
     ),
