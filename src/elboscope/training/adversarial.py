@@ -67,7 +67,7 @@ def game_optimizer(
     Example:
         >>> import elboscope as es
         >>> from elboscope.training import GANGame
-        >>> optimizer = game_optimizer(GANGame(adversary_rate=2), es.models.mlp_gan((6,), 2))
+        >>> optimizer = game_optimizer(GANGame(adversary_rate=2.0), es.models.mlp_gan((6,), 2))
         >>> [(group["player"], group["lr"]) for group in optimizer.param_groups]
         [('generator', 0.001), ('data', 0.002)]
     """
