@@ -38,6 +38,7 @@ from .posteriors import (
 )
 
 MOST_DRAWS = 10_000
+PRIOR_AT_ONCE = 500
 # Pairs (draw, component) scored by default: seconds of matrix products, or of a flow's inversions.
 GAUSSIAN_PAIRS, OTHER_PAIRS = 10**8, 10**7
 # However many the components: sd/√S of the sampled parts is then a few hundredths of a nat.
@@ -177,11 +178,16 @@ def log_prior(
     z: Float64[Tensor, "S d"],
     dtype: torch.dtype,
 ) -> Float64[Tensor, " S"]:
-    """Returns log p(z), in float64 where the prior is Gaussian, else in the model's precision."""
+    """Returns log p(z), in float64 where the prior is Gaussian, else in the model's precision.
+
+    Of the latter a few at a time: a mixture of torch.distributions has a number for every draw,
+    component and dimension.
+    """
     if gaussian is not None:
         return gaussian.own_log_prob(z, torch.zeros_like(z[:, 0], dtype=torch.int64))
     shaped = z.reshape(len(z), *prior.event_shape).to(dtype)
-    return prior.log_prob(shaped).double()
+    parts = [prior.log_prob(shaped[rows]) for rows in blocks(len(z), PRIOR_AT_ONCE)]
+    return torch.cat(parts).double()
 
 
 def _kl_to_prior(
