@@ -21,6 +21,7 @@ from elboscope.reproductions.hybrids_claims import hybrid_claims
 from elboscope.reproductions.hybrids_data import load_hybrid_images
 from elboscope.reproductions.hybrids_networks import untrained
 from elboscope.reproductions.hybrids_plan import GANS, MODELS
+from elboscope.reproductions.hybrids_runs import HybridRun, Outcome
 from elboscope.reproductions.hybrids_scores import Measured
 from elboscope.reproductions.hybrids_table import LABELS, model_rows, sweep_rows
 from elboscope.reproductions.hybrids_training import trained_run
@@ -243,7 +244,7 @@ def test_a_run_that_diverges_ends_at_its_last_whole_state(tmp_path):
         steps = trained_run(setting, model, images.train, plan, now.folder / "it", 0, now)
     assert steps == 0
     assert all(p.isfinite().all() for p in model.parameters())
-    notes = tuple(_notes(plan, images, "cpu", {(setting, 0): steps}))
+    notes = tuple(_notes(plan, images, "cpu", {HybridRun(setting, 0): Outcome({}, {}, steps)}, {}))
     assert notes[-1] == "VAE, rate 1e+30, run 0: diverged; scored as it was after 0 steps."
     assert any("nothing has converged" in note for note in notes)
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NoReturn
 from elboscope.reproductions import SCALES, SUMMARIES
 
 from .errors import UsageError, did_you_mean
+from .numbers import KINDS, positive, whole
+from .worker_options import ALSO_LOCAL, SLURM_ONLY, WHO, worker_options
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction["_Parser"]
@@ -55,27 +57,10 @@ def _usage_error(message: str, parser: argparse.ArgumentParser) -> UsageError:
     )
 
 
-def whole(text: str) -> int:
-    """Returns a whole number ≥ 0 that fits a seed, 64 bits."""
-    number = int(text)
-    if not 0 <= number < 2**63:
-        raise ValueError
-    return number
-
-
-def positive(text: str) -> int:
-    """Returns a whole number ≥ 1."""
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
 SCALE_TEXT = """\
   smoke  seconds, on the embedded digits: shows that it runs
   cpu    up to half an hour on two cores, on MNIST: fewer epochs than the paper's
   paper  the published schedule, in slices; needs a GPU"""
-KINDS = {"whole": "a whole number ≥ 0", "positive": "a whole number ≥ 1"}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -196,6 +181,7 @@ def _reproduce(commands: Commands) -> _Parser:
         help="of inference-suboptimality-table1, such as mnist-regular-ffg (default: all)",
     )
     _data_dir(parser)
+    worker_options(parser)
     return parser
 
 
@@ -269,7 +255,7 @@ OPTIONS: dict[str | None, tuple[str, ...]] = {
                  "--data-dir"),
     "sample": ("--out", "--num", "--seed"),
     "reproduce": ("--scale", "--out", "--seed", "--resume", "--slice-seconds", "--omniglot",
-                  "--columns", "--data-dir"),
+                  "--columns", "--data-dir", *WHO, *ALSO_LOCAL, *SLURM_ONLY),
     "check": ("--data", "--binarise", "--data-dir"),
     "data": ("--data-dir",),
 }  # fmt: skip

@@ -24,26 +24,39 @@ from elboscope.reproductions.sitting import Unfinished
 from .errors import UsageError
 from .parser import Arguments
 from .progress import say, shown_progress
+from .reproduce_workers import require_fitting, workers_of
 
 # A slice has ended and the work has not: EX_TEMPFAIL, so that a shell loop can go on.
-UNFINISHED = 75
+UNFINISHED, SOME_FAILED = 75, 1
 PAPER_SLICE = 480.0
 OMNIGLOT_IN, COLUMNS_IN = "iwae-table1", "inference-suboptimality-table1"
 STYLES = {"reproduced": "green", "contradicted": "bold red", "undecided": "cyan"}
 
 
 def run(arguments: Arguments) -> int:
-    """Reproduces, saves, prints; returns 0, or 75 if a slice ended before the work did."""
+    """Reproduces, saves, prints; returns 0, 1 if a run failed, 75 if a slice ended too early."""
     folder = Path(arguments.out or f"reproductions/{arguments.name}-{arguments.scale}")
-    options = _options(arguments)
+    folder = folder.expanduser()
+    require_fitting(arguments)
+    options = _options(arguments, folder)
     module = importlib.import_module(module_name(arguments.name))
-    if arguments.scale == "paper" and training_device("paper").type == "cpu":
+    if arguments.only_run is not None:
+        module.reproduce_run(
+            arguments.only_run,
+            arguments.scale,
+            out=folder,
+            seed=arguments.seed,
+            options=options,
+        )
+        return 0
+    here = options.workers is None or not options.workers.executor.queues
+    if here and arguments.scale == "paper" and training_device("paper").type == "cpu":
         say("No GPU is at hand: the published schedule takes weeks on a CPU.")
     try:
         with shown_progress(arguments.name) as progress:
             outcome = module.reproduce(
                 arguments.scale,
-                out=folder.expanduser(),
+                out=folder,
                 seed=arguments.seed,
                 options=options,
                 progress=progress,
@@ -51,13 +64,17 @@ def run(arguments: Arguments) -> int:
     except Unfinished as pause:
         say(pause)
         return UNFINISHED
-    path = outcome.save(folder.expanduser())
+    path = outcome.save(folder)
     Console().print(printed(outcome))
     say(f"Saved in {path.parent} (result.json, result.md).")
-    return 0
+    if not outcome.failed:
+        return 0
+    names = ", ".join(outcome.failed)
+    say(f"Failed: {names}. The same command with --resume begins them again.")
+    return SOME_FAILED
 
 
-def _options(arguments: Arguments) -> Options:
+def _options(arguments: Arguments, folder: Path) -> Options:
     if arguments.omniglot is not None and arguments.name != OMNIGLOT_IN:
         expected = f"nothing, except with {OMNIGLOT_IN}"
         raise UsageError("--omniglot", expected=expected, got=f"a file with {arguments.name}")
@@ -68,13 +85,15 @@ def _options(arguments: Arguments) -> Options:
     if arguments.columns is not None and not columns:
         expected = "names of columns, with commas between them; without it, all"
         raise UsageError("--columns", expected=expected, got=repr(arguments.columns))
-    default = PAPER_SLICE if arguments.scale == "paper" else None
+    workers = workers_of(arguments, folder)
+    default = PAPER_SLICE if arguments.scale == "paper" and workers is None else None
     return Options(
         data_dir=_path(arguments.data_dir),
         omniglot=_path(arguments.omniglot),
         columns=columns,
         resume=arguments.resume,
         slice_seconds=float(arguments.slice_seconds) if arguments.slice_seconds else default,
+        workers=workers,
     )
 
 

@@ -6,7 +6,7 @@ names are here, and nothing in here imports torch: ``elboscope reproduce --help`
 
 from __future__ import annotations
 
-__all__ = ["SCALES", "SUMMARIES", "module_name"]
+__all__ = ["INDEPENDENT_RUNS", "SCALES", "SUMMARIES", "module_name"]
 
 SCALES = ("smoke", "cpu", "paper")
 
@@ -46,6 +46,9 @@ SUMMARIES = {
     "bounds-over-training": "what is called a bound of AAE and VEEGAN, beside a VAE's ELBO "
     "(Rosca et al., 2018)",
 }
+
+# Those whose runs may be processes of their own: their modules have ``reproduce_run`` as well.
+INDEPENDENT_RUNS = ("hybrids-colormnist", "hybrids-cifar10", "hybrids-celeba")
 
 
 def module_name(name: str) -> str:

@@ -10,7 +10,7 @@ adversary there is none to report.
 
 from __future__ import annotations
 
-__all__ = ["reproduce_hybrids"]
+__all__ = ["reproduce_hybrids", "reproduce_one_hybrid"]
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,25 +19,20 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from elboscope.core import seeded
-
 from .claims import without_verdict
 from .hybrids_claims import hybrid_claims
 from .hybrids_data import HybridImages, load_hybrid_images
 from .hybrids_figure import plot_pictures, plot_scores, plot_settings
-from .hybrids_networks import untrained
-from .hybrids_plan import MODELS, HybridsPlan, Setting
-from .hybrids_scores import KINDS, NUM_PICTURES, Scores, measured_run, scores_of_data
-from .hybrids_table import data_rows, model_rows, sweep_rows
-from .hybrids_training import trained_run
+from .hybrids_plan import MODELS, HybridsPlan
+from .hybrids_runs import Outcomes, Processes, all_runs, one_process_each, run_name, this_run
+from .hybrids_scores import NUM_PICTURES, Scores, scores_of_data
+from .hybrids_table import Found, data_rows, model_rows, sweep_rows
 from .options import Options, Progress
 from .provenance import provenance, training_device
 from .result import Reproduction, Scale
-from .sitting import Sitting, sitting
-from .training import derived_seed, file_name
+from .sitting import Sitting, sitting, sitting_of_one_run
 
 PUBLISHED_STEPS = {"ColorMNIST": 100_000, "CIFAR-10": 200_000, "CelebA": 200_000}
-Runs = dict[tuple[Setting, int], Scores]
 
 
 def reproduce_hybrids(
@@ -67,12 +62,18 @@ def reproduce_hybrids(
     """
     options, device = options or Options(), training_device(scale)
     images = load_hybrid_images(plan, options, seed, device)
-    asked = {"name": name, "scale": scale, "seed": seed, "sha256": images.checksum}
+    asked = _asked(name, scale, seed, images)
     with sitting(out, asked, options, progress) as now:
-        (now.folder / "data").mkdir(exist_ok=True)
+        others = None
+        if options.workers is not None:
+            others = one_process_each(
+                images, plan, seed, asked, options.workers, now, begin_failed=options.resume
+            )
+        failed = {} if others is None else others.failed
         of_data = scores_of_data(images, plan, seed, now)
-        found, pictures, steps = _runs(images, plan, seed, now)
-        record = _record(plan, images, seed, device, now)
+        outcomes = all_runs(images, plan, seed, now, failed)
+        record = _record(plan, images, seed, device, now, others)
+    found = {(run.setting, run.number): outcome.scores for run, outcome in outcomes.items()}
     claims = tuple(hybrid_claims(found, plan))
     return Reproduction(
         name,
@@ -80,39 +81,62 @@ def reproduce_hybrids(
         scale,
         rows=(*data_rows(of_data, plan), *model_rows(found, plan), *sweep_rows(found, plan)),
         claims=without_verdict(claims) if scale == "smoke" else claims,
-        notes=tuple(_notes(plan, images, scale, steps)),
+        notes=tuple(_notes(plan, images, scale, outcomes, failed)),
         provenance=record,
-        figures=_figures(found, of_data, pictures, images, plan),
+        figures=_figures(found, of_data, _pictures(outcomes, plan), images, plan),
+        failed=tuple(failed),
     )
 
 
-def _runs(
-    images: HybridImages, plan: HybridsPlan, seed: int, now: Sitting
-) -> tuple[Runs, dict[str, Mapping[str, Tensor]], dict[tuple[Setting, int], int]]:
-    found: Runs = {}
-    pictures: dict[str, Mapping[str, Tensor]] = {}
-    steps: dict[tuple[Setting, int], int] = {}
-    for index, (setting, run) in enumerate(plan.runs):
-        name = f"{file_name(setting.label.replace('++', 'pp'))}-run-{run}"
-        now.say(f"{setting.label}, run {run}", index, len(plan.runs))
-        with seeded(derived_seed(f"weights of {setting.model}", seed + run)):
-            model = untrained(setting.model, plan, images.shape).to(images.train.device)
-        folder = now.folder / name
-        steps[setting, run] = trained_run(
-            setting, model, images.train, plan, folder, seed + run, now
-        )
-        own = setting == plan.own(setting.model)
-        kinds = KINDS if own else KINDS[:1]
-        found[setting, run], shown = measured_run(
-            name, model, images, plan, seed + run, now, kinds=kinds
-        )
-        if own and run == 0:
-            pictures[setting.model] = shown
-    return found, {m: pictures[m] for m in MODELS}, steps
+def reproduce_one_hybrid(
+    number: int,
+    name: str,
+    plan: HybridsPlan,
+    scale: Scale,
+    *,
+    out: Path,
+    seed: int = 0,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Trains and scores one of the runs for :func:`reproduce_hybrids`, which holds the folder.
+
+    Args:
+        number: Of the run, in ``plan.runs``; the one behind the last scores held-out data.
+        name: Of the reproduction.
+        plan: What the scale means.
+        scale: Which.
+        out: Folder of the state.
+        seed: Of the reproduction.
+        options: Where the data are.
+        progress: Told what is being done.
+
+    Raises:
+        InputError: No such run, a folder of something else, or a run in other hands.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came; the state is saved.
+    """
+    called = run_name(number, plan)
+    images = load_hybrid_images(plan, options or Options(), seed, training_device(scale))
+    asked = _asked(name, scale, seed, images)
+    with sitting_of_one_run(out, asked, called, progress) as now:
+        this_run(number, images, plan, seed, now)
+
+
+def _asked(name: str, scale: Scale, seed: int, images: HybridImages) -> dict[str, object]:
+    return {"name": name, "scale": scale, "seed": seed, "sha256": images.checksum}
+
+
+def _pictures(outcomes: Outcomes, plan: HybridsPlan) -> dict[str, Mapping[str, Tensor]]:
+    """Those of each model's first run in its own setting."""
+    found: dict[str, Mapping[str, Tensor]] = {}
+    for run, outcome in outcomes.items():
+        if run.setting == plan.own(run.setting.model):
+            found.setdefault(run.setting.model, outcome.pictures)
+    return {model: found[model] for model in MODELS}
 
 
 def _figures(
-    found: Runs,
+    found: Found,
     of_data: Scores,
     pictures: Mapping[str, Mapping[str, Tensor]],
     images: HybridImages,
@@ -126,11 +150,16 @@ def _figures(
 
 
 def _record(
-    plan: HybridsPlan, images: HybridImages, seed: int, device: torch.device, now: Sitting
+    plan: HybridsPlan,
+    images: HybridImages,
+    seed: int,
+    device: torch.device,
+    now: Sitting,
+    others: Processes | None,
 ) -> dict[str, object]:
     counts = {"train": len(images.train), "compared": len(images.compared)}
     counts |= {"reconstructed": len(images.reconstructed)}
-    return provenance(
+    record = provenance(
         seed=seed,
         device=device,
         wall_seconds=now.seconds,
@@ -138,13 +167,18 @@ def _record(
         data={"name": plan.stand_in or plan.data, **counts, "sha256": images.checksum},
         settings=plan.record(),
     )
+    if others is None:
+        return record
+    where = {"device": "; ".join(others.devices)} if others.devices else {}
+    return record | where | {"seconds_of_workers": round(others.seconds, 1)}
 
 
 def _notes(
     plan: HybridsPlan,
     images: HybridImages,
     scale: Scale,
-    steps: Mapping[tuple[Setting, int], int],
+    outcomes: Outcomes,
+    failed: Mapping[str, str],
 ) -> Iterator[str]:
     if images.reference is not None:
         yield f"Scores by classes and features are those of the {images.reference.label}."
@@ -171,9 +205,12 @@ def _notes(
         "WGAN-GP's critic has no batch normalisation, which the paper has everywhere."
     )
     yield from _little(plan, scale)
-    ended = {key: n for key, n in steps.items() if n < plan.steps}
-    for (setting, run), n in ended.items():
-        yield f"{setting.label}, run {run}: diverged; scored as it was after {n} steps."
+    for run, outcome in outcomes.items():
+        if outcome.steps < plan.steps:
+            label = f"{run.setting.label}, run {run.number}"
+            yield f"{label}: diverged; scored as it was after {outcome.steps} steps."
+    for called, reason in failed.items():
+        yield f"{called} failed, and no number is of it: {reason}"
 
 
 def _little(plan: HybridsPlan, scale: Scale) -> Iterator[str]:

@@ -1,9 +1,10 @@
 r"""The ordering of Rosca et al., claim by claim, on the independent critic and one other score.
 
-Differences are taken in pairs, seed by seed. That the hybrids are more sensitive is judged by the
-logarithm of a ratio of two standard deviations over settings, each known to about
-:math:`1/\sqrt{2(n - 1)}` for n of them. What the paper calls good and poor is here: nearer to the
-data, by the critic, than the worse of the two GANs, or farther away.
+Differences are taken in pairs, seed by seed; a run that failed leaves its pairs out. That the
+hybrids are more sensitive is judged by the logarithm of a ratio of two standard deviations over
+settings, each known to about :math:`1/\sqrt{2(n - 1)}` for n of them. What the paper calls good
+and poor is here: nearer to the data, by the critic, than the worse of the two GANs, or farther
+away.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ __all__ = ["hybrid_claims"]
 import math
 from collections.abc import Iterator
 from itertools import product
+from statistics import fmean
 
-import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 from .claims import Claim, Difference, difference, judged, student
 from .hybrids_plan import AUTOENCODERS, GANS, HYBRIDS, WEIGHTED, HybridsPlan, Model
-from .hybrids_table import LABELS, Found, primary, values
+from .hybrids_table import LABELS, Found, over_settings, own_runs, paired, primary
 
 PAPER = "Rosca et al. 2018, Figs. 8–9, arXiv 1802.06847"
-UNIT = "units of x"
+UNIT, CRITIC = "units of x", "samples: critic_test"
 
 
 def hybrid_claims(found: Found, plan: HybridsPlan) -> Iterator[Claim]:
@@ -40,13 +41,10 @@ def hybrid_claims(found: Found, plan: HybridsPlan) -> Iterator[Claim]:
     yield from _sensitivity(found, plan)
 
 
-def _critic(found: Found, plan: HybridsPlan, model: Model) -> Float64[Tensor, "S 1"]:
-    return values(found, plan.own(model), "samples: critic_test")
-
-
 def _farther(found: Found, plan: HybridsPlan, a: Model, b: Model) -> Difference:
     """Ŵ of a less that of b: positive where b is nearer to the data."""
-    return difference(_critic(found, plan, a), _critic(found, plan, b), unit=UNIT)
+    one, other = paired(found, plan.own(a), plan.own(b), CRITIC)
+    return difference(one, other, unit=UNIT)
 
 
 def _plus_plus(found: Found, plan: HybridsPlan) -> Iterator[Claim]:
@@ -55,7 +53,7 @@ def _plus_plus(found: Found, plan: HybridsPlan) -> Iterator[Claim]:
     score = primary(plan.data)
     if score is None:
         return
-    a, b = (values(found, plan.own(m), f"samples: {score}") for m in ("VGH++", "VGH"))
+    a, b = paired(found, plan.own("VGH++"), plan.own("VGH"), f"samples: {score}")
     quantity, unit = LABELS[score]
     text = f"{plan.data}: VGH++ is better than VGH in {quantity} (VGH++ − VGH)"
     yield judged(text, PAPER, difference(a, b, unit=unit))
@@ -92,25 +90,23 @@ def _autoencoder(found: Found, plan: HybridsPlan) -> Claim:
 
 
 def _extreme(found: Found, plan: HybridsPlan, models: tuple[Model, ...], *, worst: bool) -> Model:
-    ranked = sorted(models, key=lambda model: _critic(found, plan, model).mean().item())
+    ranked = sorted(models, key=lambda model: _mean(found, plan, model))
     return ranked[-1 if worst else 0]
+
+
+def _mean(found: Found, plan: HybridsPlan, model: Model) -> float:
+    return fmean(scores[CRITIC].value for scores in own_runs(found, plan, model))
 
 
 def _sensitivity(found: Found, plan: HybridsPlan) -> Iterator[Claim]:
     for hybrid, gan in product(WEIGHTED, GANS):
         if hybrid in plan.swept and gan in plan.swept:
-            a, b = (_over_settings(found, plan, model) for model in (hybrid, gan))
+            a, b = (over_settings(found, plan, model, "critic_test") for model in (hybrid, gan))
             text = (
                 f"{plan.data}: {hybrid} is more sensitive to its settings than {gan} "
                 "(log of the ratio of the sd of Ŵ over them)"
             )
             yield judged(text, PAPER, _log_ratio(a, b))
-
-
-def _over_settings(found: Found, plan: HybridsPlan, model: Model) -> Float64[Tensor, " n"]:
-    settings = plan.settings(model)
-    scores = [found[setting, 0]["samples: critic_test"].value for setting in settings]
-    return torch.tensor(scores, dtype=torch.float64)
 
 
 def _log_ratio(a: Float64[Tensor, " n"], b: Float64[Tensor, " m"]) -> Difference:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["reproduce"]
+__all__ = ["reproduce", "reproduce_run"]
 
 from collections.abc import Mapping
 from itertools import product
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from elboscope.estimators.independent_critic import CriticTraining
 
-from .hybrids import reproduce_hybrids
+from .hybrids import reproduce_hybrids, reproduce_one_hybrid
 from .hybrids_plan import HybridsPlan
 from .options import Options, Progress
 from .result import Reproduction, Scale
@@ -57,7 +57,7 @@ def reproduce(
             5 seeds; paper: 100 000 steps, 5 seeds, the whole sweep.
         out: Folder of the state; the result is saved there by ``Reproduction.save``.
         seed: Of the first run; run s has seed + s.
-        options: Where MNIST is; slices and resuming.
+        options: Where MNIST is; slices, resuming, workers.
         progress: Told what is being done.
 
     Raises:
@@ -66,4 +66,32 @@ def reproduce(
     """
     return reproduce_hybrids(
         NAME, PLANS[scale], scale, out=out, seed=seed, options=options, progress=progress
+    )
+
+
+def reproduce_run(
+    number: int,
+    scale: Scale,
+    *,
+    out: Path,
+    seed: int = 0,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Trains and scores one run for :func:`reproduce` with workers, in whose folder it works.
+
+    Args:
+        number: Of the run; see :func:`.hybrids.reproduce_one_hybrid`.
+        scale: As there.
+        out: As there.
+        seed: As there.
+        options: As there.
+        progress: Told what is being done.
+
+    Raises:
+        InputError: No such run, a folder of something else, or a run in other hands.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came; the state is saved.
+    """
+    reproduce_one_hybrid(
+        number, NAME, PLANS[scale], scale, out=out, seed=seed, options=options, progress=progress
     )

@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,7 +18,7 @@ from elboscope.plots.style import BLUE, GREY, INK, ORANGE, blank, dressed, legen
 
 from .hybrids_plan import MODELS, HybridsPlan
 from .hybrids_scores import KINDS, Scores
-from .hybrids_table import LABELS, Found
+from .hybrids_table import LABELS, Found, over_settings, own_runs
 
 COLOURS = {"samples": BLUE, "reconstructions": ORANGE}
 Pictures = Mapping[str, Mapping[str, Tensor]]
@@ -94,7 +93,7 @@ def _panel(axes: Axes, score: str, found: Found, plan: HybridsPlan) -> None:
     for kind, shift in zip(KINDS, (-0.15, 0.15), strict=True):
         label = "samples of the prior" if kind == "samples" else kind
         for row, model in enumerate(MODELS):
-            runs = [found[plan.own(model), s] for s in range(plan.seeds)]
+            runs = own_runs(found, plan, model)
             x = [r[f"{kind}: {score}"].value for r in runs if f"{kind}: {score}" in r]
             if x:
                 _dots(axes, x, row + shift, COLOURS[kind], label if row == 0 else "")
@@ -118,12 +117,13 @@ def plot_settings(found: Found, plan: HybridsPlan) -> Figure:
         plan: Their settings.
     """
     figure, axes = blank(560, 80 + 30 * len(plan.swept))
+    names = []
     for row, model in enumerate(plan.swept):
-        settings = plan.settings(model)
-        x = torch.tensor([found[s, 0]["samples: critic_test"].value for s in settings])
+        x = over_settings(found, plan, model, "critic_test")
+        own = x[:1] if (plan.own(model), 0) in found else x[:0]
         axes.plot(x, [row] * len(x), "o", ms=6, color=BLUE, alpha=0.5, linestyle="")
-        axes.plot(x[:1], [row], "o", ms=6, color=INK, linestyle="")
-    names = [f"{model} ({len(plan.settings(model))})" for model in plan.swept]
+        axes.plot(own, [row] * len(own), "o", ms=6, color=INK, linestyle="")
+        names.append(f"{model} ({len(x)})")
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0, labelcolor=INK)

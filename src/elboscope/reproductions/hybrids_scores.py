@@ -9,7 +9,7 @@ Scores are kept one file a part, and a sitting may end between two of them.
 
 from __future__ import annotations
 
-__all__ = ["KINDS", "Measured", "Scores", "measured_run", "scores_of_data"]
+__all__ = ["DATA", "KINDS", "Measured", "Scores", "kept_scores", "measured_run", "scores_of_data"]
 
 import json
 import math
@@ -40,6 +40,7 @@ from .sitting import Sitting
 from .training import derived_seed
 
 KINDS = ("samples", "reconstructions")
+DATA = "data"
 PICTURES, NUM_PICTURES = "pictures.safetensors", 10
 OF_VIEWS = ("inception_score", "modes_covered", "mode_kl", "ms_ssim_diversity", "precision",
             "recall", "coverage", "frechet_distance")  # fmt: skip
@@ -93,7 +94,8 @@ def scores_of_data(images: HybridImages, plan: HybridsPlan, seed: int, now: Sitt
     def make() -> Sampler:
         return _in_random_order(images.reconstructed)
 
-    return _scores("data/samples", "samples", make, images, plan, seed, now)
+    (now.folder / DATA).mkdir(exist_ok=True)
+    return _scores(f"{DATA}/samples", "samples", make, images, plan, seed, now)
 
 
 def _in_random_order(x: Tensor) -> Sampler:
@@ -115,6 +117,18 @@ def _makers(model: Trained, images: HybridImages) -> dict[str, Callable[[], Samp
     if isinstance(model, Hybrid):
         found["reconstructions"] = partial(reconstructions_of, model, images.reconstructed)
     return found
+
+
+def kept_scores(kinds: tuple[str, ...], plan: HybridsPlan) -> list[str]:
+    """Returns the names of the files that hold the scores of a run, without its pictures.
+
+    Example:
+        >>> plan = HybridsPlan("ColorMNIST", 9, 9, 9, 1, 1, 1e-3, (), (), (4, 8))
+        >>> kept_scores(("samples",), plan)[:2]
+        ['samples-views.json', 'samples-critic-0.json']
+    """
+    parts = ("views", *(f"critic-{c}" for c in range(plan.critic.num_seeds)))
+    return [f"{kind}-{part}.json" for kind in kinds for part in parts]
 
 
 def _scores(

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["LABELS", "Found", "data_rows", "model_rows", "primary", "sweep_rows", "values"]
+__all__ = [
+    "LABELS",
+    "Found",
+    "data_rows",
+    "model_rows",
+    "over_settings",
+    "own_runs",
+    "paired",
+    "primary",
+    "sweep_rows",
+]
 
 import math
 from collections.abc import Iterator, Mapping
@@ -11,7 +21,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from .hybrids_plan import MODELS, HybridsPlan, Setting
+from .hybrids_plan import MODELS, HybridsPlan, Model, Setting
 from .hybrids_scores import KINDS, Measured, Scores
 from .result import Row
 
@@ -45,10 +55,30 @@ def primary(data: str) -> str | None:
     return {"ColorMNIST": "modes_covered", "CIFAR-10": "inception_score"}.get(data)
 
 
-def values(found: Found, setting: Setting, key: str) -> Float64[Tensor, "S 1"]:
-    """Returns a score of each run of a setting, in the order of the seeds."""
-    runs = sorted((s, scores) for (of, s), scores in found.items() if of == setting)
-    return torch.tensor([[scores[key].value] for _, scores in runs], dtype=torch.float64)
+def paired(
+    found: Found, a: Setting, b: Setting, key: str
+) -> tuple[Float64[Tensor, "S 1"], Float64[Tensor, "S 1"]]:
+    """Returns a score of two settings, of the seeds with which both are there, in their order."""
+    seeds = sorted(s for (setting, s) in found if setting == a and (b, s) in found)
+    first, second = ([[found[one, s][key].value] for s in seeds] for one in (a, b))
+    return _column(first), _column(second)
+
+
+def _column(values: list[list[float]]) -> Float64[Tensor, "S 1"]:
+    return torch.tensor(values, dtype=torch.float64).reshape(-1, 1)
+
+
+def own_runs(found: Found, plan: HybridsPlan, model: Model) -> list[Scores]:
+    """Returns the scores of a model's runs in its own setting, in the order of the seeds."""
+    own = plan.own(model)
+    return [found[own, s] for s in range(plan.seeds) if (own, s) in found]
+
+
+def over_settings(found: Found, plan: HybridsPlan, model: Model, key: str) -> Float64[Tensor, " n"]:
+    """Returns a score of a model's samples in each setting of its sweep, one run each."""
+    settings = [setting for setting in plan.settings(model) if (setting, 0) in found]
+    scores = [found[setting, 0][f"samples: {key}"].value for setting in settings]
+    return torch.tensor(scores, dtype=torch.float64)
 
 
 def data_rows(scores: Scores, plan: HybridsPlan) -> Iterator[Row]:
@@ -62,7 +92,7 @@ def data_rows(scores: Scores, plan: HybridsPlan) -> Iterator[Row]:
 def model_rows(found: Found, plan: HybridsPlan) -> Iterator[Row]:
     """Yields each model's scores of samples, of reconstructions, and their difference."""
     for model in MODELS:
-        runs = [found[plan.own(model), s] for s in range(plan.seeds)]
+        runs = own_runs(found, plan, model)
         for kind in (*KINDS, "gap"):
             for score, (quantity, unit) in LABELS.items():
                 parts = [part for run in runs if (part := _part(run, kind, score)) is not None]
@@ -73,16 +103,14 @@ def model_rows(found: Found, plan: HybridsPlan) -> Iterator[Row]:
 def sweep_rows(found: Found, plan: HybridsPlan) -> Iterator[Row]:
     """Yields the spread of each swept model over its settings, one run each."""
     for model in plan.swept:
-        settings = plan.settings(model)
         for score in filter(None, ("critic_test", primary(plan.data))):
             quantity, unit = LABELS[score]
-            parts = [found[s, 0][f"samples: {score}"].value for s in settings]
-            spread = torch.tensor(parts, dtype=torch.float64)
-            if len(parts) > 1:
+            spread = over_settings(found, plan, model, score)
+            if len(spread) > 1:
                 yield Row(
-                    f"{model}, samples, {len(parts)} settings", quantity,
+                    f"{model}, samples, {len(spread)} settings", quantity,
                     spread.mean().item(), spread.std().item(), "sd over settings, one run each",
-                    None, None, plan.num_samples, None, unit, tuple(parts),
+                    None, None, plan.num_samples, None, unit, tuple(spread.tolist()),
                 )  # fmt: skip
 
 

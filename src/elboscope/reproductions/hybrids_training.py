@@ -1,8 +1,9 @@
 """Training of one run in slices: a game or an objective, from a checkpoint to the last step.
 
 A run that ended is kept as its weights alone, in ``model.safetensors`` of its folder; it is never
-trained again, and its scores lie beside. One whose weights are no longer numbers ends as it was
-at its last whole checkpoint: in a sweep that is a finding, and no reason to stop the rest.
+trained again, and its scores lie beside. Ctrl-C and SIGTERM save the state after the current step.
+A run whose weights are no longer numbers ends as it was at its last whole checkpoint: in a sweep
+that is a finding, and no reason to stop the rest.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from elboscope.training.checkpoint import (
     save_checkpoint,
     weights,
 )
+from elboscope.training.interruption import Interruption, TrainingInterrupted, interruptible
 from elboscope.training.minibatches import Minibatch, minibatches
 
 from .hybrids_networks import Trained, optimizer_and_step
@@ -62,19 +64,30 @@ def trained_run(
 
     Raises:
         Unfinished: The slice of time ended; the state is saved.
+        TrainingInterrupted: Ctrl-C or SIGTERM; the state is saved.
     """
     if (folder / ENDED).is_file():
         model.load_state_dict(load_file(folder / ENDED, device=str(x.device)))
         model.eval()
         return int(json.loads((folder / "steps.json").read_text(encoding="utf-8")))
     folder.mkdir(parents=True, exist_ok=True)
-    with seeded(seed):
-        steps = _steps(setting, model, x, plan, folder, seed, now)
-    model.eval()
-    now.keep(f"{folder.name}/steps.json", json.dumps(steps))
-    replace_file(folder / ENDED, lambda aside: save_file(weights(model), aside))
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    with seeded(seed), interruptible() as stop:
+        steps = _steps(setting, model, x, plan, folder, seed, now, stop)
+        model.eval()
+        now.keep(f"{folder.name}/steps.json", json.dumps(steps))
+        replace_file(folder / ENDED, lambda aside: save_file(weights(model), aside))
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    if stop.reason:
+        raise TrainingInterrupted(stop.reason, steps, _epoch(steps, setting, x, plan), folder)
     return steps
+
+
+def _images_a_step(setting: Setting, plan: HybridsPlan) -> int:
+    return plan.batch_size * (plan.critic_steps if setting.model == "WGAN-GP" else 1)
+
+
+def _epoch(steps: int, setting: Setting, x: Tensor, plan: HybridsPlan) -> float:
+    return steps * _images_a_step(setting, plan) / len(x)
 
 
 def _steps(
@@ -85,6 +98,7 @@ def _steps(
     folder: Path,
     seed: int,
     now: Sitting,
+    stop: Interruption,
 ) -> int:
     optimizer, step = optimizer_and_step(setting, plan, model)
     identity = {"setting": setting.label, "seed": seed, "batch size": plan.batch_size}
@@ -98,19 +112,22 @@ def _steps(
     else:
         keep()
     model.train()
-    of_critic = plan.critic_steps if setting.model == "WGAN-GP" else 1
-    batches = minibatches(x, of_critic * plan.batch_size, seed, start=state.step)
+    batches = minibatches(x, _images_a_step(setting, plan), seed, start=state.step)
     while state.step < plan.steps:
         if not _taken(step, next(batches), model):
             return load_checkpoint(path, model, optimizer, identity).step
         state.step += 1
-        late, due = now.left <= 0, state.step % SAVED_EVERY == 0
+        late = now.left <= 0 or bool(stop.reason)
+        due = state.step % SAVED_EVERY == 0
         if not (late or due or state.step == plan.steps):
             continue
         if not _finite(model):
             return load_checkpoint(path, model, optimizer, identity).step
         now.say(f"{setting.label}: training", state.step, plan.steps)
         keep()
+        if stop.reason and state.step < plan.steps:
+            epoch = _epoch(state.step, setting, x, plan)
+            raise TrainingInterrupted(stop.reason, state.step, epoch, folder)
         if late and state.step < plan.steps:
             raise now.unfinished(f"{setting.label}, step {state.step} of {plan.steps}")
     return state.step

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-__all__ = ["Options", "Progress"]
+__all__ = ["Options", "Progress", "Workers"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from elboscope.sweeps.executor import Executor
+
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Independent runs as processes of their own.
+
+    Attributes:
+        executor: Where they run, and how many at a time.
+        command: Trains and scores one run, with the number of the run put behind it.
+    """
+
+    executor: Executor
+    command: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -22,6 +37,7 @@ class Options:
         columns: Which columns of inference-suboptimality-table1, by name; all if empty.
         resume: Whether to continue what was begun in the folder.
         slice_seconds: After this time a sitting saves its state and ends; ``None`` never does.
+        workers: Who trains independent runs; ``None``: this process, one after another.
     """
 
     data_dir: Path | None = None
@@ -29,3 +45,4 @@ class Options:
     columns: tuple[str, ...] = ()
     resume: bool = False
     slice_seconds: float | None = None
+    workers: Workers | None = None

@@ -42,6 +42,7 @@ class Reproduction:
         notes: What was done otherwise than in the paper, and what a number is not.
         provenance: Device, versions, seed, epochs, wall time, data; see ``provenance``.
         figures: By file name, without an ending.
+        failed: Names of runs that ended with an error, and of which no number is.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Reproduction:
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, object] = field(default_factory=dict)
     figures: Mapping[str, Figure] = field(default_factory=dict)
+    failed: tuple[str, ...] = ()
 
     def record(self) -> dict[str, object]:
         """Returns what ``result.json`` holds; numbers that are not finite are null."""
@@ -65,6 +67,7 @@ class Reproduction:
             "notes": list(self.notes),
             "provenance": dict(self.provenance),
             "figures": sorted(self.figures),
+            **({"failed": list(self.failed)} if self.failed else {}),
         }
         cleaned = _finite(content)
         assert isinstance(cleaned, dict)

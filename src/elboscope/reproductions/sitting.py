@@ -7,7 +7,7 @@ the state of the last moment at which it was whole; the next one, with ``resume`
 
 from __future__ import annotations
 
-__all__ = ["Sitting", "Unfinished", "sitting"]
+__all__ = ["Sitting", "Unfinished", "sitting", "sitting_of_one_run"]
 
 import json
 import time
@@ -21,6 +21,8 @@ from elboscope.report.writing import replace_with
 from elboscope.training.atomic import only_process
 
 from .options import Options, Progress
+
+ASKED, CLOCK = "asked.json", "seconds.json"
 
 
 class Unfinished(Exception):  # noqa: N818 (no error: the work goes on)
@@ -120,28 +122,61 @@ def sitting(
         (inf, 'state')
     """
     state = out / "state"
-    _require_usable(out, state / "asked.json", asked, resume=options.resume)
+    _require_usable(out, state / ASKED, asked, resume=options.resume)
     try:
         state.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         got = error.strerror or str(error)
         raise InputError(str(out), expected="a folder that can be written", got=got) from error
     with only_process(state):
-        replace_with(state / "asked.json", json.dumps(asked, indent=1))
-        clock = state / "seconds.json"
-        before = float(json.loads(clock.read_text())) if clock.is_file() else 0.0
+        replace_with(state / ASKED, json.dumps(asked, indent=1))
         length = options.slice_seconds
         deadline = float("inf") if length is None else time.monotonic() + length
-        now = Sitting(state, deadline, progress, before)
-        try:
+        with _timed(state, state / CLOCK, deadline, progress) as now:
             yield now
-        except KeyboardInterrupt as stop:
-            if str(stop):  # it was raised by the training, which says where it stands
-                raise
-            text = f"Stopped by Ctrl-C; the state is in {state}. Continue with --resume."
-            raise KeyboardInterrupt(text) from stop
-        finally:
-            replace_with(clock, json.dumps(round(now.seconds, 3)))
+
+
+@contextmanager
+def sitting_of_one_run(
+    out: Path, asked: Mapping[str, object], name: str, progress: Progress | None
+) -> Iterator[Sitting]:
+    """Opens the folder of a reproduction that another process holds, for one run of many.
+
+    Args:
+        out: The folder, in which :func:`sitting` was called before.
+        asked: What must be the same as there.
+        name: Of the run; its folder in the state has a clock of its own.
+        progress: Told what is being done.
+
+    Raises:
+        InputError: The folder is not that of this reproduction.
+        KeyboardInterrupt: Ctrl-C came; the text says how to go on.
+    """
+    state = out / "state"
+    if not (state / ASKED).is_file():
+        expected = "the folder of a reproduction that was begun"
+        raise InputError(str(out), expected=expected, got="another", do="Begin it with --workers.")
+    _require_same(json.loads((state / ASKED).read_text()), asked, out)
+    (state / name).mkdir(exist_ok=True)
+    with _timed(state, state / name / CLOCK, float("inf"), progress) as now:
+        yield now
+
+
+@contextmanager
+def _timed(
+    state: Path, clock: Path, deadline: float, progress: Progress | None
+) -> Iterator[Sitting]:
+    before = float(json.loads(clock.read_text())) if clock.is_file() else 0.0
+    now = Sitting(state, deadline, progress, before)
+    try:
+        yield now
+    except KeyboardInterrupt as stop:
+        if str(stop):  # it was raised by the training, which says where it stands
+            raise
+        text = f"Stopped by Ctrl-C; the state is in {state}. Continue with --resume."
+        raise KeyboardInterrupt(text) from stop
+    finally:
+        replace_with(clock, json.dumps(round(now.seconds, 3)))
 
 
 def _require_usable(out: Path, marker: Path, asked: Mapping[str, object], *, resume: bool) -> None:
