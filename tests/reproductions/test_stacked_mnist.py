@@ -15,7 +15,7 @@ from elboscope.reproductions.options import Options
 from elboscope.reproductions.published import references
 from elboscope.reproductions.sitting import Unfinished
 from elboscope.reproductions.stacked_mnist_claims import rows_of, stacked_claims
-from elboscope.reproductions.stacked_mnist_figure import plot_modes
+from elboscope.reproductions.stacked_mnist_figure import corrected_kl, plot_mode_kl
 from elboscope.reproductions.stacked_mnist_networks import PairDiscriminator, game_of, untrained
 from elboscope.reproductions.stacked_mnist_plan import ENCODERS, MODELS, PLANS
 from elboscope.reproductions.stacked_mnist_scores import KINDS, SCORES, perfect_modes, tally
@@ -126,12 +126,31 @@ def test_logits_of_pairs_are_of_added_features():
     assert not torch.allclose(T(x, z), T(x, z.roll(1, 0)))
 
 
-def test_the_figure_has_sure_modes_as_a_line_and_all_as_a_dotted_one():
+def test_the_kl_of_few_perfect_samples_is_corrected():
+    """Of uniform draws the plug-in KL is (C − 1)/2n too large, to first order."""
+    values = []
+    for seed in range(20):
+        with seeded(seed):
+            found = tally(answers(torch.randint(50, (500,)).tolist(), 0.9, of=50))
+        row = {"num": 500.0, **{f"samples: {k}": v for k, v in found.items()}}
+        values.append(corrected_kl(row))
+    kl = torch.tensor(values)
+    assert abs(kl.mean()) < 4 * kl.std() / math.sqrt(len(kl))
+
+
+def test_the_figure_has_the_mean_over_runs_against_the_share_of_the_training():
     found = {"DCGAN": [looks(200, 100), looks(300, 300)]}
-    dotted, line = plot_modes(found, PLANS["smoke"], 1000).axes[0].get_lines()[:2]
-    whole = perfect_modes(2600, 1000)
-    assert (list(dotted.get_ydata()), dotted.get_linestyle()) == ([250 / whole], ":")
-    assert (list(line.get_ydata()), line.get_linestyle()) == ([200 / whole], "-")
+    (line,) = plot_mode_kl(found, PLANS["smoke"]).axes[0].get_lines()
+    assert list(line.get_ydata()) == pytest.approx([1 - 249 / 5200])
+    assert list(line.get_xdata()) == [9 / 6]
+
+
+def test_reconstructions_that_miss_the_modes_of_samples_are_told():
+    row = {"samples: modes": 800.0, "reconstructions: modes": 119.0}
+    (note,) = stacked_mnist._unlike("VGH++", row)
+    assert "reconstructions meet 119 modes where samples meet 800" in note
+    assert not list(stacked_mnist._unlike("AVB", {**row, "reconstructions: modes": 900.0}))
+    assert not list(stacked_mnist._unlike("DCGAN", {"samples: modes": 800.0}))
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +169,7 @@ def test_a_smoke_run_counts_samples_and_reconstructions_and_decides_nothing(outc
     truth = rows["test images in the place of samples", "modes covered"]
     assert truth.value == ours
     assert {claim.verdict for claim in outcome.claims} == {"undecided"}
-    assert set(outcome.figures) == {"pictures", "modes"}
+    assert set(outcome.figures) == {"pictures", "mode-kl"}
     record = json.loads(Path(outcome.save(tmp_path)).read_text())
     assert record["provenance"]["settings"]["AVB"]["steps"] == 6
 
