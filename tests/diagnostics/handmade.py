@@ -20,6 +20,8 @@ from elboscope.estimators import (
     LowSampleAnalysis,
     MarginalKLComparison,
     OptimalPosterior,
+    SampleQuality,
+    SampleQualityGap,
     Sandwich,
     Separation,
 )
@@ -182,6 +184,37 @@ def comparison(*, mixture=0.1, ratio=0.05, error=0.01, **bounds):
     return MarginalKLComparison(estimates, estimate(3.0), estimate(2.9), LOG_N, {})
 
 
+def scores(coverage=0.95, density=1.0, error=0.03, *, counts=(40,) * 10, of_data=(40,) * 10):
+    """Scores of as many samples as there are data; the counts are of classes met."""
+
+    def met(numbers):
+        numbers = torch.tensor(numbers, dtype=torch.float64)
+        met, none = (numbers > 0).double(), 0 * numbers
+        return Estimate("modes covered", "by hand", met, none, "none", 0.0, axis="unit",
+                        diagnostics={"count": numbers})  # fmt: skip
+
+    def near(value):
+        made = estimate(value, error, n=10, axis="group")
+        return replace(made, settings={"expected of perfect samples": 0.97})
+
+    one = estimate(1.0, n=10, axis="split")
+    return SampleQuality(
+        one, met(counts), one, one, near(0.9), near(0.8), near(density), near(coverage), one,
+        of_data={"modes_covered": met(of_data)},
+        settings={"classifier": "digits classifier", "classifier_error": 0.0084,
+                  "num_samples": 400},
+    )  # fmt: skip
+
+
+def scores_gap(samples, reconstructions, error=0.03):
+    """Both, and their differences with this error."""
+    pairs = {n: (samples.estimates[n], reconstructions.estimates[n]) for n in samples.estimates}
+    gap = {
+        name: estimate(a.mean - b.mean, error, n=10, axis="group") for name, (a, b) in pairs.items()
+    }
+    return SampleQualityGap(samples, reconstructions, gap)
+
+
 def low(uncovered=0.01, auroc=0.9, error=0.03, *, n=2000, typical=1.0):
     """A share of the prior below one percent of q(z), and how well the ELBO tells them apart."""
     below = round(uncovered * n)
@@ -219,6 +252,8 @@ def evidence(**fields):
         marginal_kl_comparison=comparison(gmm=0.05, maf=0.05, nwj=0.02),
         fitted_prior=fitted(0.05),
         low_posterior=low(),
+        sample_quality=scores(),
+        sample_quality_gap=scores_gap(scores(), scores()),
         train_elbo=estimate(-4.0, 0.01, data_id="b", kl=3.0),
     )
     return replace(healthy, **fields)

@@ -53,6 +53,7 @@ def diagnosed(
             target.model,
             data.x,
             x_train=data.x_train,
+            images=data.images,
             history=target.history,
             budget=budget,
             seed=seed,

@@ -34,6 +34,7 @@ class EvaluationData(NamedTuple):
         binarisation: How.
         name: Of the evaluation data.
         notes: What was done to them, in words.
+        images: What x was drawn from, where it was binarised.
     """
 
     x: Tensor
@@ -41,6 +42,7 @@ class EvaluationData(NamedTuple):
     binarisation: Binarisation
     name: str
     notes: str
+    images: Tensor | None = None
 
 
 class _Part(NamedTuple):
@@ -79,7 +81,8 @@ def evaluation_data(target: Target, arguments: Arguments) -> EvaluationData:
         x_train = None if train is None else _shaped(train, target.model, given or name, option)
         x_train = None if x_train is None else binarisation.fixed_draw(x_train, stream=TRAIN_STREAM)
     notes = part.notes if x.shape == part.test.shape else f"{part.notes}, as {tuple(x.shape[1:])}"
-    return EvaluationData(binarisation.fixed_draw(x), x_train, binarisation, name, notes)
+    images = None if binarisation.mode == "none" else x
+    return EvaluationData(binarisation.fixed_draw(x), x_train, binarisation, name, notes, images)
 
 
 def _trained_on(

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from elboscope.core import Severity
+from elboscope.diagnostics.reasons import is_generator
 from elboscope.report import Diagnosis
 from elboscope.report.quantities import TITLES
 from elboscope.report.rows import number, row_of
@@ -29,6 +30,7 @@ LABELS = {
     "bound_gap": "log p̂(x) − ELBO",
     "active_units": "active units",
 }
+SCORED = {"sample_coverage": "coverage by samples", "sample_density": "density of samples"}
 
 
 class Headline(NamedTuple):
@@ -76,7 +78,10 @@ def headline(diagnosis: Diagnosis) -> list[Headline]:
     rows = [_row(diagnosis, key, label) for key, label in LABELS.items()]
     if "log_px" not in diagnosis.estimates and "log_px_annealed" in diagnosis.estimates:
         rows[0] = _row(diagnosis, "log_px_annealed", TITLES["log_px_annealed"])
-    return [*rows[:3], *_surgery(diagnosis), rows[3]]
+    scored = [_row(diagnosis, key, SCORED[key]) for key in SCORED if key in diagnosis.estimates]
+    if is_generator(diagnosis.evidence):  # it has these numbers alone
+        return scored
+    return [*rows[:3], *_surgery(diagnosis), rows[3], *scored]
 
 
 def _row(diagnosis: Diagnosis, key: str, label: str) -> Headline:

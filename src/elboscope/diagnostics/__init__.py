@@ -17,6 +17,7 @@ from .low_posterior import low_posterior, low_posterior_verdict
 from .overfitting import overfitting
 from .posterior_collapse import posterior_collapse
 from .prior_hole import prior_hole
+from .sample_quality import sample_quality
 from .unit_table import UnitRow, unit_table
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "overfitting",
     "posterior_collapse",
     "prior_hole",
+    "sample_quality",
     "unit_table",
 ]
 
@@ -55,5 +57,6 @@ CHECKS: tuple[Callable[[Evidence], Finding], ...] = (
     posterior_collapse,
     prior_hole,
     low_posterior,
+    sample_quality,
     overfitting,
 )

@@ -73,6 +73,8 @@ class Budget:
         ratio_steps: Gradient steps of the classifier and of the density networks for
             KL(q(z) ‖ p(z)); 0 leaves these out.
         densities: Of the density models of q(z), those fitted.
+        num_scored: Images whose samples and reconstructions are scored; 0 leaves that out.
+        critic_steps: Steps of the independent critics of samples; 0 leaves these out.
     """
 
     name: BudgetName
@@ -92,6 +94,8 @@ class Budget:
     num_prior: int = 0
     ratio_steps: int = 0
     densities: tuple[DensityFamily, ...] = ()
+    num_scored: int = 0
+    critic_steps: int = 0
 
     def describe(self) -> str:
         """Says what will be spent, in one line to be printed before starting."""
@@ -99,7 +103,7 @@ class Budget:
             f"budget {self.name}: up to {self.num_data} datapoints × K={self.num_samples} "
             f"importance samples, {self.num_train} training datapoints, "
             f"a mixture of up to {self.num_mixture}{self._annealing()}{self._optimising()}"
-            f"{self._matching()}; about "
+            f"{self._matching()}{self._scoring()}; about "
             f"{self.max_seconds:.0f} s of sampling at most"
         )
 
@@ -123,6 +127,12 @@ class Budget:
         fits += [DENSITY_WORDS[name] for name in self.densities if self.ratio_steps]
         drawn = f", the least covered of {self.num_prior} prior draws" if self.num_prior else ""
         return drawn + (f", of q(z): {', '.join(fits)}" if fits else "")
+
+    def _scoring(self) -> str:
+        if not self.num_scored:
+            return ""
+        critics = ", with independent critics" if self.critic_steps else ""
+        return f", scores of samples against up to {self.num_scored} images{critics}"
 
     def expected_seconds(
         self, seconds_per_sample: float, n: int | None = None, n_train: int = 0
@@ -190,14 +200,16 @@ class Budget:
         return min(1.0, self.max_seconds / expected) if expected > 0 else 1.0
 
 
-QUICK = Budget("quick", 1000, 32, 200, 200, 2000, 30.0, 20, 8, 20, 20, 30, num_prior=3000)
+QUICK = Budget(
+    "quick", 1000, 32, 200, 200, 2000, 30.0, 20, 8, 20, 20, 30, num_prior=3000, num_scored=800
+)
 STANDARD = Budget(
     "standard", 5000, 100, 1000, 500, 10_000, 240.0, 50, 10, 40, 30, 40, 0, "full",
-    num_prior=10_000, ratio_steps=300, densities=("gmm", "maf"),
+    num_prior=10_000, ratio_steps=300, densities=("gmm", "maf"), num_scored=2000,
 )  # fmt: skip
 THOROUGH = Budget(
     "thorough", 20_000, 200, 5000, 2000, 60_000, 4 * 3600.0, 500, 16, 200, 100, 200, 200, "flow",
-    num_prior=100_000, ratio_steps=2000, densities=DENSITIES,
+    num_prior=100_000, ratio_steps=2000, densities=DENSITIES, num_scored=10_000, critic_steps=300,
 )  # fmt: skip
 _BUDGETS = {budget.name: budget for budget in (QUICK, STANDARD, THOROUGH)}
 

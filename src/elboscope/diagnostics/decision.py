@@ -74,6 +74,7 @@ QUANTITIES = {
     "active_units": "The variance of the posterior means",
     "surgery": "The aggregate posterior",
     "low_posterior": "Samples from where q(z) hardly goes",
+    "sample_quality": "A score of samples",
     "scale": "The decoder's variance",
     "train_log_px": "log p(x) of the training data",
     "train_elbo": "The ELBO of the training data",

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from elboscope.core import Capabilities, Estimate
 from elboscope.estimators import (
+    DiscriminatorKL,
     ElboSurgery,
     FittedPriorModel,
     InferenceGap,
@@ -27,6 +28,8 @@ from elboscope.estimators import (
     LogLikelihood,
     LowSampleAnalysis,
     MarginalKLComparison,
+    SampleQuality,
+    SampleQualityGap,
 )
 
 
@@ -102,6 +105,9 @@ class Evidence:
         fitted_prior_elbo: The ELBO of the datapoints of that gain, before and after.
         fitted_prior_samples: Decoder means for 16 draws of the fitted prior.
         low_posterior: Prior draws where q(z) hardly goes, and how the model scores them.
+        sample_quality: Scores of samples against data, where a packaged classifier knows these.
+        sample_quality_gap: The same beside those of reconstructions.
+        discriminator_kl: What a hybrid's own discriminator of codes makes of KL(q(z) ‖ p(z)).
         history: Rows of the training's metrics.
         skipped: Why a field is ``None``.
         nonfinite: How many values of a quantity were NaN or infinite (it is then ``None``).
@@ -142,6 +148,9 @@ class Evidence:
     fitted_prior_elbo: tuple[Estimate, Estimate] | None = None
     fitted_prior_samples: Tensor | None = None
     low_posterior: LowSampleAnalysis | None = None
+    sample_quality: SampleQuality | None = None
+    sample_quality_gap: SampleQualityGap | None = None
+    discriminator_kl: DiscriminatorKL | None = None
     history: Sequence[Mapping[str, float]] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     nonfinite: Mapping[str, int] = field(default_factory=dict)

@@ -30,7 +30,6 @@ from elboscope.core import (
     Sampled,
     as_generative,
     evaluating,
-    paired_difference,
     placed_like,
     seeded,
 )
@@ -43,6 +42,7 @@ from .inference import split
 from .latent_pictures import latent_pictures
 from .marginals import matched
 from .measured import (
+    bound_gap,
     implied_scale,
     implied_weight,
     labelled,
@@ -55,13 +55,15 @@ from .reasons import (
     NO_CLOSED_FORM,
     no_density,
     no_encoder,
+    no_gap,
     no_likelihood,
     no_weights,
     not_gaussian,
 )
+from .samples_scored import samples_scored
 
 NUM_SHOWN = 16  # images in a row of the report
-NUM_ATTEMPTS = 28  # quantities that progress counts
+NUM_ATTEMPTS = 31  # quantities that progress counts
 
 
 def gather_evidence(
@@ -74,6 +76,7 @@ def gather_evidence(
     seed: int = 0,
     condition: Tensor | None = None,
     condition_train: Tensor | None = None,
+    images: Float[Tensor, "N *Y"] | None = None,
     settings: Mapping[str, object] | None = None,
     progress: Progress | None = None,
 ) -> Evidence:
@@ -88,6 +91,7 @@ def gather_evidence(
         seed: Seed of everything drawn.
         condition: One row per row of x, for ``model.given``.
         condition_train: The same for ``x_train``.
+        images: What x shows, where x is a binary draw of it: with these samples are compared.
         settings: What is known about the run: binarisation, likelihood, kl_weight, reduction;
             repeated beside the numbers.
         progress: Called as ``progress(stage, done, total)`` before each quantity.
@@ -107,9 +111,10 @@ def gather_evidence(
         >>> evidence.settings["n"], evidence.log_px.settings["num_samples"]
         (50, 1000)
     """
-    budget, model = budget_named(budget), as_generative(model)
+    sampled, budget, model = model, budget_named(budget), as_generative(model)
     _check_condition("condition", condition, x)
     _check_condition("condition_train", condition_train, x_train)
+    _check_condition("images", images, x)
     x = placed_like(x, model)
     x_train = None if x_train is None else placed_like(x_train, model)
     with evaluating(model):
@@ -126,6 +131,7 @@ def gather_evidence(
         evidence = latent_pictures(model, plan, evidence, attempts)
         evidence = _latent(model, plan, evidence, attempts)
         evidence = matched(model, plan, evidence, attempts)
+        evidence = samples_scored(sampled, plan, x, images, evidence, attempts)
         evidence = _pictures(model, plan, evidence, attempts)
     return replace(evidence, skipped=attempts.skipped, nonfinite=attempts.nonfinite)
 
@@ -217,7 +223,11 @@ def _sampled(model: GenerativeModel, plan: Plan, evidence: Evidence, attempt: At
     )
     return replace(
         labelled(found),
-        bound_gap=attempt("bound_gap", _missing(elbo, log_px), lambda: _gap(log_px, elbo)),
+        bound_gap=attempt(
+            "bound_gap",
+            no_gap(elbo, log_px, attempt.skipped),
+            lambda: bound_gap(log_px, elbo),
+        ),
     )
 
 
@@ -288,13 +298,3 @@ def _pictures(
         reconstructions=attempt("reconstructions", broken or no_means, reconstructed),
         prior_samples=attempt("prior_samples", broken, drawn),
     )
-
-
-def _gap(log_px: Estimate | None, elbo: Estimate | None) -> Estimate:
-    assert log_px is not None
-    assert elbo is not None
-    return paired_difference(log_px, elbo, "log p(x) − ELBO")
-
-
-def _missing(*needed: Estimate | None) -> str:
-    return "" if all(e is not None for e in needed) else "it needs log p(x) and the ELBO"

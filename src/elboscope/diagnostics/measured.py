@@ -14,6 +14,7 @@ References:
 from __future__ import annotations
 
 __all__ = [
+    "bound_gap",
     "implied_scale",
     "implied_weight",
     "labelled",
@@ -36,6 +37,7 @@ from elboscope.core import (
     data_id,
     family,
     given,
+    paired_difference,
     seeded,
     standard_error,
 )
@@ -131,6 +133,13 @@ def implied_weight(
         raise ValueError(
             f"it needs the decoder's gradient: {str(error).splitlines()[0]}"
         ) from error
+
+
+def bound_gap(log_px: Estimate | None, elbo: Estimate | None) -> Estimate:
+    """Returns log p̂(x) − ELBO, of the pairs."""
+    assert log_px is not None
+    assert elbo is not None
+    return paired_difference(log_px, elbo, "log p(x) − ELBO")
 
 
 def labelled(evidence: Evidence) -> Evidence:

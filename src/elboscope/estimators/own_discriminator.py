@@ -79,7 +79,7 @@ def discriminator_kl(
         >>> model = es.models.mlp_hybrid((6,), 2, (8,), code_hidden=(8,))
         >>> found = discriminator_kl(model, torch.rand(50, 6), seed=0)
         >>> found.kl.side, found.accuracy.measured_in
-        ('none', 'of codes and prior draws')
+        ('none', 'of draws')
     """
     require_positive("num_samples", num_samples)
     inputs = prepared(model, x, condition)
@@ -91,7 +91,7 @@ def discriminator_kl(
     told = (_right(-of_codes) + _right(of_prior)) / 2
     return DiscriminatorKL(
         _estimate("KL(q(z) ‖ p(z))", -of_codes, inputs.data_id, "nats"),
-        _estimate("accuracy", told, inputs.data_id, "of codes and prior draws"),
+        _estimate("accuracy", told, inputs.data_id, "of draws"),
     )
 
 

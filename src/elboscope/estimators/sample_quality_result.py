@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["BETTER", "SampleQuality", "SampleQualityGap"]
+__all__ = ["BETTER", "SampleQuality", "SampleQualityGap", "beside", "plain"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -80,8 +80,8 @@ class SampleQuality:
         rows: list[tuple[str, ...]] = [("score", "samples", "data", "better", "how")]
         for name, estimate in self.estimates.items():
             value = f"{plain(estimate)} {estimate.measured_in}"
-            beside = _beside(estimate, self.of_data.get(name))
-            rows.append((estimate.name, value, beside, BETTER[name], estimate.method))
+            data = beside(estimate, self.of_data.get(name))
+            rows.append((estimate.name, value, data, BETTER[name], estimate.method))
         return laid_out(rows)
 
 
@@ -110,8 +110,8 @@ class SampleQualityGap:
         rows: list[tuple[str, ...]] = [head]
         for name, gap in self.gap.items():
             pair = (self.samples.estimates[name], self.reconstructions.estimates[name], gap)
-            beside = _beside(pair[0], self.samples.of_data.get(name))
-            rows.append((pair[0].name, *(plain(e) for e in pair), beside, BETTER[name]))
+            data = beside(pair[0], self.samples.of_data.get(name))
+            rows.append((pair[0].name, *(plain(e) for e in pair), data, BETTER[name]))
         return laid_out(rows)
 
 
@@ -131,8 +131,16 @@ def plain(estimate: Estimate) -> str:
     return f"{value:.{digits}f} ± {estimate.stderr:.{digits}f}"
 
 
-def _beside(estimate: Estimate, of_data: Estimate | None) -> str:
-    """The data's score, with its count where that is another; else what perfect samples score."""
+def beside(estimate: Estimate, of_data: Estimate | None) -> str:
+    """Returns the data's score, with another count told; else what perfect samples score.
+
+    Example:
+        >>> import torch
+        >>> values = torch.tensor([1.0, 2.0, 3.0])
+        >>> e = Estimate.per_datapoint("IS", "", values, torch.zeros(3), "none")
+        >>> beside(e, e), beside(e, None)
+        ('2.00 ± 0.58', '')
+    """
     if of_data is None:
         expected = estimate.settings.get("expected of perfect samples")
         return "" if expected is None else f"{expected:.2f} expected"

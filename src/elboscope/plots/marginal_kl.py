@@ -26,6 +26,7 @@ WORDS = {
     "mixture": "mixture of N",
     "mixture_plain": "mixture, plain",
     "ratio": "classifier",
+    "discriminator": "discriminator",
     "donsker_varadhan": "Donsker–Varadhan",
     "nwj": "NWJ",
     "gmm": "Gaussian mixture",
@@ -79,7 +80,7 @@ def marginal_kl_data(
     Args:
         comparison: All estimates; without it those of the surgery alone are drawn.
         surgery: The mixture, where there is no comparison.
-        bounds: Further lower bounds by name.
+        bounds: Further lower bounds by name, and the model's own discriminator.
 
     Example:
         >>> marginal_kl_data(None) is None

@@ -28,7 +28,8 @@ def estimates_dataframe(estimates: Mapping[str, Estimate]) -> pd.DataFrame:
         np.float64(-1.5)
     """
     rows = {key: _row(estimate) for key, estimate in estimates.items()}
-    columns = ["name", "value", "stderr", "mc_stderr", "side", "axis", "n", "num_samples", "method"]
+    columns = ["name", "value", "stderr", "mc_stderr", "side", "axis", "n", "num_samples", "method",
+               "unit"]  # fmt: skip
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     return table.rename_axis("estimate")
 
@@ -46,4 +47,5 @@ def _row(estimate: Estimate) -> list[object]:
         n,
         estimate.settings.get("num_samples"),
         estimate.method,
+        estimate.measured_in,
     ]

@@ -87,6 +87,7 @@ def _estimate(estimate: Estimate, rows: Tensor | None) -> xr.Dataset:
             "name": estimate.name,
             "method": estimate.method,
             "side": estimate.side,
+            "unit": estimate.measured_in,
             "stderr": estimate.stderr,
             "data_id": estimate.data_id,
             "settings": _json(estimate.settings),

@@ -31,6 +31,7 @@ def diagnose(
     seed: int = 0,
     condition: Tensor | None = None,
     condition_train: Tensor | None = None,
+    images: object | None = None,
     settings: Mapping[str, object] | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
@@ -49,6 +50,8 @@ def diagnose(
         seed: Seed of everything that is drawn; the caller's random state is left alone.
         condition: One row per row of x, for a conditional model.
         condition_train: The same for ``x_train``.
+        images: What x shows, in [0, 1], where x is a binary draw of grey images: samples are then
+            scored against these. By default x itself.
         settings: What is known about the run (data's name, binarisation, KL weight), to be
             printed with the numbers.
         progress: Called as ``progress(stage, done, total)``; nothing is printed.
@@ -86,6 +89,7 @@ def diagnose(
         seed=seed,
         condition=condition,
         condition_train=condition_train,
+        images=None if images is None else as_tensor(images, name="images").x,
         settings={**known, **provenance()},
         progress=progress,
     )

@@ -67,7 +67,7 @@ def _estimate(key: str, estimate: Estimate) -> dict[str, Any]:
         "method": estimate.method,
         "side": estimate.side,
         "axis": estimate.axis,
-        "unit": "variance of z" if key == "active_units" else "nats",
+        "unit": "variance of z" if key == "active_units" else estimate.measured_in,
         "n": len(estimate.values),
         "mean": plain(estimate.mean),
         "total": plain(estimate.total) if estimate.axis == "unit" else None,

@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 
 from elboscope.core import Finding, Severity
 from elboscope.diagnostics.evidence import Evidence
+from elboscope.diagnostics.reasons import is_generator
 
 from .diagnosis import Diagnosis
 from .quantities import in_words, left_out
@@ -41,6 +42,10 @@ _SYMBOLS: dict[Severity, str] = {
 }
 
 
+# What to do where a check is unavailable; of a GAN nothing can be mended.
+MEND = "Mend what the sentence above names; the check then runs."
+
+
 class Tile(NamedTuple):
     """A number at the head of the page."""
 
@@ -57,6 +62,13 @@ class Section(NamedTuple):
     rows: tuple[Row, ...]
     missing: tuple[tuple[str, str], ...]
     panels: tuple[object, ...]
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing in it could be had, so that its reason is all there is to say."""
+        silent = all(getattr(panel, "kind", "") == "missing" for panel in self.panels)
+        refused = bool(self.findings) and all(f.severity == "unavailable" for f in self.findings)
+        return refused and silent and not self.rows
 
 
 def page(diagnosis: Diagnosis) -> str:
@@ -85,6 +97,7 @@ def page(diagnosis: Diagnosis) -> str:
         model=_flat(_capabilities(evidence)),
         skipped=[(in_words(name), reason) for name, reason in left_out(evidence).items()],
         problems=evidence.capabilities.problems,
+        mend="" if is_generator(evidence) else MEND,
         bokeh_code=Markup(plots.bokeh_code()) if has_map else "",
     )
 
@@ -167,7 +180,10 @@ def _subject(evidence: Evidence) -> str:
     settings = evidence.settings
     parts = [str(settings[key]) for key in ("model", "data", "binarisation") if settings.get(key)]
     families = evidence.capabilities
-    parts += [f"{families.likelihood} likelihood"] if families.likelihood else []
+    if is_generator(evidence):
+        parts.append("a generator without a likelihood")
+    elif families.likelihood:
+        parts.append(f"{families.likelihood} likelihood")
     parts += [f"{families.posterior} posterior"] if families.posterior else []
     latent = math.prod(families.latent_shape)
     parts += [f"{latent} latent unit{'' if latent == 1 else 's'}"] if families.latent_shape else []
@@ -188,6 +204,12 @@ def _tiles(diagnosis: Diagnosis) -> list[Tile]:
         low, high = surgery.interval
         notes["mutual_information"] = f"ceiling log N = {number(float(surgery.log_n))}"
         notes["marginal_kl"] = f"within [{number(max(0.0, low))}, {number(high)}]"
+    scored = diagnosis.evidence.sample_quality
+    if scored is not None:
+        images = f"{scored.settings['num_samples']} images"
+        expected = float(str(scored.coverage.settings["expected of perfect samples"]))
+        notes["sample_coverage"] = f"{expected:.2f} by perfect samples, {images}"
+        notes["sample_density"] = f"1 by perfect samples, {images}"
     labels = {
         **_likelihood_tile(rows),
         "elbo": "ELBO",
@@ -195,6 +217,8 @@ def _tiles(diagnosis: Diagnosis) -> list[Tile]:
         "mutual_information": "mutual information",
         "marginal_kl": "marginal KL",
         "active_units": "active units",
+        "sample_coverage": "coverage by samples",
+        "sample_density": "density of samples",
     }
     return [
         Tile(label, rows[key].value, notes.get(key, _note(rows[key])))

@@ -9,6 +9,7 @@ __all__ = [
     "Missing",
     "Panel",
     "Pictures",
+    "Scores",
     "drawing",
     "reason_of",
 ]
@@ -56,6 +57,15 @@ class Listing(Panel):
 
     kind: ClassVar[str] = "listing"
     lines: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Scores(Panel):
+    """A table: the heads of its columns, and (label, cells) a line."""
+
+    kind: ClassVar[str] = "scores"
+    head: tuple[str, ...]
+    lines: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True)

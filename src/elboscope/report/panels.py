@@ -26,9 +26,9 @@ from .prior_panels import (
     marginal_kl_panel,
 )
 from .quantities import searched_rows
+from .sample_panels import discriminator_panel, pictures_panel, scores_panel
 from .unit_panel import units_panel
 
-NOT_IMAGES = "the data do not look like images: (H, W), (C, H, W) or a flat square"
 MAX_FEATURES = 8
 
 
@@ -39,7 +39,8 @@ def panels_of(question: str, evidence: Evidence) -> tuple[Panel, ...]:
         question: A key of :data:`elboscope.report.questions.QUESTIONS`.
         evidence: What was computed.
     """
-    return tuple(make(evidence) for make in _PANELS.get(question, ()))
+    made = (make(evidence) for make in _PANELS.get(question, ()))
+    return tuple(panel for panel in made if panel is not None)
 
 
 def _pareto(evidence: Evidence) -> Panel:
@@ -232,29 +233,6 @@ def _surgery(evidence: Evidence) -> Panel:
     )
 
 
-def _pictures(evidence: Evidence) -> Panel:
-    title = "Reconstructions beside prior samples"
-    limits = plots.value_range(evidence.x)
-    named = {
-        "data": evidence.x[:16],
-        "reconstructions": evidence.reconstructions,
-        "prior samples": evidence.prior_samples,
-    }
-    if evidence.reconstructions is None and evidence.prior_samples is None:
-        return Missing(title, reason_of(evidence, "reconstructions", "prior_samples"))
-    images = {k: None if v is None else plots.as_images(v, limits) for k, v in named.items()}
-    rows = tuple(
-        (label, tuple((plots.png_uri(image), "") for image in some[:16]))
-        for label, some in images.items()
-        if some is not None
-    )
-    if not rows:
-        return Missing(title, NOT_IMAGES)
-    caption = "Decoder means. Good reconstructions beside poor samples point to a mismatch "
-    caption += "between the aggregate posterior and the prior."
-    return Pictures(title, caption, rows)
-
-
 def _map(evidence: Evidence) -> Panel:
     data = plots.latent_map_data(evidence.posterior_means, evidence.x, evidence.log_px)
     if data is None:
@@ -268,7 +246,7 @@ def _map(evidence: Evidence) -> Panel:
     return MapPanel("Latent map", caption, Markup(html.place), Markup(html.script))
 
 
-_PANELS: dict[str, tuple[Callable[[Evidence], Panel], ...]] = {
+_PANELS: dict[str, tuple[Callable[[Evidence], Panel | None], ...]] = {
     "trust": (_pareto, _likelihoods, _worst),
     "certificate": (_bound_by_samples, _sandwich),
     "inference": (_waterfall, _optimal, _local_posteriors),
@@ -284,12 +262,13 @@ _PANELS: dict[str, tuple[Callable[[Evidence], Panel], ...]] = {
     "prior": (
         _surgery,
         marginal_kl_panel,
+        discriminator_panel,
         disagreements_panel,
         fitted_prior_panel,
         low_gallery_panel,
         low_scores_panel,
         low_places_panel,
-        _pictures,
     ),
+    "samples": (scores_panel, pictures_panel),
     "divergence": (training_panel,),
 }

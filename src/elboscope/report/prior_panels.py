@@ -25,7 +25,8 @@ NUM_SHOWN = 16
 
 def marginal_kl_panel(evidence: Evidence) -> Panel:
     """Returns all estimates of the marginal KL, each as what it is."""
-    beside = ""
+    beside, told = "", evidence.discriminator_kl
+    own = {} if told is None else {"discriminator": told.kl}
     if evidence.marginal_kl_comparison is None:
         reason = reason_of(evidence, "marginal_kl_comparison")
         beside = f" Classifier and density networks are missing: {reason}."
@@ -37,7 +38,7 @@ def marginal_kl_panel(evidence: Evidence) -> Panel:
         "ratio, which is no bound. Bars: two standard errors." + beside,
         "marginal-kl",
         plots.marginal_kl_data(
-            evidence.marginal_kl_comparison, evidence.surgery, population_bounds(evidence)
+            evidence.marginal_kl_comparison, evidence.surgery, population_bounds(evidence) | own
         ),
         plots.plot_marginal_kl,
         reason_of(evidence, "marginal_kl_comparison", "surgery"),

@@ -18,6 +18,7 @@ from elboscope.estimators import InferenceGap, LogLikelihood
 from elboscope.estimators.bounds_by_samples import LADDER
 
 from .prior_quantities import PRIOR_IS_NOT, PRIOR_TITLES, prior_estimates, prior_left_out
+from .sample_quantities import SAMPLE_IS_NOT, SAMPLE_TITLES, sample_estimates, sample_left_out
 
 _DIRECT = (
     "log_px",
@@ -89,6 +90,7 @@ TITLES = {
     "train_approximation_gap": "approximation gap, training data",
     "train_amortisation_gap": "amortisation gap, training data",
     **PRIOR_TITLES,
+    **SAMPLE_TITLES,
     **{f"bound_{K}": f"log p(x), importance-weighted bound L_{K}" for K in LADDER},
 }
 
@@ -129,6 +131,7 @@ IS_NOT = {
     "log_px_annealed": "Not independent of the number of temperatures: too few, and it lies far "
     "below log p(x), with a small error.",
     **PRIOR_IS_NOT,
+    **SAMPLE_IS_NOT,
     **{
         f"bound_{K}": f"Not a second opinion: the samples of log_px in blocks of {K}, whose bound "
         "lies below it by construction."
@@ -187,7 +190,7 @@ def estimates_of(evidence: Evidence) -> dict[str, Estimate]:
     if evidence.surgery is not None:
         found["mixture_kl"] = evidence.surgery.kl
         found |= {name: getattr(evidence.surgery, name) for name in _SURGERY}
-    found |= prior_estimates(evidence)
+    found |= prior_estimates(evidence) | sample_estimates(evidence)
     return {name: value for name, value in found.items() if isinstance(value, Estimate)}
 
 
@@ -235,7 +238,7 @@ def left_out(evidence: Evidence) -> dict[str, str]:
     Args:
         evidence: What was computed.
     """
-    reasons = prior_left_out(evidence, evidence.skipped)
+    reasons = sample_left_out(prior_left_out(evidence, evidence.skipped))
     if "log_likelihood" in reasons:
         reasons = {**dict.fromkeys(_CERTIFIED, reasons.pop("log_likelihood")), **reasons}
     if "inference_gap" in reasons:

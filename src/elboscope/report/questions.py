@@ -121,10 +121,22 @@ QUESTIONS = (
             "marginal_kl_gmm",
             "marginal_kl_maf",
             "marginal_kl_lstm",
+            "marginal_kl_discriminator",
+            "discriminator_accuracy",
             "fitted_prior_gain",
             "fitted_prior_elbo_before",
             "fitted_prior_elbo",
         ),
+    ),
+    Question(
+        "samples",
+        "How good are its samples?",
+        "Without a likelihood: by a classifier of such images. Coverage is the share of data with "
+        "a sample nearby, density how many data a sample is near to. Reconstructions come out of "
+        "the same decoder: what samples lack beside them is due to latents that no datapoint is "
+        "encoded to.",
+        ("sample quality",),
+        (),
     ),
     Question(
         "scale",

@@ -22,7 +22,8 @@ _SIDES: dict[Side, str] = {
     "none": "no bound",
 }
 _MARKS: dict[Side, str] = {"lower": "≥", "upper": "≤", "unbiased": "", "none": "≈"}
-_COUNTS = {"datapoint": "datapoints", "draw": "draws", "unit": "units"}
+_COUNTS = {"datapoint": "datapoints", "draw": "draws", "unit": "units", "split": "splits",
+           "group": "groups", "pair": "pairs", "seed": "critics"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _value(key: str, estimate: Estimate) -> str:
         return f"{number(values.min().item())} to {number(values.max().item())} nats"
     value = estimate.total if estimate.axis == "unit" else estimate.mean
     shown = number(value, estimate.stderr, nonnegative=estimate.nonnegative)
-    return f"{_MARKS[estimate.side]} {shown} nats".lstrip()
+    return f"{_MARKS[estimate.side]} {shown} {estimate.measured_in}".lstrip()
 
 
 def _mc_error(key: str, estimate: Estimate) -> str:
