@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from elboscope.reproductions import (
+    hybrids_colormnist,
     inference_overfitting,
     inference_suboptimality_table1,
     iwae_posteriors,
@@ -38,6 +39,13 @@ def smoke(tmp_path_factory):
         return made[name]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def hybrids_run(tmp_path_factory):
+    """Returns hybrids-colormnist at the smoke scale, made in one process, and its folder."""
+    out = tmp_path_factory.mktemp("hybrids") / "run"
+    return hybrids_colormnist.reproduce("smoke", out=out), out
 
 
 @pytest.fixture

@@ -180,14 +180,8 @@ def test_spread_over_settings_is_of_one_run_each():
     assert row.error_kind == "sd over settings, one run each"
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    out = tmp_path_factory.mktemp("hybrids") / "run"
-    return hybrids_colormnist.reproduce("smoke", out=out), out
-
-
-def test_a_small_run_has_every_model_and_score(run):
-    outcome, _ = run
+def test_a_small_run_has_every_model_and_score(hybrids_run):
+    outcome, _ = hybrids_run
     rows = {(row.label, row.quantity): row for row in outcome.rows}
     for model in MODELS:
         for name, _ in LABELS.values():
@@ -206,9 +200,9 @@ def test_a_small_run_has_every_model_and_score(run):
     assert perfect.value > max(rows[f"{m}, samples", "recall"].value for m in MODELS)
 
 
-def test_slices_give_the_numbers_of_one_sitting(run, tmp_path, ticking):
+def test_slices_give_the_numbers_of_one_sitting(hybrids_run, tmp_path, ticking):
     """One model is trained again, and another scored again, in slices."""
-    outcome, finished = run
+    outcome, finished = hybrids_run
     out, pauses, again = tmp_path / "run", [], None
     shutil.copytree(finished, out)
     (trained,) = [p for p in (out / "state").glob("VGHpp-*run-1") if p.is_dir()]
@@ -227,8 +221,8 @@ def test_slices_give_the_numbers_of_one_sitting(run, tmp_path, ticking):
     assert [row.value for row in again.rows] == [row.value for row in outcome.rows]
 
 
-def test_what_is_kept_of_a_finished_run_is_its_weights_and_scores(run):
-    _, finished = run
+def test_what_is_kept_of_a_finished_run_is_its_weights_and_scores(hybrids_run):
+    _, finished = hybrids_run
     kept = {path.name for path in (finished / "state").glob("VAE*run-0/*")}
     assert {"model.safetensors", "pictures.safetensors", "samples-views.json"} <= kept
     assert "checkpoint.safetensors" not in kept

@@ -74,7 +74,7 @@ class Difference(NamedTuple):
     data: str = "test images"
 
     def __str__(self) -> str:
-        seeds = f"{self.num_seeds} seed{'s' if self.num_seeds > 1 else ''}"
+        seeds = f"{self.num_seeds} seed{'' if self.num_seeds == 1 else 's'}"
         data = f", {self.num_data} {self.data}" if self.num_data else ""
         return f"{self.value:+.3f} ± {self.error:.3f} {self.unit} ({seeds}{data})"
 
