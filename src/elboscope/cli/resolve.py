@@ -70,11 +70,14 @@ def resolve(config: Config) -> Resolved:
     if not isinstance(config["data"], str):
         got = repr(config["data"])
         raise UsageError("data", expected="the name or file of a data set", got=got)
-    binarisation = resolve_section("binarisation", Binarisation, config.get("binarisation", {}))
     settings = resolve_section("training", TrainingSettings, config.get("training", {}))
     model = _resolved_class("model", config["model"])
     objective = _resolved_class("objective", {"class_path": "ELBO"} | config.get("objective", {}))
     made: Objective | Game = find_objective(objective["class_path"])(**objective["init_args"])
+    # A generator without likelihood makes grey images, which binary data would betray at a glance.
+    default = {"mode": "none"} if isinstance(made, Game) and not made.encodes else {}
+    given = config.get("binarisation", default)
+    binarisation = resolve_section("binarisation", Binarisation, given)
     complete: Config = {
         "data": config["data"],
         "binarisation": binarisation,
