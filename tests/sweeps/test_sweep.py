@@ -72,7 +72,7 @@ def test_failed_runs_begin_again_when_asked_to(tmp_path, prepare, plan_of, scrip
     assert sweep(plan, tmp_path / "s", prepare, retry_failed=True).best is not None
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, prepare, plan_of):
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, prepare, plan_of, capfd):
     plan, folder = plan_of(x=[1.0], epochs=[2, 60]), tmp_path / "s"
     running = folder / "trial-001" / "seed-0"
 
@@ -90,6 +90,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, prepare, plan_of):
     assert "Continue with the same command" in str(stop.value)
     assert run_state(running).reason == "interrupted by SIGTERM"
     assert not held(running)
+    assert capfd.readouterr().err == ""  # no traceback of what is behind
     done = len(epochs(running))
     assert 2 < done < 60
     # what was saved is continued: no epoch twice

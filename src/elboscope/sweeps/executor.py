@@ -12,8 +12,9 @@ __all__ = ["Executor", "Job", "Resources", "SlurmJob", "in_queue", "require_slur
 import os
 import shutil
 import subprocess
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     import submitit
 
 Kind = Literal["local", "slurm"]
-JOB = "job.txt"
+JOB, CONTROLLERS = "job.txt", "controllers.txt"
+STDERR = 2
 MOST_TIMEOUTS = 100
 YEAR = 365 * 24 * 60
 
@@ -109,7 +111,10 @@ class Executor:
         jobs_folder, ends = str(folder / "jobs"), MOST_TIMEOUTS
         executor = submitit.AutoExecutor(jobs_folder, self.kind, slurm_max_num_timeout=ends)
         executor.update_parameters(**self._parameters())
-        with executor.batch():
+        with ExitStack() as stack:
+            if not self.queues:
+                stack.enter_context(_stderr_in(folder / CONTROLLERS))
+            stack.enter_context(executor.batch())
             jobs = [executor.submit(task) for task in tasks]
         for task, job in zip(tasks, jobs, strict=True):
             (Path(task.folder) / JOB).write_text(f"{self.kind} {job.job_id}\n")
@@ -183,6 +188,23 @@ class SlurmJob:
 
 
 Job = LocalJob | SlurmJob
+
+
+@contextmanager
+def _stderr_in(path: Path) -> Iterator[None]:
+    """What is started within writes errors to a file.
+
+    submitit's local controllers keep our stderr, and would each answer Ctrl-C with a traceback.
+    """
+    sys.stderr.flush()
+    before = os.dup(STDERR)
+    try:
+        with path.open("ab") as file:
+            os.dup2(file.fileno(), STDERR)
+        yield
+    finally:
+        os.dup2(before, STDERR)
+        os.close(before)
 
 
 def in_queue() -> Collection[str] | None:
