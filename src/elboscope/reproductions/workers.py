@@ -3,8 +3,8 @@
 The one hyper-parameter of that sweep is the name of a run. Each of its runs is a command that
 trains and scores the run of that number into ``state/NAME``, where it would be without workers,
 and then leaves ``run.json`` and ``metrics.csv`` in ``state/sweep``. Which runs were asked for, what
-each printed and how it ended is there too: whatever is killed, the same call goes on. Numbers are
-those of a single process on the same device with the same number of threads.
+each printed and how it ended is there too: whatever is killed, the same call goes on. Numbers on
+a CPU are those of a single process with the same number of threads.
 """
 
 from __future__ import annotations
