@@ -125,3 +125,19 @@ def test_samples_of_another_shape_are_refused():
 def test_impossible_settings_are_refused():
     with pytest.raises(InputError, match="num_seeds: expected at least 1; got 0"):
         CriticTraining(num_seeds=0)
+    with pytest.raises(InputError, match=r"critic: expected finite numbers.* learning_rate=-1"):
+        CriticTraining(learning_rate=-1.0)
+    with pytest.raises(InputError, match=r"critic: expected finite numbers.* penalty=nan"):
+        CriticTraining(penalty=math.nan)
+
+
+def test_data_without_a_spread_are_refused():
+    few = CriticTraining(steps=2, num_seeds=1)
+    with pytest.raises(InputError, match="train: expected at least two datapoints; got 1"):
+        wasserstein_critic(lambda n: normal(n, 0), normal(9, 0), normal(9, 1), train=normal(1, 2),
+                           training=few, seed=0)  # fmt: skip
+
+
+def test_samples_that_are_no_numbers_are_refused():
+    with pytest.raises(InputError, match="sampler: expected finite samples; got NaN"):
+        wasserstein_critic(lambda n: normal(n, 0) / 0, normal(9, 0), normal(9, 1), seed=0)

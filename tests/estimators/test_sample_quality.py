@@ -249,11 +249,32 @@ def test_a_generator_without_likelihood_has_no_noise():
         (lambda n: torch.rand(n, 64), r"samples: expected images \(N, C, H, W\) or \(N, H, W\)"),
         (lambda n: "images", "sampler: expected a function n → Tensor; got a str"),
         (lambda n: torch.rand(3, 1, 8, 8), "sampler: expected n → images"),
+        (lambda n: torch.tensor(1.0), r"sampler: expected n → images .* got shape \(\)"),
+        (es.models.mlp_gan((1, 8, 8), 2), r"got a GAN. Of a model: es.sampler_of\(model\)"),
     ],
 )
 def test_samplers_that_are_none_are_refused(sampler, words):
     with pytest.raises(InputError, match=words):
         scored(sampler)
+
+
+def test_a_sampler_whose_images_change_their_size():
+    with pytest.raises(InputError, match=r"got shape \(1000, 1, 8, 8\) and \(5, 1, 8, 7\)"):
+        scored(lambda n: torch.rand(n, 1, 8, 8 if n > 5 else 7), num_samples=1005)
+
+
+def test_counts_and_training_data_that_do_not_fit():
+    with pytest.raises(InputError, match="num_compared: expected at least 20; got -5"):
+        scored(real, num_compared=-5)
+    with pytest.raises(InputError, match="num_samples: expected at least 40; got 0"):
+        scored(real, num_samples=0)
+    with pytest.raises(InputError, match=r"x_train: expected images of shape \(1, 8, 8\)"):
+        scored(real, x_train=torch.rand(50, 1, 9, 9))
+
+
+def test_a_share_of_none_is_no_negative_zero():
+    found = scored(lambda n: torch.zeros(n, 1, 8, 8), num_samples=400)
+    assert "-0.0" not in found.table()
 
 
 def test_too_few_images_are_refused():

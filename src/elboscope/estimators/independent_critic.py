@@ -89,6 +89,9 @@ class CriticTraining:
         for name in ("steps", "batch_size", "num_seeds", "num_evaluated", "evaluations"):
             if getattr(self, name) < 1:
                 raise InputError(name, expected="at least 1", got=str(getattr(self, name)))
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.penalty < math.inf:
+            got = f"learning_rate={self.learning_rate}, penalty={self.penalty}"
+            raise InputError("critic", expected="finite numbers, > 0 and ≥ 0", got=got)
 
     @classmethod
     def published(cls) -> CriticTraining:
@@ -163,6 +166,9 @@ def wasserstein_critic(
     """
     training = training or CriticTraining()
     sets = {"validation": validation, "test": test, **({} if train is None else {"train": train})}
+    for name, x in sets.items():
+        if len(x) < 2:  # the error is computed from their spread
+            raise InputError(name, expected="at least two datapoints", got=str(len(x)))
     with seeded(seed) as used:
         scored = [_one_critic(sampler, sets, training) for _ in range(training.num_seeds)]
     settings = {**vars(training), "seed": used}
@@ -280,6 +286,8 @@ def _samples(sampler: Sampler, n: int, like: Tensor) -> Tensor:
             expected=f"n → samples (n, {', '.join(map(str, like.shape[1:]))}), as the data",
             got=f"shape {tuple(samples.shape)} for n = {n}",
         )
+    if not bool(samples.isfinite().all()):
+        raise InputError("sampler", expected="finite samples", got="NaN or infinite ones")
     return samples
 
 

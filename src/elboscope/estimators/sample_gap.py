@@ -83,7 +83,8 @@ def sample_quality_gap(
     with seeded(seed) as used:
         order = torch.randperm(len(shown))
         compared, reconstructed = shown[order[: len(shown) // 2]], encoded[order[len(shown) // 2 :]]
-        count = min(num_samples or len(reconstructed), len(reconstructed))
+        most = len(reconstructed)
+        count = most if num_samples is None else min(num_samples, most)
         reference = reference_of(compared, train, classifier, num_compared, critic, used)
         samplers = (
             sampler_of(model, noise=noise),

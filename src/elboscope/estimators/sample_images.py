@@ -28,18 +28,22 @@ def drawn_images(sampler: Sampler, n: int, like: Tensor) -> Float[Tensor, "n C H
         >>> drawn_images(lambda n: torch.zeros(n, 8, 8), 2, torch.ones(5, 1, 8, 8)).shape
         torch.Size([2, 1, 8, 8])
     """
+    if not callable(sampler) or hasattr(sampler, "prior"):
+        got, do = f"a {type(sampler).__name__}", "Of a model: es.sampler_of(model)."
+        raise InputError("sampler", expected="a function n → Tensor", got=got, do=do)
     with torch.no_grad():
         parts = [sampler(len(range(n)[rows])) for rows in blocks(n, DRAWN_AT_ONCE)]
     if not all(isinstance(part, Tensor) for part in parts):
         got = f"a {type(parts[0]).__name__}"
         raise InputError("sampler", expected="a function n → Tensor", got=got)
+    expected = f"n → images of shape (n, {', '.join(map(str, like.shape[1:]))})"
+    if len({part.shape[1:] for part in parts}) > 1 or not parts[0].ndim:
+        got = " and ".join(sorted({str(tuple(part.shape)) for part in parts}))
+        raise InputError("sampler", expected=expected, got=f"shape {got}")
     samples = as_images(torch.cat(parts), "samples").to(like)
     if samples.shape != (n, *like.shape[1:]):
-        raise InputError(
-            "sampler",
-            expected=f"n → images of shape (n, {', '.join(map(str, like.shape[1:]))})",
-            got=f"shape {tuple(samples.shape)} for n = {n}",
-        )
+        got = f"shape {tuple(samples.shape)} for n = {n}"
+        raise InputError("sampler", expected=expected, got=got)
     return samples
 
 

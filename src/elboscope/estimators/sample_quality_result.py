@@ -128,7 +128,7 @@ def plain(estimate: Estimate) -> str:
     digits = 4 if 0 < estimate.stderr < 0.005 else 2
     if estimate.axis == "unit" and estimate.stderr < 0.005:
         digits = 0
-    return f"{value:.{digits}f} ± {estimate.stderr:.{digits}f}"
+    return f"{round(value, digits) + 0.0:.{digits}f} ± {estimate.stderr:.{digits}f}"  # no −0.00
 
 
 def beside(estimate: Estimate, of_data: Estimate | None) -> str:

@@ -44,12 +44,13 @@ from .classifier_scores import inception_score, mode_kl, modes_covered
 from .diversity import ms_ssim_diversity
 from .frechet import feature_frechet_distance
 from .independent_critic import CriticTraining, Sampler, WassersteinCritic, wasserstein_critic
+from .jackknife import GROUPS
 from .neighbours import neighbour_metrics
 from .sample_images import as_images, drawn_images
 from .sample_quality_result import SampleQuality
 
 MANY_CLASSES, PROTOCOL, FEW = 1000, 26_000, 10_000
-FEWEST, SPLITS = 40, 10
+FEWEST, FEWEST_COMPARED, SPLITS = 40, 2 * GROUPS, 10
 
 
 class Reference(NamedTuple):
@@ -118,8 +119,8 @@ def sample_quality(
     with seeded(seed) as used:
         reference = reference_of(images, train, classifier, num_compared, critic, used)
         classes = reference.extracted.log_probs.shape[1]
-        count = num_samples or (PROTOCOL if classes >= MANY_CLASSES else FEW)
-        return scored(sampler, count, reference)
+        usual = PROTOCOL if classes >= MANY_CLASSES else FEW
+        return scored(sampler, usual if num_samples is None else num_samples, reference)
 
 
 def reference_of(
@@ -133,6 +134,10 @@ def reference_of(
     """Returns data to compare with, in random order, with their features."""
     if len(images) < FEWEST:
         raise InputError("data", expected=f"at least {FEWEST} images", got=str(len(images)))
+    _require_enough("num_compared", num_compared, FEWEST_COMPARED)
+    if train is not None and train.shape[1:] != images.shape[1:]:
+        expected = f"images of shape {tuple(images.shape[1:])}, as the data"
+        raise InputError("x_train", expected=expected, got=f"{tuple(train.shape[1:])}")
     extractor = classifier or classifier_for(tuple(images.shape[1:]))
     order = images[torch.randperm(len(images))]
     return Reference(
@@ -142,7 +147,7 @@ def reference_of(
 
 def scored(sampler: Sampler, count: int, reference: Reference) -> SampleQuality:
     """Returns the scores of ``count`` samples."""
-    _require_enough(count)
+    _require_enough("num_samples", count, FEWEST)
     data = reference.images
     images = drawn_images(sampler, count, data)
     found = reference.classifier(images)
@@ -190,9 +195,9 @@ def _of_data(reference: Reference, count: int) -> dict[str, Estimate]:
     return _of_images(reference.images, log_probs, count // SPLITS, reference)
 
 
-def _require_enough(count: int) -> None:
-    if count < FEWEST:
-        raise InputError("num_samples", expected=f"at least {FEWEST}", got=str(count))
+def _require_enough(name: str, count: int, least: int) -> None:
+    if count < least:
+        raise InputError(name, expected=f"at least {least}", got=str(count))
 
 
 def _critic(sampler: Sampler, reference: Reference) -> WassersteinCritic | None:
