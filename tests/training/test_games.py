@@ -420,17 +420,23 @@ def test_messages() -> None:
         AAE().players(judged(critic(), code=CODE))
     with pytest.raises(InputError, match=r"patience: expected none for a game \(GANGame\); got 3"):
         train(gan(), x, TrainingSettings(objective=GANGame(), patience=3))
+    with pytest.raises(InputError, match=r"likelihood, without which there is no ELBO; got GAN, "):
+        train(gan(), x, TrainingSettings())
     with pytest.raises(InputError, match=r"condition: expected none for a game"):
         train(gan(), x, TrainingSettings(objective=GANGame()), condition=x)
     with pytest.raises(InputError, match="cost: expected one of likelihood, squared"):
         require_words("cost", "l1", get_args(Cost))
     with pytest.raises(InputError, match="encoder_weight: expected a finite number ≥ 0; got -1"):
         VGH(-1.0)
-    with pytest.raises(InputError, match="adversary_rate: expected a number > 0; got 0"):
+    with pytest.raises(InputError, match="adversary_rate: expected a finite number > 0; got 0"):
         VGH(adversary_rate=0.0)
+    with pytest.raises(InputError, match="adversary_rate: expected a finite number > 0; got inf"):
+        GANGame(adversary_rate=math.inf)
     with pytest.raises(InputError, match="reconstruction_weight: expected a finite number ≥ 0"):
         MatchedELBO(reconstruction_weight=-1.0)
-    with pytest.raises(InputError, match="WGANGP: expected critic_steps ≥ 1 and penalty ≥ 0"):
+    with pytest.raises(InputError, match="critic_steps: expected at least 1; got 0"):
         WGANGP(critic_steps=0)
+    with pytest.raises(InputError, match="penalty: expected a finite number ≥ 0; got inf"):
+        WGANGP(penalty=math.inf)
     with pytest.raises(InputError, match="adversary_steps: expected at least 1"):
         AVB(adversary_steps=0)

@@ -185,5 +185,5 @@ def require_weights(**weights: float) -> None:
 
 def _require_positive(**values: float) -> None:
     for name, value in values.items():
-        if not value > 0:
-            raise InputError(name, expected="a number > 0", got=repr(value))
+        if not 0 < value < float("inf"):
+            raise InputError(name, expected="a finite number > 0", got=repr(value))

@@ -29,7 +29,7 @@ from elboscope.objectives import (
     wasserstein_critic_loss,
 )
 
-from .games import Game, Turn, require_words
+from .games import Game, Turn, require_weights, require_words
 
 GeneratorLoss = Literal["non_saturating", "reverse_kl", "saturating"]
 LOSSES = {
@@ -109,9 +109,9 @@ class WGANGP(Game):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.critic_steps < 1 or not self.penalty >= 0:
-            got = f"critic_steps={self.critic_steps}, penalty={self.penalty}"
-            raise InputError("WGANGP", expected="critic_steps ≥ 1 and penalty ≥ 0", got=got)
+        require_weights(penalty=self.penalty)
+        if self.critic_steps < 1:
+            raise InputError("critic_steps", expected="at least 1", got=str(self.critic_steps))
 
     def turns(self, model: Sampled, x: Float[Tensor, "B *X"], epoch: float) -> Iterator[Turn]:
         """Yields the critic's turns and the generator's."""

@@ -18,7 +18,14 @@ from typing import Literal, cast
 
 from torch import Tensor, nn
 
-from elboscope.core import Bound, InputError, LatentVariableModel, Sampled, seeded
+from elboscope.core import (
+    Bound,
+    ImplicitGenerator,
+    InputError,
+    LatentVariableModel,
+    Sampled,
+    seeded,
+)
 from elboscope.data import Binarisation
 
 from .adversarial import Played, adversarial_step, game_optimizer
@@ -124,6 +131,8 @@ def train(
     if isinstance(settings.objective, Game):
         _require_playable(settings, condition)
         settings.objective.players(model)  # raises before anything is written
+    else:
+        _require_bounded(model, settings)
     module = _placed(trainable_module(model), settings)
     data = prepare_data(
         model, x, settings, binarisation,
@@ -194,6 +203,18 @@ def _require_playable(settings: TrainingSettings, condition: Tensor | None) -> N
                 got="a condition" if name == "condition" else repr(value),
                 do="A game follows no bound that could be watched; train all epochs.",
             )
+
+
+def _require_bounded(model: Sampled, settings: TrainingSettings) -> None:
+    """Refuses a bound of a generator, which has no density of x."""
+    if isinstance(model, ImplicitGenerator) and not isinstance(model, LatentVariableModel):
+        raise InputError(
+            "model",
+            expected="an encoder and a likelihood, "
+            f"without which there is no {type(settings.objective or ELBO()).__name__}",
+            got=f"{type(model).__name__}, which generates only",
+            do="Play a game instead: objective: GANGame, or WGANGP.",
+        )
 
 
 def _record(
