@@ -73,6 +73,7 @@ def write(folder):
         ("{seeds: many}", ["sweep.seeds: expected whole numbers, or how many; got 'many'"]),
         ("{metric: valid_elbo}", ["sweep.metric: expected one of", "mean 'validation_elbo'?"]),
         ("{metric: loss}", ["sweep.direction: expected maximise or minimise, for the metric loss"]),
+        ("{parameters: {training.epochs: [2020-01-01]}}", ["got 2020-01-01. Quote it."]),
         ("{direction: up}", ["sweep.direction: expected one of maximise, minimise; got 'up'"]),
         ("{workers: 0}", ["workers: expected a whole number ≥ 1; got 0"]),
         ("{executor: slrm}", ["sweep.executor: expected one of local, slurm", "'slurm'?"]),
@@ -86,6 +87,28 @@ def write(folder):
 )
 def test_mistakes(write, refuses, section, words):
     write(section)
+    refuses("sweep s.yaml", *words)
+
+
+@pytest.mark.parametrize(
+    ("objective", "section", "words"),
+    [
+        ("GANGame", "{seeds: 2}", ["sweep.metric: expected one of generator_loss, data_loss"]),
+        ("VGH", "{metric: data_los}", ["got 'data_los'. Did you mean 'data_loss'?"]),
+        ("VGH", "{metric: train_bound}", ["sweep.metric", "got 'train_bound'"]),
+        (
+            "ELBO",
+            "{metric: loss, direction: minimise, parameters: {objective: [VGHH]}}",
+            ["class_path", "'VGHH'"],
+        ),
+        ("ELBO", "{metric: data_loss, parameters: {objective: [VGH, AAE]}}", ["got 'data_loss'"]),
+    ],
+)
+def test_a_metric_that_a_game_does_not_have(folder, refuses, objective, section, words):
+    (folder / "s.yaml").write_text(
+        "data: digits\nmodel: {class_path: mlp_hybrid, init_args: {latent_dim: 2}}\n"
+        f"objective: {objective}\nsweep: {section}\n"
+    )
     refuses("sweep s.yaml", *words)
 
 

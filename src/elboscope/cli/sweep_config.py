@@ -18,6 +18,7 @@ from __future__ import annotations
 
 __all__ = ["KEYS", "SweepConfig", "check_points", "configuration", "sweep_config"]
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -78,7 +79,7 @@ def sweep_config(base: Config, given: Mapping[str, Any]) -> SweepConfig:
         if key in given:
             _word(f"sweep.{key}", given[key], get_args(known))
     metric = given.get("metric", "validation_elbo")
-    _check_metric(metric, base)
+    _check_metric(metric, base, given.get("parameters"))
     plan = SweepPlan(
         parameters=_parameters(given.get("parameters")),
         seeds=_seeds(given.get("seeds", 1)),
@@ -124,17 +125,29 @@ def _seeds(value: Any) -> tuple[int, ...]:
     return tuple(value)
 
 
-def _check_metric(metric: Any, base: Config) -> None:
-    """A column that no run will have is refused before hours of training."""
-    path = base.get("objective", {}).get("class_path", "ELBO")
-    has_these = path in OBJECTIVES and not issubclass(objective(path), Game)
-    if has_these or not isinstance(metric, str):
-        _word("sweep.metric", metric, COLUMNS)
+def _check_metric(metric: Any, base: Config, parameters: Any) -> None:
+    """A column that not all runs will have is refused before hours of training."""
+    varied = parameters.get("objective") if isinstance(parameters, Mapping) else None
+    paths = varied if isinstance(varied, list) else [base.get("objective", {}).get("class_path")]
+    known = [_columns(path or "ELBO") for path in paths if path is None or path in OBJECTIVES]
+    first, *others = known or [COLUMNS]
+    if len(known) == len(paths) or not isinstance(metric, str):
+        shared = tuple(c for c in first if all(c in other for other in others))
+        _word("sweep.metric", metric, shared)
     if str(metric).startswith("validation_") and _training(base).get("validation_fraction") == 0:
         raise UsageError(
             "sweep.metric", expected="a column that the runs fill", got=repr(metric),
             do="With training.validation_fraction 0 nothing is held out.",
         )  # fmt: skip
+
+
+def _columns(path: str) -> tuple[str, ...]:
+    """The columns that the runs of an objective, or of a game, fill."""
+    kind = objective(path)
+    if not issubclass(kind, Game):
+        return COLUMNS
+    empty = ("train_bound",) if kind.encodes else (*HIGHER_IS_BETTER, "validation_kl")
+    return (*kind.columns, *(c for c in COLUMNS if c not in {*empty, *kind.columns}))
 
 
 def _direction(metric: str) -> Direction:
@@ -175,7 +188,7 @@ def _parameter(name: str, given: Any) -> Choices | Range:
         do = "The seeds of a sweep are sweep.seeds."
         raise UsageError(what, expected="a hyper-parameter", got="the seed", do=do)
     if isinstance(given, list):
-        return Choices(name, tuple(map(_number_of, given)))
+        return Choices(name, tuple(_plain(what, _number_of(value)) for value in given))
     if not isinstance(given, Mapping):
         expected = "a list of values, or {low: …, high: …}"
         raise UsageError(what, expected=expected, got=repr(given))
@@ -195,6 +208,16 @@ def _range(name: str, what: str, given: Mapping[str, Any]) -> Range:
         raise UsageError(f"{what}.log", expected="true or false", got=repr(log))
     low, high = ends
     return Range(name, low, high, log, _whole(f"{what}.points", given.get("points")))
+
+
+def _plain(what: str, value: Any) -> Any:
+    """YAML takes 2020-01-01 for a date, which no journal can hold."""
+    try:
+        json.dumps(value)
+    except TypeError:
+        expected = "numbers, texts, lists"
+        raise UsageError(what, expected=expected, got=str(value), do="Quote it.") from None
+    return value
 
 
 def _number_of(value: Any) -> Any:
