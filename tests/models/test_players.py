@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from elboscope.core import (
     ContractError,
     InputError,
+    LatentVariableModel,
     check_model,
     generated,
     is_implicit,
@@ -131,3 +132,14 @@ def test_an_implicit_posterior_without_moments_says_so() -> None:
 def test_messages() -> None:
     with pytest.raises(InputError, match="adversaries: expected some of data; got 'joint'"):
         chosen(("joint",), data=lambda: nn.Linear(6, 1))
+
+
+@pytest.mark.parametrize("part", ["encode", "decode"])
+def test_a_generator_says_that_it_has_no_density(part: str) -> None:
+    gan = mlp_gan((6,), 2, (8,), (8,))
+    with pytest.raises(InputError, match=rf"GAN.{part}: expected a model with an encoder q"):
+        getattr(gan, part)
+    assert not hasattr(gan, part)
+    assert not isinstance(gan, LatentVariableModel)
+    with pytest.raises(AttributeError, match="no attribute 'other'"):
+        _ = gan.other

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from elboscope.core import InputError
 from elboscope.distributions import standard_normal
 from elboscope.nn import (
     Activation,
@@ -41,6 +42,10 @@ from elboscope.nn.dcgan import MAPS as DCGAN_MAPS
 from elboscope.nn.dcgan import output_layer
 
 from .vae import reference
+
+
+class NoDensityError(InputError, AttributeError):
+    """A part was asked for that no generator has; to ``hasattr`` it is missing, as any other."""
 
 
 class GAN(nn.Module):
@@ -74,6 +79,18 @@ class GAN(nn.Module):
         self.prior_mean: Tensor
         zeros = torch.zeros(self.latent_shape).to(reference(generator))
         self.register_buffer("prior_mean", zeros, persistent=False)
+
+    def __getattr__(self, name: str) -> Tensor | nn.Module:
+        """Says of a posterior and a likelihood, which estimators ask for, that there are none."""
+        if name in ("encode", "decode"):
+            raise NoDensityError(
+                f"{type(self).__name__}.{name}",
+                expected="a model with an encoder q(z|x) and a likelihood p(x|z)",
+                got="a generator, of which neither is known",
+                do="Its samples can be scored: es.sample_quality(es.sampler_of(model), x).",
+            )
+        found: Tensor | nn.Module = super().__getattr__(name)
+        return found
 
     @property
     def discriminator(self) -> nn.Module:
