@@ -59,8 +59,8 @@ def suitable_classifier(images: Float[Tensor, "n C H W"], data_name: object = ""
         >>> digits = es.data.digits().test
         >>> suitable_classifier(digits, "digits").classifier.name
         'digits classifier'
-        >>> suitable_classifier(torch.rand(100, 1, 8, 8)).reason
-        'the digits classifier is in doubt of 29% of these images ...
+        >>> suitable_classifier(torch.zeros(9, 1, 8, 8), "Fashion-MNIST").reason
+        'no classifier is packaged for fashion_mnist; ...
     """
     shape = tuple(images.shape[1:])
     known = {_plain(name): name for name in NAMES}.get(_plain(str(data_name)))
