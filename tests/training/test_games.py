@@ -436,6 +436,12 @@ def test_messages() -> None:
         MatchedELBO(reconstruction_weight=-1.0)
     with pytest.raises(InputError, match="critic_steps: expected at least 1; got 0"):
         WGANGP(critic_steps=0)
+    with pytest.raises(InputError, match=r"'data': expected a critic without batch norm"):
+        train(gan(), x, TrainingSettings(objective=WGANGP()))
+    with pytest.raises(InputError, match="batch_size: expected at least 2, for the model's batch"):
+        train(gan(), x, TrainingSettings(objective=GANGame(), batch_size=1))
+    with pytest.raises(InputError, match="batch_size: expected at least 2: MMD² compares pairs"):
+        train(hybrid()(), x, TrainingSettings(objective=WAEMMD(), batch_size=1))
     with pytest.raises(InputError, match="penalty: expected a finite number ≥ 0; got inf"):
         WGANGP(penalty=math.inf)
     with pytest.raises(InputError, match="adversary_steps: expected at least 1"):

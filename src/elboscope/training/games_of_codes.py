@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
-from elboscope.core import LatentVariableModel
+from elboscope.core import InputError, LatentVariableModel
 from elboscope.objectives import (
     discriminator_loss,
     maximum_mean_discrepancy,
@@ -190,6 +190,10 @@ class WAEMMD(Game):
         self, model: LatentVariableModel, x: Float[Tensor, "B *X"], epoch: float
     ) -> Iterator[Turn]:
         """Yields the one turn of encoder and decoder."""
+        if len(x) < 2:
+            raise InputError(
+                "batch_size", expected="at least 2: MMD² compares pairs of codes", got=str(len(x))
+            )
         z, code = model.prior().sample((len(x),)), model.encode(x).rsample()
         cost = reconstruction_cost(model.decode(code), x, self.cost)
         mmd = maximum_mean_discrepancy(code.flatten(1), z.flatten(1))

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 __all__ = ["WGANGP", "GANGame", "GeneratorLoss"]
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from elboscope.core import InputError, Sampled, generated
 from elboscope.objectives import (
@@ -112,6 +113,22 @@ class WGANGP(Game):
         require_weights(penalty=self.penalty)
         if self.critic_steps < 1:
             raise InputError("critic_steps", expected="at least 1", got=str(self.critic_steps))
+
+    def players(self, model: Sampled) -> Mapping[str, list[nn.Parameter]]:
+        """Returns each player's parameters.
+
+        Raises:
+            InputError: A critic with batch normalisation, whose datapoints have no slopes.
+        """
+        critic = self.adversary(model, "data")
+        if any(isinstance(module, _BatchNorm) for module in critic.modules()):
+            raise InputError(
+                "adversary 'data'",
+                expected="a critic without batch normalisation: its penalty is of each datapoint",
+                got="one with",
+                do="Build the model with norm='none' (--model.norm none).",
+            )
+        return super().players(model)
 
     def turns(self, model: Sampled, x: Float[Tensor, "B *X"], epoch: float) -> Iterator[Turn]:
         """Yields the critic's turns and the generator's."""

@@ -134,6 +134,7 @@ def train(
     else:
         _require_bounded(model, settings)
     module = _placed(trainable_module(model), settings)
+    _require_batches(module, settings)
     data = prepare_data(
         model, x, settings, binarisation,
         x_valid=x_valid, condition=condition, condition_valid=condition_valid,
@@ -203,6 +204,14 @@ def _require_playable(settings: TrainingSettings, condition: Tensor | None) -> N
                 got="a condition" if name == "condition" else repr(value),
                 do="A game follows no bound that could be watched; train all epochs.",
             )
+
+
+def _require_batches(module: nn.Module, settings: TrainingSettings) -> None:
+    """Refuses one datapoint at a time where a layer normalises over the minibatch."""
+    if settings.batch_size == 1 and any(isinstance(m, nn.BatchNorm1d) for m in module.modules()):
+        raise InputError(
+            "batch_size", expected="at least 2, for the model's batch normalisation", got="1"
+        )
 
 
 def _require_bounded(model: Sampled, settings: TrainingSettings) -> None:
