@@ -123,6 +123,14 @@ def test_generators_that_collapsed_or_make_noise(images, severity, lost, cause):
     assert "WGANGP" in finding.action
 
 
+def test_who_played_wgan_gp_is_not_told_to_play_it():
+    history = [{"epoch": 1.0, "critic_difference": 0.5}]
+    found = replace(gathered(Drawer(few_classes(range(5)))), history=history)
+    action = sample_quality(found).action
+    assert "WGANGP" not in action
+    assert "--objective.critic_steps" in action
+
+
 def test_a_prior_where_the_codes_are_is_ok_and_one_beside_them_is_not():
     """The same encoder and decoder; the prior of one lies where no digit is encoded to."""
     healthy = judged(Pixels(among(DIGITS.train)))

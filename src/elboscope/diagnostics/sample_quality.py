@@ -236,6 +236,11 @@ def _action(severity: Severity, cause: str, evidence: Evidence) -> str:
     if cause == "undecided":
         return f"More evaluation data tell latents from decoder. {close}"
     if cause in ("collapse", "generator"):
+        if any("critic_difference" in row for row in evidence.history):  # WGANGP it was
+            return (
+                "Train for longer (--training.epochs), or give the critic more steps "
+                "(--objective.critic_steps, with a --training.batch_size for all of them)."
+            )
         return (
             "Train for longer (--training.epochs), or by a critic that does not saturate: "
             "elboscope train CONFIG.yaml --objective WGANGP (with a discriminator without batch "
