@@ -6,6 +6,7 @@ from itertools import combinations
 
 import pytest
 import torch
+from scipy.stats import t as student
 from torch.distributions import Independent, Normal
 
 from elboscope.core import InputError, seeded
@@ -91,7 +92,7 @@ def test_the_parts_approach_those_of_the_population() -> None:
     means = []
     with seeded(0), torch.no_grad():
         for _ in range(12):
-            x, _ = model.sample(1000)
+            x, _ = model.sample(2000)
             q = model.encode(x)
             parts = minibatch_surgery(q, model.prior(), q.sample((1,)), 10**6)
             means.append(torch.stack([part.mean() for part in parts]))
@@ -99,8 +100,8 @@ def test_the_parts_approach_those_of_the_population() -> None:
     error = found.std(0) / math.sqrt(len(found))
     truth = [model.mutual_information(), model.total_correlation(), model.dimensionwise_kl().sum()]
     z = (found.mean(0) - torch.stack(truth).detach()) / error
-    # log q̂ is low by about χ²/(2M): half an error here.
-    assert z.abs().max() < 3.3
+    # log q̂ is low by about χ²/(2M), half an error here; the error is itself of twelve values.
+    assert z.abs().max() < student.isf(5e-4, len(found) - 1)
 
 
 def test_weights_of_one_are_the_elbo() -> None:
