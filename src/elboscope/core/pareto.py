@@ -22,6 +22,8 @@ from torch import Tensor
 # Weights this close (in nats) are equal but for the rounding of sums over thousands of terms: an
 # exact posterior gives them, and no tail can be fitted to rounding.
 EQUAL = 1e-9
+# Six weights in the tail: some versions of the reference fit five, others refuse.
+FEWEST = 30
 
 
 class ParetoSmoothed(NamedTuple):
@@ -35,7 +37,7 @@ def pareto_smoothed(log_w: Float[Tensor, "K B"]) -> ParetoSmoothed:
     r"""Fits the tail of each datapoint's weights; returns k̂ and the PSIS value of log mean w.
 
     The PSIS value has less variance than the plain average and a bias of unknown side: it is
-    not a bound. Columns that are not finite, and K < 25 (fewer than five weights in the tail),
+    not a bound. Columns that are not finite, and K < 30 (fewer than six weights in the tail),
     give NaN; where the largest weights are all equal (an exact posterior, few discrete latents)
     nothing is heavy: k̂ = −∞, and the value is the plain one.
 
@@ -67,7 +69,7 @@ def _smooth(log_w: np.ndarray) -> tuple[float, float]:
     from arviz_stats.base import array_stats
 
     K = len(log_w)
-    if K < 25 or not np.isfinite(log_w).all():
+    if K < FEWEST or not np.isfinite(log_w).all():
         return math.nan, math.nan
     lowest = int(log_w.argmin())
     if log_w.max() - log_w[lowest] <= EQUAL:
