@@ -87,7 +87,7 @@ def test_trust_uses_the_threshold_of_small_k():
 
 def test_trust_is_unavailable_without_khat():
     finding = likelihood_trust(evidence(log_px=khat([math.nan] * 10)))
-    assert (finding.severity, "25 samples" in finding.summary) == ("unavailable", True)
+    assert (finding.severity, "30 samples" in finding.summary) == ("unavailable", True)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def likelihood_trust(evidence: Evidence) -> Finding:
     assert log_px is not None
     khat, ess = log_px.diagnostics.get("khat"), log_px.diagnostics.get("ess")
     if khat is None or ess is None or bool(khat.isnan().all()):
-        return Finding(CHECK, "unavailable", "No k̂: fewer than 25 samples per datapoint.")
+        return Finding(CHECK, "unavailable", "No k̂: fewer than 30 samples per datapoint.")
     missed = _missed(log_px, evidence.prior_sampling)
     return _judged(log_px, khat, ess) if missed is None else missed
 

@@ -78,7 +78,7 @@ def importance_sampling(
 
     Returns:
         log p(x) per datapoint in nats, a lower bound. ``diagnostics``: ``ess`` (Kish's, of K),
-        ``khat`` (NaN for K < 25), ``psis`` (the Pareto-smoothed value: less variance, no bound)
+        ``khat`` (NaN for K < 30), ``psis`` (the Pareto-smoothed value: less variance, no bound)
         and ``half`` (the value of the first K/2 samples, which shows whether K is enough).
 
     Raises:
