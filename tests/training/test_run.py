@@ -369,6 +369,6 @@ def test_what_is_no_bound_is_said_to_be_none() -> None:
     late = X.clone()
     late[-1, 0] = 0.5
     permissive = mlp_vae(tuple(X.shape[1:]), 2, hidden=())
-    assert "cross-entropies, not bounds" in train(permissive, late, one).notes[0]
+    assert "is a cross-entropy, and no bound made of it" in train(permissive, late, one).notes[0]
     weighted = settings(epochs=1, patience=None, objective=KLWeight(0.5, "sum"))
     assert "σ² = 0.25; the held-out ELBO" in train(SmallVAE(), X, weighted).notes[0]

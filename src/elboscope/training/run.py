@@ -171,9 +171,9 @@ def _warnings(record: Mapping[str, object]) -> list[str]:
     found = []
     if not record["in_support"]:
         found.append(
-            f"x lies outside the support of the {record['likelihood']} likelihood: the bounds "
-            "shown are cross-entropies, not bounds on log p(x). Binarise x, or take another "
-            "likelihood."
+            f"x lies outside the support of the {record['likelihood']} likelihood: its "
+            "log p(x|z) is a cross-entropy, and no bound made of it is one on log p(x). Binarise "
+            "x, or take another likelihood."
         )
     if "implied_decoder_variance" in record:
         found.append(
