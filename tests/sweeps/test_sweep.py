@@ -69,7 +69,8 @@ def test_failed_runs_begin_again_when_asked_to(tmp_path, prepare, plan_of, scrip
     assert sweep(plan, tmp_path / "s", prepare).best is None
     script.write_text(script.read_text().replace('mode == "error"', "False"))
     assert sweep(plan, tmp_path / "s", prepare).best is None
-    assert sweep(plan, tmp_path / "s", prepare, retry_failed=True).best is not None
+    again = sweep(plan, tmp_path / "s", prepare, retry_failed=True)
+    assert [run.value for run in again.runs] == [1.0 - 1 / 2]  # of seed 0, two epochs
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, prepare, plan_of, capfd):

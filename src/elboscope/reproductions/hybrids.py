@@ -37,7 +37,7 @@ PUBLISHED_STEPS = {"ColorMNIST": 100_000, "CIFAR-10": 200_000, "CelebA": 200_000
 
 def reproduce_hybrids(
     name: str,
-    plan: HybridsPlan,
+    plans: Mapping[Scale, HybridsPlan],
     scale: Scale,
     *,
     out: Path,
@@ -49,7 +49,7 @@ def reproduce_hybrids(
 
     Args:
         name: Of the reproduction.
-        plan: What the scale means.
+        plans: What the scales mean.
         scale: Which.
         out: Folder of the state; the result is saved there by ``Reproduction.save``.
         seed: Of the first run; run s has seed + s.
@@ -60,7 +60,7 @@ def reproduce_hybrids(
         InputError: The data are not to be had, or the folder is in use.
         Unfinished: The slice of time is over.
     """
-    options, device = options or Options(), training_device(scale)
+    plan, options, device = plans[scale], options or Options(), training_device(scale)
     images = load_hybrid_images(plan, options, seed, device)
     asked = _asked(name, scale, seed, images)
     with sitting(out, asked, options, progress) as now:
@@ -89,9 +89,9 @@ def reproduce_hybrids(
 
 
 def reproduce_one_hybrid(
-    number: int,
     name: str,
-    plan: HybridsPlan,
+    plans: Mapping[Scale, HybridsPlan],
+    number: int,
     scale: Scale,
     *,
     out: Path,
@@ -102,9 +102,9 @@ def reproduce_one_hybrid(
     """Trains and scores one of the runs for :func:`reproduce_hybrids`, which holds the folder.
 
     Args:
-        number: Of the run, in ``plan.runs``; the one behind the last scores held-out data.
         name: Of the reproduction.
-        plan: What the scale means.
+        plans: What the scales mean.
+        number: Of the run, in ``plan.runs``; the one behind the last scores held-out data.
         scale: Which.
         out: Folder of the state.
         seed: Of the reproduction.
@@ -115,6 +115,7 @@ def reproduce_one_hybrid(
         InputError: No such run, a folder of something else, or a run in other hands.
         KeyboardInterrupt: Ctrl-C or SIGTERM came; the state is saved.
     """
+    plan = plans[scale]
     called = run_name(number, plan)
     images = load_hybrid_images(plan, options or Options(), seed, training_device(scale))
     asked = _asked(name, scale, seed, images)

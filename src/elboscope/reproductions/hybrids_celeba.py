@@ -1,24 +1,23 @@
-"""Hybrids on CelebA from a folder of the user, by networks of the DCGAN; see :mod:`.hybrids`."""
+"""Hybrids on CelebA from a folder of the user, by networks of the DCGAN; see :mod:`.hybrids`.
+
+smoke: enlarged digits, tiny networks; cpu: some hundred steps of narrow networks, no sweep; paper:
+200 000 steps, 5 seeds, the whole sweep.
+"""
 
 from __future__ import annotations
 
 __all__ = ["reproduce", "reproduce_run"]
 
 from collections.abc import Mapping
-from itertools import product
-from pathlib import Path
+from functools import partial
 
 from elboscope.estimators.independent_critic import CriticTraining
 
 from .hybrids import reproduce_hybrids, reproduce_one_hybrid
-from .hybrids_plan import HybridsPlan
-from .options import Options, Progress
-from .result import Reproduction, Scale
+from .hybrids_plan import RATES, WEIGHT_PAIRS, HybridsPlan
+from .result import Scale
 
 NAME = "hybrids-celeba"
-WEIGHTS = (1.0, 5.0, 10.0, 50.0)
-RATES = (1e-4, 2e-4, 3e-4, 5e-4)
-
 PLANS: Mapping[Scale, HybridsPlan] = {
     "smoke": HybridsPlan(
         "CelebA", 60, 40, 40, 2, 1, 1e-3, (), ((1.0, 1.0),), (4, 4, 4, 4),
@@ -34,63 +33,10 @@ PLANS: Mapping[Scale, HybridsPlan] = {
         critic_steps=2,
     ),
     "paper": HybridsPlan(
-        "CelebA", None, 9981, 9981, 200_000, 5, 3e-4, RATES, tuple(product(WEIGHTS, WEIGHTS)),
+        "CelebA", None, 9981, 9981, 200_000, 5, 3e-4, RATES, WEIGHT_PAIRS,
         (64, 128, 256, 512), CriticTraining.published(), latents=100,
     ),
 }  # fmt: skip
 
-
-def reproduce(
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Trains VAEs, hybrids and GANs on faces, and scores what they draw.
-
-    Args:
-        scale: smoke: enlarged digits, tiny networks; cpu: some hundred steps of narrow networks,
-            no sweep; paper: 200 000 steps, 5 seeds, the whole sweep.
-        out: Folder of the state; the result is saved there by ``Reproduction.save``.
-        seed: Of the first run; run s has seed + s.
-        options: Where CelebA is; slices, resuming, workers.
-        progress: Told what is being done.
-
-    Raises:
-        InputError: CelebA's pictures are not in the data directory: nothing is downloaded; or the
-            folder is in use.
-        Unfinished: The slice of time is over.
-    """
-    return reproduce_hybrids(
-        NAME, PLANS[scale], scale, out=out, seed=seed, options=options, progress=progress
-    )
-
-
-def reproduce_run(
-    number: int,
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> None:
-    """Trains and scores one run for :func:`reproduce` with workers, in whose folder it works.
-
-    Args:
-        number: Of the run; see :func:`.hybrids.reproduce_one_hybrid`.
-        scale: As there.
-        out: As there.
-        seed: As there.
-        options: As there.
-        progress: Told what is being done.
-
-    Raises:
-        InputError: No such run, a folder of something else, or a run in other hands.
-        KeyboardInterrupt: Ctrl-C or SIGTERM came; the state is saved.
-    """
-    reproduce_one_hybrid(
-        number, NAME, PLANS[scale], scale, out=out, seed=seed, options=options, progress=progress
-    )
+reproduce = partial(reproduce_hybrids, NAME, PLANS)
+reproduce_run = partial(reproduce_one_hybrid, NAME, PLANS)

@@ -1,24 +1,23 @@
-"""Hybrids on ColorMNIST, whose 1000 modes can be counted; see :mod:`.hybrids`."""
+"""Hybrids on ColorMNIST, whose 1000 modes can be counted; see :mod:`.hybrids`.
+
+smoke: small digits, tiny networks; cpu: 600 steps of narrow networks, 5 seeds; paper: 100 000
+steps, 5 seeds, the whole sweep.
+"""
 
 from __future__ import annotations
 
 __all__ = ["reproduce", "reproduce_run"]
 
 from collections.abc import Mapping
-from itertools import product
-from pathlib import Path
+from functools import partial
 
 from elboscope.estimators.independent_critic import CriticTraining
 
 from .hybrids import reproduce_hybrids, reproduce_one_hybrid
-from .hybrids_plan import HybridsPlan
-from .options import Options, Progress
-from .result import Reproduction, Scale
+from .hybrids_plan import RATES, WEIGHT_PAIRS, HybridsPlan
+from .result import Scale
 
 NAME = "hybrids-colormnist"
-WEIGHTS = (1.0, 5.0, 10.0, 50.0)
-RATES = (1e-4, 2e-4, 3e-4, 5e-4)
-
 PLANS: Mapping[Scale, HybridsPlan] = {
     "smoke": HybridsPlan(
         "ColorMNIST", 200, 40, 40, 3, 2, 1e-3, (2e-3,), ((1.0, 1.0),), (4, 4),
@@ -37,61 +36,9 @@ PLANS: Mapping[Scale, HybridsPlan] = {
     ),
     "paper": HybridsPlan(
         "ColorMNIST", None, 10_000, 26_000, 100_000, 5, 3e-4, RATES,
-        tuple(product(WEIGHTS, WEIGHTS)), (32, 64), CriticTraining.published(),
+        WEIGHT_PAIRS, (32, 64), CriticTraining.published(),
     ),
 }  # fmt: skip
 
-
-def reproduce(
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Trains VAEs, hybrids and GANs on triples of digits, and scores what they draw.
-
-    Args:
-        scale: smoke: small digits, tiny networks; cpu: 600 steps of narrow networks,
-            5 seeds; paper: 100 000 steps, 5 seeds, the whole sweep.
-        out: Folder of the state; the result is saved there by ``Reproduction.save``.
-        seed: Of the first run; run s has seed + s.
-        options: Where MNIST is; slices, resuming, workers.
-        progress: Told what is being done.
-
-    Raises:
-        InputError: The data are not to be had, or the folder is in use.
-        Unfinished: The slice of time is over.
-    """
-    return reproduce_hybrids(
-        NAME, PLANS[scale], scale, out=out, seed=seed, options=options, progress=progress
-    )
-
-
-def reproduce_run(
-    number: int,
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> None:
-    """Trains and scores one run for :func:`reproduce` with workers, in whose folder it works.
-
-    Args:
-        number: Of the run; see :func:`.hybrids.reproduce_one_hybrid`.
-        scale: As there.
-        out: As there.
-        seed: As there.
-        options: As there.
-        progress: Told what is being done.
-
-    Raises:
-        InputError: No such run, a folder of something else, or a run in other hands.
-        KeyboardInterrupt: Ctrl-C or SIGTERM came; the state is saved.
-    """
-    reproduce_one_hybrid(
-        number, NAME, PLANS[scale], scale, out=out, seed=seed, options=options, progress=progress
-    )
+reproduce = partial(reproduce_hybrids, NAME, PLANS)
+reproduce_run = partial(reproduce_one_hybrid, NAME, PLANS)

@@ -9,7 +9,18 @@ existence of a sweep is known: {1, 2, 3, 5}·10⁻⁴ are ours.
 
 from __future__ import annotations
 
-__all__ = ["AUTOENCODERS", "GANS", "HYBRIDS", "MODELS", "HybridsPlan", "Model", "Setting"]
+__all__ = [
+    "AUTOENCODERS",
+    "BETAS",
+    "GANS",
+    "HYBRIDS",
+    "MODELS",
+    "RATES",
+    "WEIGHT_PAIRS",
+    "HybridsPlan",
+    "Model",
+    "Setting",
+]
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -25,6 +36,9 @@ GANS: tuple[Model, ...] = ("DCGAN", "WGAN-GP")
 MODELS: tuple[Model, ...] = (*AUTOENCODERS, *HYBRIDS, *GANS)
 WEIGHTED: tuple[Model, ...] = ("VGH", "VGH++")
 BETAS = (0.5, 0.9)
+RATES = (1e-4, 2e-4, 3e-4, 5e-4)
+WEIGHTS = (1.0, 5.0, 10.0, 50.0)
+WEIGHT_PAIRS = tuple(product(WEIGHTS, WEIGHTS))
 
 
 class Setting(NamedTuple):
