@@ -177,6 +177,24 @@ def test_whose_fault_it_is(mine, theirs, severity, cause):
     assert bool(finding.action) == (severity != "ok")
 
 
+@pytest.mark.parametrize(
+    ("n_scored", "action"),
+    [
+        (358, "Give more evaluation data: all that were given are scored."),
+        (200, "A larger budget scores more than 200 of the 359 datapoints: "
+         "es.diagnose(model, x, budget='thorough')."),
+    ],
+)  # fmt: skip
+def test_a_larger_budget_is_advised_only_where_it_scores_more(n_scored, action):
+    """Of 359 images 358 are scored, in two halves of one size."""
+    samples, settings = scores(coverage=0.70), {"n_scored": n_scored, "n_given": 359}
+    gap = scores_gap(samples, scores())
+    finding = sample_quality(
+        evidence(sample_quality=samples, sample_quality_gap=gap, settings=settings)
+    )
+    assert (finding.severity, finding.action) == ("undecided", action)
+
+
 def test_classes_are_missed_beyond_chance_only():
     """Ten equal images all fall among the data with a chance of 2⁻¹⁰ ≈ 0.01/10: fewer prove less.
 

@@ -223,7 +223,7 @@ def _action(severity: Severity, cause: str, evidence: Evidence) -> str:
     if severity == "ok":
         return ""
     if severity == "undecided":
-        return "Give more evaluation data, or es.diagnose(model, x, budget='standard')."
+        return _more(evidence)
     train = "x" if evidence.x_train is None else "x_train"
     close = (
         "See 'prior hole': the prior draws latents that the decoder was never trained for. "
@@ -247,3 +247,14 @@ def _action(severity: Severity, cause: str, evidence: Evidence) -> str:
             "normalisation)."
         )
     return {"latents": close, "decoder": mend}.get(cause, f"{close} {mend}")
+
+
+def _more(evidence: Evidence) -> str:
+    """What would make the error smaller: of an odd number of images one is left out."""
+    scored, given = (evidence.settings.get(name) for name in ("n_scored", "n_given"))
+    if isinstance(scored, int) and isinstance(given, int) and scored < given - 1:
+        return (
+            f"A larger budget scores more than {scored} of the {given} datapoints: "
+            "es.diagnose(model, x, budget='thorough')."
+        )
+    return "Give more evaluation data: all that were given are scored."

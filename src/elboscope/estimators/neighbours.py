@@ -39,7 +39,7 @@ ROWS_AT_ONCE = 256
 UNITS = {
     "precision": "of samples",
     "recall": "of data",
-    "density": "balls / k",
+    "density": "of the data's",
     "coverage": "of data",
 }
 
