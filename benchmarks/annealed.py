@@ -30,8 +30,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 import elboscope as es
 from elboscope.core import log_mean_exp
-from elboscope.estimators.annealed_run import annealed, planned
-from elboscope.estimators.evaluation import prepared
+from elboscope.estimators.inputs import prepared
+from elboscope.estimators.likelihood.annealed_run import annealed, planned
 from elboscope.training import ELBO, adam, fit, minibatches, objective_step
 
 from .measure import interleaved, ratio, write

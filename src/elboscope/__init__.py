@@ -88,7 +88,7 @@ _HOME = {
     "wasserstein_critic": "estimators",
     "widened_importance_sampling": "estimators",
     "zeroing_effect": "estimators",
-    "Monitor": "estimators.monitor",
+    "Monitor": "estimators.latents.monitor",
     "TrainingSettings": "training",
     "load_run": "training",
     "train": "training",
@@ -116,7 +116,7 @@ _PACKAGES = (
 __all__ = [*_HOME, *_PACKAGES, "__version__"]
 
 if TYPE_CHECKING:
-    from . import (
+    from elboscope import (
         classifiers,
         core,
         data,
@@ -130,13 +130,13 @@ if TYPE_CHECKING:
         report,
         training,
     )
-    from .core import *
-    from .estimators import *
-    from .estimators.monitor import Monitor
-    from .models import VAE, from_modules
-    from .plots import plot_interpolations, plot_manifold, plot_traversals
-    from .report import Diagnosis, diagnose
-    from .training import TrainingSettings, load_run, train
+    from elboscope.core import *
+    from elboscope.estimators import *
+    from elboscope.estimators.latents.monitor import Monitor
+    from elboscope.models import VAE, from_modules
+    from elboscope.plots import plot_interpolations, plot_manifold, plot_traversals
+    from elboscope.report import Diagnosis, diagnose
+    from elboscope.training import TrainingSettings, load_run, train
 
 
 def __getattr__(name: str) -> Any:

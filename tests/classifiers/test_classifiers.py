@@ -25,8 +25,7 @@ from elboscope.classifiers import (
     trained,
 )
 from elboscope.classifiers.__main__ import main
-from elboscope.classifiers.architecture import build
-from elboscope.classifiers.training import shifted
+from elboscope.classifiers.training import build, shifted
 from elboscope.core import InputError, seeded
 
 MEGABYTE = 2**20

@@ -182,7 +182,7 @@ def test_without_an_encoder_the_headline_is_ais():
     from dataclasses import replace
 
     import elboscope as es
-    from elboscope.cli.summary import headline
+    from elboscope.cli.diagnose_command import headline
     from elboscope.diagnostics.budget import QUICK
     from elboscope.models import LinearGaussian
 

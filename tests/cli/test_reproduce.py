@@ -9,16 +9,13 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from elboscope.cli import main, reproduce_command, reproduce_workers
-from elboscope.reproductions import (
-    INDEPENDENT_RUNS,
-    SUMMARIES,
-    hybrids_celeba,
-    module_name,
-    tighter_bounds_table1,
-)
-from elboscope.reproductions.result import Reproduction
-from elboscope.reproductions.sitting import Unfinished
+from elboscope.cli import main, reproduce_command
+from elboscope.cli import reproduce_command as reproduce_workers
+from elboscope.reproductions import INDEPENDENT_RUNS, SUMMARIES, module_name
+from elboscope.reproductions.frame.result import Reproduction
+from elboscope.reproductions.frame.sitting import Unfinished
+from elboscope.reproductions.rainforth2018 import tighter_bounds as tighter_bounds_table1
+from elboscope.reproductions.rosca2018 import hybrids_celeba
 from elboscope.sweeps.executor import Resources
 
 
@@ -157,8 +154,8 @@ def test_a_worker_does_one_run(name, folder, monkeypatch):
 
 
 def test_text_is_never_taken_for_markup(monkeypatch):
-    from elboscope.reproductions.claims import Claim
-    from elboscope.reproductions.result import Reproduction, Row
+    from elboscope.reproductions.frame.claims import Claim
+    from elboscope.reproductions.frame.result import Reproduction, Row
 
     row = Row("[bold]x[/bold]", "log p(x)", 1.0, 0.1, "se")
     claim = Claim("[red]A > B", "[a paper]", "reproduced", "+1 ± 0.1 nats")

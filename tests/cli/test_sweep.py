@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from elboscope.cli import main
-from elboscope.sweeps.state import run_state
+from elboscope.sweeps.study import run_state
 
 BASE = """
 data: digits

@@ -10,14 +10,7 @@ import torch
 from torch import nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal
 
-from elboscope.core import (
-    ContractError,
-    InputError,
-    check_model,
-    evaluating,
-    modules_of,
-    seeded,
-)
+from elboscope.core import ContractError, InputError, check_model, evaluating, modules_of, seeded
 from elboscope.models import LinearGaussian, from_modules, mlp_vae
 
 

@@ -25,7 +25,7 @@ from elboscope.estimators import (
     Sandwich,
     Separation,
 )
-from elboscope.estimators.convergence import Trial
+from elboscope.estimators.inference.convergence import Trial
 from elboscope.models import LinearGaussian
 
 LOG_N = math.log(1000)

@@ -38,7 +38,7 @@ from elboscope.diagnostics import (
     posterior_collapse,
     prior_hole,
 )
-from elboscope.diagnostics.population_bounds import population_bound
+from elboscope.diagnostics.quantities.latents import population_bound
 
 
 def khat(values, **more):

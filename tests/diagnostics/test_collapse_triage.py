@@ -13,7 +13,7 @@ import zoo
 from handmade import estimate, evidence, scale, units
 
 from elboscope.diagnostics import gather_evidence, posterior_collapse, unit_table
-from elboscope.diagnostics.collapse_cause import Cause, cause_of, treatment
+from elboscope.diagnostics.checks.posterior_collapse import Cause, cause_of, treatment
 from elboscope.models import LinearGaussian
 
 BUDGET = replace(zoo.BUDGET, num_samples=50, num_temperatures=0, num_optimised=0)

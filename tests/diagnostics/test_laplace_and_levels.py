@@ -11,8 +11,8 @@ from torch.distributions import Independent, Normal
 import elboscope as es
 from elboscope.core import seeded
 from elboscope.diagnostics import divergence, likelihood_scale
-from elboscope.diagnostics.divergence import uninformed
-from elboscope.diagnostics.measured import implied_scale
+from elboscope.diagnostics.checks.divergence import uninformed
+from elboscope.diagnostics.quantities.likelihood import implied_scale
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from elboscope.core import log_mean_exp, seeded
-from elboscope.models.linear_gaussian import LinearGaussian
+from elboscope.models.exact.linear_gaussian import LinearGaussian
 
 MODEL = LinearGaussian.conjugate(sigma2=0.25)
 x = torch.ones(1, 1, dtype=torch.float64)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from elboscope.core import InputError
-from elboscope.models.bimodal import Bimodal
+from elboscope.models.exact.bimodal import Bimodal
 
 CASES = [
     (1.0, 0.25, -1.3651923785, -2.0752300528, 0.7100377),

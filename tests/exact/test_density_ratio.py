@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from elboscope.core import InputError, seeded
-from elboscope.models.factor_gaussian import FactorGaussian, draws, rescaled
-from elboscope.models.gaussian_pair import (
+from elboscope.models.exact.factor_gaussian import FactorGaussian, draws, rescaled
+from elboscope.models.exact.gaussian_pair import (
     gaussian_kl,
     log_ratio_variance,
     optimal_logit,

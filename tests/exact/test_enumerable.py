@@ -11,8 +11,8 @@ from scipy.special import expit
 from torch.distributions import Bernoulli
 
 from elboscope.core import InputError, log_weights, seeded
-from elboscope.models.enumerable import EnumerableBernoulli
-from elboscope.models.quadrature import grid_log_likelihood
+from elboscope.models.exact.enumerable import EnumerableBernoulli
+from elboscope.models.exact.quadrature import grid_log_likelihood
 
 
 @pytest.mark.parametrize(("D", "d"), [(1, 1), (8, 1), (12, 1), (6, 2)])

@@ -9,7 +9,7 @@ import torch
 from torch.distributions import MultivariateNormal
 
 from elboscope.core import InputError, seeded
-from elboscope.models.gaussian_pair import (
+from elboscope.models.exact.gaussian_pair import (
     chi_square,
     gaussian_kl,
     jensen_shannon,
@@ -18,7 +18,7 @@ from elboscope.models.gaussian_pair import (
     pareto_index,
     random_gaussian,
 )
-from elboscope.models.quadrature import gauss_hermite, line
+from elboscope.models.exact.quadrature import gauss_hermite, line
 
 
 def normal(mean: float, std: float = 1.0) -> MultivariateNormal:

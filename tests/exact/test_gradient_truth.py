@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from elboscope.core import InputError, seeded
-from elboscope.models.gradient_truth import elbo_gradient, iwae_snr_constant, path_gradient
-from elboscope.models.linear_gaussian import LinearGaussian
-from elboscope.models.quadrature import line
+from elboscope.models.exact.gaussian_toy import elbo_gradient, iwae_snr_constant, path_gradient
+from elboscope.models.exact.linear_gaussian import LinearGaussian
+from elboscope.models.exact.quadrature import line
 
 x = torch.ones(1, 1, dtype=torch.float64)
 MODEL = LinearGaussian.conjugate(sigma2=1.0, mean=0.3, variance=2 / 3)

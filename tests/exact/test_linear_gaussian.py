@@ -18,8 +18,8 @@ from elboscope.core import (
     seeded,
     split_parameters,
 )
-from elboscope.models.affine_encoder import AffineDiagonal, AffineFull
-from elboscope.models.linear_gaussian import LinearGaussian
+from elboscope.models.exact.affine_encoder import AffineDiagonal, AffineFull
+from elboscope.models.exact.linear_gaussian import LinearGaussian
 
 x = torch.tensor([[1.0, -1.0, 0.5]], dtype=torch.float64)
 ONE, TWO = LinearGaussian.instance_1(), LinearGaussian.instance_2()

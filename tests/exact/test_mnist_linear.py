@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from elboscope.models.linear_gaussian import LinearGaussian
-from elboscope.models.ppca import principal_components
+from elboscope.models.exact.affine_encoder import principal_components
+from elboscope.models.exact.linear_gaussian import LinearGaussian
 
 # The method sheet divides covariances by N − 1; maximum likelihood by N.
 UNBIASED = 60_000 / 59_999

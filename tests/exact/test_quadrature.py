@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Independent, Normal
 
 from elboscope.core import InputError, log_mean_exp, log_mean_exp_stderr, log_weights, seeded
-from elboscope.models.linear_gaussian import LinearGaussian
-from elboscope.models.quadrature import gauss_hermite, grid_log_likelihood
+from elboscope.models.exact.linear_gaussian import LinearGaussian
+from elboscope.models.exact.quadrature import gauss_hermite, grid_log_likelihood
 
 
 class TwoLatents(nn.Module):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from elboscope.core import seeded
-from elboscope.models.separated import SeparatedPosteriors
+from elboscope.models.exact.bimodal import SeparatedPosteriors
 
 
 @pytest.mark.parametrize("n", [1, 2, 10, 50])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from elboscope.core import InputError, log_weights, seeded
-from elboscope.models.single_bit import SingleBit
+from elboscope.models.exact.enumerable import SingleBit
 
 # Copies, ELBO, m, s, reconstruction, KL.
 TABLE = [

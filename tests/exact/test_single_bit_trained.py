@@ -9,7 +9,7 @@ import torch
 
 import elboscope as es
 from elboscope.core import seeded
-from elboscope.models.single_bit import SingleBit
+from elboscope.models.exact.enumerable import SingleBit
 
 
 def trained(copies: int, steps: int = 1500) -> tuple[torch.nn.Module, torch.Tensor]:

@@ -7,13 +7,7 @@ from torch.distributions import MultivariateNormal
 
 from elboscope import data
 from elboscope.core import GenerativeModel, InputError, seeded
-from elboscope.models import (
-    completeness,
-    continuity,
-    conv_autoencoder,
-    mlp_autoencoder,
-    mlp_vae,
-)
+from elboscope.models import completeness, continuity, conv_autoencoder, mlp_autoencoder, mlp_vae
 from elboscope.objectives import elbo_analytic_kl, reconstruction
 
 

@@ -8,8 +8,8 @@ from elboscope.core import InputError, check_model, log_weights, seeded
 from elboscope.distributions import BernoulliLikelihood
 from elboscope.models import conv_vae, from_modules, mlp_vae, stack
 from elboscope.models.autoencoder import conv_autoencoder, mlp_autoencoder
+from elboscope.models.from_modules import make_likelihood
 from elboscope.models.hierarchical import hierarchical_vae
-from elboscope.models.named_likelihoods import make_likelihood
 from elboscope.nn import mlp
 
 SHAPE = (2, 8, 8)

@@ -8,10 +8,9 @@ import torch
 
 import elboscope as es
 from elboscope.models import LinearGaussian, mlp_vae
-from elboscope.plots.images import as_images, value_range
 from elboscope.plots.interpolations import interpolations_data, plot_interpolations
-from elboscope.plots.latent_tiles import moving_features
-from elboscope.plots.manifold import manifold_data, plot_manifold
+from elboscope.plots.manifold import manifold_data, moving_features, plot_manifold
+from elboscope.plots.samples import as_images, value_range
 from elboscope.plots.traversals import plot_traversals, traversals_data
 
 

@@ -16,7 +16,7 @@ import torch
 from elboscope import plots
 from elboscope.core import Estimate
 from elboscope.estimators import log_likelihood
-from elboscope.plots.images import ImageRange
+from elboscope.plots.samples import ImageRange
 from elboscope.plots.style import blank
 
 

@@ -27,7 +27,7 @@ from elboscope.estimators import (
     Sandwich,
     Separation,
 )
-from elboscope.estimators.convergence import Trial
+from elboscope.estimators.inference.convergence import Trial
 from elboscope.models import LinearGaussian
 from elboscope.report import Diagnosis, estimates_of
 

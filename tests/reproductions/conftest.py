@@ -5,17 +5,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from elboscope.reproductions import (
-    hybrids_colormnist,
-    inference_overfitting,
-    inference_suboptimality_table1,
-    iwae_posteriors,
-    iwae_table1,
-    latent_2d,
-    tighter_bounds_table1,
-)
-from elboscope.reproductions import sitting as sitting_module
-from elboscope.training import slice_loop, slices
+from elboscope.reproductions.burda2016 import posteriors as iwae_posteriors
+from elboscope.reproductions.burda2016 import table1 as iwae_table1
+from elboscope.reproductions.cremer2018 import latent_2d
+from elboscope.reproductions.cremer2018 import overfitting as inference_overfitting
+from elboscope.reproductions.cremer2018 import table1 as inference_suboptimality_table1
+from elboscope.reproductions.frame import sitting as sitting_module
+from elboscope.reproductions.rainforth2018 import tighter_bounds as tighter_bounds_table1
+from elboscope.reproductions.rosca2018 import hybrids_colormnist
+from elboscope.training import slices
+from elboscope.training import slices as slice_loop
 
 MODULES = {
     "iwae-table1": iwae_table1,

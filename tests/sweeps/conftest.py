@@ -5,8 +5,7 @@ import textwrap
 
 import pytest
 
-from elboscope.sweeps.plan import SweepPlan
-from elboscope.sweeps.space import Choices
+from elboscope.sweeps.space import Choices, SweepPlan
 
 TRAINING = """
 import json, os, pathlib, signal, sys, time

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elboscope.sweeps.plan import Run, SweepPlan, Trial
 from elboscope.sweeps.result import RunResult, SweepResult, TrialResult
 from elboscope.sweeps.sensitivity import effects, lead, spread
-from elboscope.sweeps.space import Choices, Range, grid
-from elboscope.sweeps.state import RunState
+from elboscope.sweeps.space import Choices, Range, Run, SweepPlan, Trial, grid
+from elboscope.sweeps.study import RunState
 from elboscope.sweeps.tables import save, to_json
 
 SEEDS = (0, 1, 2)

@@ -7,8 +7,7 @@ import pytest
 from scipy import stats
 
 from elboscope.core import InputError
-from elboscope.sweeps.plan import SweepPlan, Trial
-from elboscope.sweeps.space import Choices, Range, grid
+from elboscope.sweeps.space import Choices, Range, SweepPlan, Trial, grid
 from elboscope.sweeps.study import JOURNAL, open_study
 
 RATE = Range("rate", 1e-4, 1e-1, log=True)

@@ -12,9 +12,8 @@ import pytest
 
 from elboscope.core import InputError
 from elboscope.sweeps.executor import Executor
-from elboscope.sweeps.plan import SweepPlan
-from elboscope.sweeps.space import Choices, Range
-from elboscope.sweeps.state import run_state
+from elboscope.sweeps.space import Choices, Range, SweepPlan
+from elboscope.sweeps.study import run_state
 from elboscope.sweeps.sweep import SweepInterrupted, sweep
 from elboscope.sweeps.task import held
 

@@ -14,7 +14,7 @@ import elboscope as es
 from elboscope.core import InputError, seeded
 from elboscope.data import Binarisation
 from elboscope.models import LinearGaussian
-from elboscope.models.affine_encoder import AffineDiagonal
+from elboscope.models.exact.affine_encoder import AffineDiagonal
 from elboscope.training import (
     Minibatch,
     TrainingInterrupted,

@@ -16,14 +16,7 @@ from small_vae import SampledELBO, SmallVAE, grey, settings
 
 from elboscope.core import InputError, seeded
 from elboscope.data import Binarisation
-from elboscope.training import (
-    Row,
-    TrainingInterrupted,
-    load_run,
-    open_run,
-    read_rows,
-    train,
-)
+from elboscope.training import Row, TrainingInterrupted, load_run, open_run, read_rows, train
 
 CLOCK = ("seconds", "samples_per_s")
 DYNAMIC = Binarisation("dynamic")

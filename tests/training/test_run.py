@@ -26,7 +26,7 @@ from elboscope.training import (
     train,
 )
 from elboscope.training import loop as training_loop
-from elboscope.training.held_out import HeldOut
+from elboscope.training.loop import HeldOut
 
 X = grey().round()
 

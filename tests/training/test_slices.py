@@ -20,9 +20,9 @@ from elboscope.training import (
     AnnealedEntropy,
     BetaELBO,
     TrainingInterrupted,
-    slice_loop,
     train_in_slices,
 )
+from elboscope.training import slices as slice_loop
 from elboscope.training.graphed import GraphedStep, captured, unchanged
 
 N, B, EPOCHS = 26, 6, 3  # four steps an epoch, two datapoints left over

@@ -1,7 +1,10 @@
 """Classifiers of images for sample metrics: packaged weights, and the recipes behind them."""
 
-from .extractor import Classifier, Extracted, Extractor, PerChannel
 from .packaged import (
+    Classifier,
+    Extracted,
+    Extractor,
+    PerChannel,
     cifar10_classifier,
     classifier_for,
     digits_classifier,

@@ -9,7 +9,7 @@ the end: its error is no early-stopping score, and it is stored with the weights
 
 from __future__ import annotations
 
-__all__ = ["RECIPES", "Recipe", "error_rate", "trained"]
+__all__ = ["RECIPES", "Recipe", "build", "error_rate", "trained"]
 
 import json
 import time
@@ -21,10 +21,9 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
-from elboscope.core import seeded
+from elboscope.core import InputError, seeded
 from elboscope.data import Images
-
-from .architecture import build
+from elboscope.nn import ConvClassifier, ResidualClassifier
 
 SCORED_AT_ONCE = 500
 
@@ -35,7 +34,7 @@ class Recipe:
 
     Args:
         data: Name of the data set.
-        architecture: The network, as :func:`elboscope.classifiers.architecture.build` takes it.
+        architecture: The network, as :func:`elboscope.classifiers.training.build` takes it.
         epochs: Passes over the training images.
         batch_size: Images a step.
         learning_rate: The highest one of the cycle.
@@ -203,3 +202,32 @@ def error_rate(
 def as_json(architecture: Mapping[str, object]) -> str:
     """Returns an architecture as it is stored beside the weights."""
     return json.dumps(dict(architecture), sort_keys=True)
+
+
+# A classifier's network from the plain values that are stored beside its weights.
+#
+# A file of weights cannot name code to run: it chooses between the two networks of this package.
+
+KINDS = {"ConvClassifier": ConvClassifier, "ResidualClassifier": ResidualClassifier}
+
+
+def build(architecture: Mapping[str, object]) -> nn.Module:
+    """Returns the network with fresh weights.
+
+    Args:
+        architecture: ``kind`` and the arguments of that network.
+
+    Raises:
+        InputError: Another kind.
+
+    Example:
+        >>> build({"kind": "ResidualClassifier", "image_shape": [3, 32, 32], "width": 2,
+        ...        "num_classes": 10}).head
+        Linear(in_features=16, out_features=10, bias=True)
+    """
+    arguments = {key: tuple(v) if isinstance(v, list) else v for key, v in architecture.items()}
+    kind = str(arguments.pop("kind", ""))
+    if kind not in KINDS:
+        raise InputError("architecture", expected=f"a kind of {', '.join(KINDS)}", got=repr(kind))
+    network: nn.Module = KINDS[kind](**arguments)
+    return network

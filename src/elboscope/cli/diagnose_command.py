@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-__all__ = ["diagnosed", "run"]
+__all__ = ["diagnosed", "headline", "run", "summary"]
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
-from elboscope.core import check_model, evaluating, placed_like, seeded
+from elboscope.core import Severity, check_model, evaluating, placed_like, seeded
 from elboscope.diagnostics.budget import budget_named
+from elboscope.diagnostics.decision import is_generator
 from elboscope.report import Diagnosis, diagnose
+from elboscope.report.quantities import TITLES
+from elboscope.report.rows import number, row_of
 from elboscope.training import KLWeight
 
 from .errors import UsageError
 from .evaluation_data import EvaluationData, evaluation_data
 from .parser import Arguments
 from .progress import say, shown_progress
-from .summary import summary
 from .target import Target, load_target
 
 
@@ -108,3 +113,102 @@ def _out(target: Target, out: str | None) -> Path:
     if folder.exists() and not folder.is_dir():
         raise UsageError("--out", expected="a folder", got=f"{folder}, which is a file")
     return folder
+
+
+# A diagnosis in the terminal: a verdict per check, then the numbers that lead the report.
+
+STYLES: dict[Severity, tuple[str, str]] = {
+    "ok": ("✓", "green"),
+    "warning": ("!", "yellow"),
+    "problem": ("✗", "bold red"),
+    "undecided": ("?", "cyan"),
+    "unavailable": ("–", "dim"),
+}
+LABELS = {
+    "log_px": "log p(x)",
+    "elbo": "ELBO",
+    "bound_gap": "log p̂(x) − ELBO",
+    "active_units": "active units",
+}
+SCORED = {"sample_coverage": "coverage by samples", "sample_density": "density of samples"}
+
+
+class Headline(NamedTuple):
+    """A quantity, its value with errors, and what it must be read with."""
+
+    quantity: str
+    value: str
+    beside: str
+
+
+def summary(diagnosis: Diagnosis) -> RenderableType:
+    """Returns the verdicts and the headline numbers as two tables.
+
+    All text is literal: nothing in a message is taken for markup.
+    """
+    return Group(_verdicts(diagnosis), Text(), _numbers(diagnosis))
+
+
+def _verdicts(diagnosis: Diagnosis) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("check", overflow="fold", max_width=20)
+    table.add_column("why, and what to do", overflow="fold")
+    for finding in diagnosis.findings:
+        mark, style = STYLES[finding.severity]
+        why = Text(finding.summary)
+        if finding.action:
+            why.append(f"\n→ {finding.action}", style="italic")
+        table.add_row(Text(f"{mark} {finding.severity}", style=style), Text(finding.check), why)
+    return table
+
+
+def _numbers(diagnosis: Diagnosis) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    table.add_column("number", overflow="fold", max_width=20)
+    table.add_column("value", overflow="fold")
+    table.add_column("how", overflow="fold", style="dim")
+    for row in headline(diagnosis):
+        table.add_row(*map(Text, row))
+    return table
+
+
+def headline(diagnosis: Diagnosis) -> list[Headline]:
+    """Returns the leading numbers; what could not be computed is there with its reason."""
+    rows = [_row(diagnosis, key, label) for key, label in LABELS.items()]
+    if "log_px" not in diagnosis.estimates and "log_px_annealed" in diagnosis.estimates:
+        rows[0] = _row(diagnosis, "log_px_annealed", TITLES["log_px_annealed"])
+    scored = [_row(diagnosis, key, SCORED[key]) for key in SCORED if key in diagnosis.estimates]
+    if is_generator(diagnosis.evidence):  # it has these numbers alone
+        return scored
+    return [*rows[:3], *_surgery(diagnosis), rows[3], *scored]
+
+
+def _row(diagnosis: Diagnosis, key: str, label: str) -> Headline:
+    estimate = diagnosis.estimates.get(key)
+    if estimate is None:
+        return _missing(diagnosis.evidence.skipped, key, label)
+    row = row_of(key, estimate)
+    samples = f"K={row.samples}" if row.samples != "–" else ""
+    trust = row.trust if row.trust != "–" else ""
+    beside = ", ".join(part for part in (row.method, samples, row.count, trust) if part)
+    return Headline(label, row.value, "" if key == "active_units" else beside)
+
+
+def _missing(skipped: Mapping[str, str], key: str, label: str) -> Headline:
+    return Headline(label, "unavailable", skipped.get(key, ""))
+
+
+def _surgery(diagnosis: Diagnosis) -> list[Headline]:
+    labels = ("mutual information", "marginal KL interval")
+    surgery = diagnosis.evidence.surgery
+    if surgery is None:
+        return [_missing(diagnosis.evidence.skipped, "surgery", label) for label in labels]
+    information = row_of("mutual_information", surgery.mutual_information)
+    low, high = surgery.interval  # a KL is not below zero, whatever the interval says
+    held_out = surgery.marginal_kl_held_out
+    beside = "" if held_out is None else f"held-out bound {row_of('', held_out).value}"
+    return [
+        Headline(labels[0], information.value, f"ceiling log N = {surgery.log_n:.2f} nats"),
+        Headline(labels[1], f"{number(max(low, 0.0))} to {number(high)} nats", beside),
+    ]

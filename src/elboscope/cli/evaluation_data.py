@@ -14,7 +14,7 @@ from elboscope import data
 from elboscope.core import InputError, Sampled, as_generative, seeded
 from elboscope.data import Binarisation
 from elboscope.data.inputs import as_tensor
-from elboscope.training.data_split import prepare_data
+from elboscope.training.data import prepare_data
 
 from .errors import UsageError
 from .parser import Arguments

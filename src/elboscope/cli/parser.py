@@ -2,21 +2,80 @@
 
 from __future__ import annotations
 
-__all__ = ["Arguments", "build_parser", "parse"]
+__all__ = [
+    "ALSO_LOCAL",
+    "KINDS",
+    "SLURM_ONLY",
+    "WHO",
+    "Arguments",
+    "build_parser",
+    "parse",
+    "positive",
+    "whole",
+    "worker_options",
+]
 
 import argparse
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from elboscope.reproductions import SCALES, SUMMARIES
+from elboscope.reproductions import INDEPENDENT_RUNS, SCALES, SUMMARIES
 
 from .errors import UsageError, did_you_mean
-from .numbers import KINDS, positive, whole
-from .worker_options import ALSO_LOCAL, SLURM_ONLY, WHO, worker_options
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction["_Parser"]
+
+
+# Numbers that can be typed, and what they are called where one is wrong.
+
+KINDS = {"whole": "a whole number ≥ 0", "positive": "a whole number ≥ 1"}
+
+
+def whole(text: str) -> int:
+    """Returns a whole number ≥ 0 that fits a seed, 64 bits."""
+    number = int(text)
+    if not 0 <= number < 2**63:
+        raise ValueError
+    return number
+
+
+def positive(text: str) -> int:
+    """Returns a whole number ≥ 1."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+# Options of ``elboscope reproduce`` that say who trains its runs, and what each run may take.
+
+WHO = ("--workers", "--executor")
+ALSO_LOCAL = ("--cpus", "--gpus")
+SLURM_ONLY = ("--memory-gb", "--minutes", "--partition", "--account")
+
+
+def worker_options(parser: argparse.ArgumentParser) -> None:
+    """Adds them, and the one by which a worker is told its run."""
+    text = f"of {', '.join(INDEPENDENT_RUNS)}: runs as processes of their own"
+    group = parser.add_argument_group("workers", text)
+    group.add_argument("--workers", type=positive, metavar="N", help="runs at a time")
+    group.add_argument(
+        "--executor", choices=("local", "slurm"), help="here, or one array of jobs (default: local)"
+    )
+    group.add_argument("--cpus", type=positive, metavar="N", help="threads of a run")
+    group.add_argument(
+        "--gpus", type=whole, metavar="N", help="of a run (default: 1 at the paper's scale)"
+    )
+    group.add_argument("--memory-gb", type=positive, metavar="GB", help="of a SLURM job")
+    group.add_argument(
+        "--minutes", type=positive, metavar="M", help="after which a job is saved and queued again"
+    )
+    group.add_argument("--partition", metavar="NAME", help="of SLURM")
+    group.add_argument("--account", metavar="NAME", help="of SLURM")
+    group.add_argument("--only-run", type=whole, help=argparse.SUPPRESS)
+
 
 Arguments = argparse.Namespace
 BUDGETS = ("quick", "standard", "thorough")

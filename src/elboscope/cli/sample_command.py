@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from elboscope.core import evaluating, generated, is_implicit, seeded
-from elboscope.plots.sample_grid import plot_sample_grid, sample_grid_data
+from elboscope.plots.samples import plot_sample_grid, sample_grid_data
 from elboscope.report import replace_with
 
 from .errors import UsageError

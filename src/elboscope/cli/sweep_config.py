@@ -25,15 +25,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from elboscope.sweeps.executor import Executor, Kind, Resources
-from elboscope.sweeps.plan import Direction, Epoch, Sampler, SweepPlan
-from elboscope.sweeps.space import Choices, Parameters, Range
+from elboscope.sweeps.space import Choices, Direction, Epoch, Parameters, Range, Sampler, SweepPlan
 from elboscope.training import COLUMNS
-from elboscope.training.games import Game
+from elboscope.training.games.base import Game
 
-from .classes import OBJECTIVES, objective
 from .config import Config, override, require_key
 from .errors import UsageError, did_you_mean
-from .resolve import Resolved, resolve
+from .resolve import OBJECTIVES, Resolved, find_objective, resolve
 
 KEYS = (
     *("parameters", "seeds", "sampler", "trials", "metric", "direction", "epoch", "seed"),
@@ -143,7 +141,7 @@ def _check_metric(metric: Any, base: Config, parameters: Any) -> None:
 
 def _columns(path: str) -> tuple[str, ...]:
     """The columns that the runs of an objective, or of a game, fill."""
-    kind = objective(path)
+    kind = find_objective(path)
     if not issubclass(kind, Game):
         return COLUMNS
     empty = ("train_bound",) if kind.encodes else (*HIGHER_IS_BETTER, "validation_kl")

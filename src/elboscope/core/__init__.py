@@ -3,29 +3,23 @@
 from .bound import Bound
 from .capabilities import Capabilities, family, is_in_support
 from .contract import check_model
-from .decoder_size import values_per_sample
 from .errors import ContractError, InputError
 from .estimate import Axis, Estimate, Side, data_id, paired_difference, standard_error
 from .finding import SEVERITIES, Finding, Severity
 from .implicit import ImplicitGenerator, PointMass, Sampled, as_generative, generated, is_implicit
-from .model import (
-    GenerativeModel,
-    LatentVariableModel,
-    evaluating,
-    given,
-    modules_of,
-    placed_like,
-)
+from .model import GenerativeModel, LatentVariableModel, evaluating, given, modules_of, placed_like
 from .parameters import reached_parameters, split_parameters
-from .pareto import ParetoSmoothed, pareto_smoothed
 from .random import seeded
 from .weights import (
+    ParetoSmoothed,
     effective_sample_size,
     log_joint,
     log_mean_exp,
     log_mean_exp_stderr,
     log_weights,
+    pareto_smoothed,
     sample_posterior,
+    values_per_sample,
 )
 
 __all__ = [

@@ -10,26 +10,32 @@ exponentiated, and reductions over samples accumulate in float64.
 from __future__ import annotations
 
 __all__ = [
+    "ParetoSmoothed",
     "effective_sample_size",
     "log_joint",
     "log_mean_exp",
     "log_mean_exp_stderr",
     "log_weights",
+    "pareto_smoothed",
     "sample_posterior",
+    "values_per_sample",
 ]
 
 import copy
 import math
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from .decoder_size import values_per_sample
 from .errors import ContractError, InputError
-from .model import GenerativeModel, LatentVariableModel, given
+from .model import GenerativeModel, LatentVariableModel, evaluating, given, modules_of
+from .random import seeded
 
 # Elements of one decoded block (samples × datapoints × pixels). 2²⁰ float32 are 4 MB: around
 # the size where a CPU's cache still holds a layer's output; a GPU is full well before.
@@ -227,3 +233,140 @@ def effective_sample_size(log_w: Float[Tensor, "K *B"]) -> Float64[Tensor, "*B"]
     """
     log_w = log_w.double()
     return (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()
+
+
+# How many numbers a decoder makes of one z: what decides how many z are decoded at once.
+#
+# A Bernoulli decoder gives a number a value, a categorical one 256, and an autoregressive one
+# runs its network, with all its feature maps, only when a density is asked for. So one z is
+# decoded and scored, and the largest tensor counts: of those that the distribution keeps, and of
+# those that modules return while it scores. A decoder that has scored before it returns (feature
+# maps of its own) is not measured: they are freed layer by layer.
+
+
+def values_per_sample(
+    model: GenerativeModel, x: Float[Tensor, "B *X"], condition: Tensor | None = None
+) -> int:
+    """Returns the numbers of the largest tensor that decoding and scoring one z makes.
+
+    At least the values of a datapoint. The random state is left alone.
+
+    Args:
+        model: The model.
+        x: Data; the first is scored.
+        condition: One row per datapoint.
+
+    Example:
+        >>> import elboscope as es
+        >>> model = es.models.mlp_vae((6,), 2, hidden=(8,), likelihood="categorical", levels=17)
+        >>> values_per_sample(model, torch.zeros(1, 6))  # six values of 17 levels
+        102
+    """
+    found = [x[:1].numel()]
+    with evaluating(model), seeded(0), _sizes(model) as returned:
+        local = given(model, None if condition is None else condition[:1])
+        p = local.decode(local.prior().sample(torch.Size((1, 1))))
+        returned.clear()  # what the decoder made on its way is freed again
+        _kept(p, found)
+        try:
+            p.log_prob(x[:1])
+        except (NotImplementedError, ValueError, RuntimeError):
+            return max(found)  # told where it is asked for
+    return max(found + returned)
+
+
+@contextmanager
+def _sizes(model: object) -> Iterator[list[int]]:
+    """Collects the numbers of every tensor that a module of the model returns."""
+    returned: list[int] = []
+
+    def note(_module: nn.Module, _arguments: object, answer: object) -> None:
+        if isinstance(answer, Tensor):
+            returned.append(answer.numel())
+
+    with ExitStack() as hooks:
+        for module in {m for root in modules_of(model) for m in root.modules()}:
+            hooks.callback(module.register_forward_hook(note).remove)
+        yield returned
+
+
+def _kept(p: Distribution, found: list[int]) -> None:
+    for value in vars(p).values():
+        if isinstance(value, Tensor):
+            found.append(value.numel())
+        elif isinstance(value, Distribution):
+            _kept(value, found)
+
+
+# Pareto smoothing: whether an importance-sampling average can be believed at all.
+#
+# The largest weights are fitted by a generalised Pareto distribution with tail index k. For k < ½
+# the weights have a variance and the central limit theorem holds; beyond 0.7 the average is not
+# usable at practical K; for k ≥ 1 its mean does not exist. The fit is that of arviz-stats, the
+# reference implementation, whose convention is that of leave-one-out (it smooths the *other*
+# sign): the weights go in negated.
+
+# Weights this close (in nats) are equal but for the rounding of sums over thousands of terms: an
+# exact posterior gives them, and no tail can be fitted to rounding.
+EQUAL = 1e-9
+# Six weights in the tail: some versions of the reference fit five, others refuse.
+FEWEST = 30
+
+
+class ParetoSmoothed(NamedTuple):
+    """The tail index of each column of weights and the smoothed log-mean."""
+
+    khat: Float64[Tensor, " B"]
+    log_mean: Float64[Tensor, " B"]
+
+
+def pareto_smoothed(log_w: Float[Tensor, "K B"]) -> ParetoSmoothed:
+    r"""Fits the tail of each datapoint's weights; returns k̂ and the PSIS value of log mean w.
+
+    The PSIS value has less variance than the plain average and a bias of unknown side: it is
+    not a bound. Columns that are not finite, and K < 30 (fewer than six weights in the tail),
+    give NaN; where the largest weights are all equal (an exact posterior, few discrete latents)
+    nothing is heavy: k̂ = −∞, and the value is the plain one.
+
+    Args:
+        log_w: Log-weights, in nats.
+
+    References:
+        | Pareto Smoothed Importance Sampling (Vehtari et al.), https://arxiv.org/abs/1507.02646
+
+    Example:
+        >>> from elboscope.core import seeded
+        >>> with seeded(0):  # log w = c·Exp(1) has tail index c
+        ...     log_w = 0.6 * torch.empty(20_000, 1, dtype=torch.float64).exponential_()
+        >>> bool((pareto_smoothed(log_w).khat - 0.6).abs() < 0.1)
+        True
+    """
+    rows = log_w.detach().double().cpu().T.numpy()
+    pairs = [_smooth(row) for row in rows]
+    khat, log_mean = torch.tensor(pairs, dtype=torch.float64).reshape(-1, 2).T
+    return ParetoSmoothed(khat.to(log_w.device), log_mean.to(log_w.device))
+
+
+def _tail_length(K: int) -> int:
+    """How many weights are fitted, as arviz-stats does."""
+    return math.floor(min(K / 5, 3 * math.sqrt(K)))
+
+
+def _smooth(log_w: np.ndarray) -> tuple[float, float]:
+    from arviz_stats.base import array_stats
+
+    K = len(log_w)
+    if K < FEWEST or not np.isfinite(log_w).all():
+        return math.nan, math.nan
+    lowest = int(log_w.argmin())
+    if log_w.max() - log_w[lowest] <= EQUAL:
+        return -math.inf, float(log_w[lowest])
+    tail = np.partition(log_w, K - _tail_length(K))[-_tail_length(K) :]
+    if tail.max() - tail.min() <= EQUAL:
+        return -math.inf, float(np.logaddexp.reduce(log_w) - math.log(K))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # ties: k̂ is NaN
+        normalised, khat = array_stats.psislw(-log_w)
+    # psislw returns weights that sum to one; the lowest weight lies outside the tail and was
+    # not smoothed, so the difference there is the normaliser that was taken away.
+    log_sum = log_w[lowest] - normalised[lowest]
+    return float(khat), float(log_sum - math.log(K))

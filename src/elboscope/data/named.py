@@ -16,12 +16,9 @@ from torch import Tensor
 
 from elboscope.core import InputError
 
-from .cifar import parse_cifar_batch
-from .content import read_archive, read_content
-from .download import fetch
-from .idx import parse_idx
-from .images import Images
-from .locations import VARIABLE, check_content, data_directory, locate
+from .formats import parse_cifar_batch, parse_idx
+from .images import Images, read_archive, read_content
+from .locations import VARIABLE, check_content, data_directory, fetch, locate
 from .official import CIFAR10, FASHION_MNIST, MNIST, OfficialSet
 
 SCALED = "8-bit values scaled by 1/255"

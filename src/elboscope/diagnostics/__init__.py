@@ -4,21 +4,20 @@ from collections.abc import Callable
 
 from elboscope.core import Finding
 
-from .bound_tightness import bound_tightness
 from .budget import QUICK, STANDARD, THOROUGH, Budget, budget_named
-from .divergence import divergence
+from .checks.bound_tightness import bound_tightness
+from .checks.divergence import divergence
+from .checks.inference_gap import inference_gap
+from .checks.likelihood_certificate import likelihood_certificate
+from .checks.likelihood_scale import likelihood_scale
+from .checks.likelihood_trust import likelihood_trust
+from .checks.low_posterior import low_posterior, low_posterior_verdict
+from .checks.overfitting import overfitting
+from .checks.posterior_collapse import UnitRow, posterior_collapse, unit_table
+from .checks.prior_hole import prior_hole
+from .checks.sample_quality import sample_quality
 from .evidence import Evidence, ImpliedScale
 from .gather import gather_evidence
-from .inference_gap import inference_gap
-from .likelihood_certificate import likelihood_certificate
-from .likelihood_scale import likelihood_scale
-from .likelihood_trust import likelihood_trust
-from .low_posterior import low_posterior, low_posterior_verdict
-from .overfitting import overfitting
-from .posterior_collapse import posterior_collapse
-from .prior_hole import prior_hole
-from .sample_quality import sample_quality
-from .unit_table import UnitRow, unit_table
 
 __all__ = [
     "CHECKS",

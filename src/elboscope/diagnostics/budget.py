@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from elboscope.core import InputError
-from elboscope.estimators.density_kl import DENSITIES, DensityFamily
+from elboscope.estimators.latents.density import DENSITIES, DensityFamily
 
 BudgetName = Literal["quick", "standard", "thorough"]
 

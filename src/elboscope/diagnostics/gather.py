@@ -34,24 +34,9 @@ from elboscope.core import (
     seeded,
 )
 
-from .annealing import certified
 from .attempts import Attempts, Progress
 from .budget import PRIOR_DATA, STANDARD, WEIGHED_TRAIN, Budget, budget_named
-from .evidence import Evidence
-from .inference import split
-from .latent_pictures import latent_pictures
-from .marginals import matched
-from .measured import (
-    bound_gap,
-    implied_scale,
-    implied_weight,
-    labelled,
-    posterior_kl,
-    posterior_means,
-    shown,
-)
-from .plan import Plan, capabilities_of, chosen, plan_for, stratified
-from .reasons import (
+from .decision import (
     NO_CLOSED_FORM,
     no_density,
     no_encoder,
@@ -60,7 +45,21 @@ from .reasons import (
     no_weights,
     not_gaussian,
 )
-from .samples_scored import samples_scored
+from .evidence import Evidence
+from .plan import Plan, capabilities_of, chosen, plan_for, stratified
+from .quantities.inference import split
+from .quantities.latents import latent_pictures, matched
+from .quantities.likelihood import (
+    bound_gap,
+    certified,
+    implied_scale,
+    implied_weight,
+    labelled,
+    posterior_kl,
+    posterior_means,
+    shown,
+)
+from .quantities.samples import samples_scored
 
 NUM_SHOWN = 16  # images in a row of the report
 NUM_ATTEMPTS = 31  # quantities that progress counts

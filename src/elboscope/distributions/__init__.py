@@ -1,6 +1,6 @@
 """Distributions: likelihoods of images and approximate posteriors. All densities in nats."""
 
-from .auxiliary import AuxiliaryFlow, AuxiliaryPosterior
+from .auxiliary import AuxiliaryFlow, AuxiliaryPosterior, ImplicitPosterior
 from .bernoulli import (
     bernoulli,
     bernoulli_log_prob,
@@ -15,25 +15,26 @@ from .flows import (
     inverse_autoregressive_flow,
     masked_autoregressive_flow,
 )
-from .full_covariance import full_covariance_gaussian
-from .implicit import ImplicitPosterior
-from .level_likelihoods import (
-    CategoricalLikelihood,
-    DequantizedNormalLikelihood,
-    DiscretisedLogisticLikelihood,
-    QuantizedNormalLikelihood,
-)
 from .levels import CategoricalLevels, DequantizedNormal, DiscretisedLogistic, QuantizedNormal
 from .likelihoods import (
     BernoulliLikelihood,
+    CategoricalLikelihood,
     ContinuousBernoulliLikelihood,
+    DequantizedNormalLikelihood,
+    DiscretisedLogisticLikelihood,
     GaussianLikelihood,
     LaplaceLikelihood,
+    QuantizedNormalLikelihood,
     Scale,
 )
 from .mixtures import GaussianMixture
 from .planar import PlanarPosterior
-from .posteriors import LOG_VARIANCE_RANGE, diagonal_gaussian, standard_normal
+from .posteriors import (
+    LOG_VARIANCE_RANGE,
+    diagonal_gaussian,
+    full_covariance_gaussian,
+    standard_normal,
+)
 
 __all__ = [
     "LOG_VARIANCE_RANGE",

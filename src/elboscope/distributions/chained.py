@@ -31,7 +31,7 @@ from torch.distributions import Distribution
 
 from elboscope.core import ContractError
 
-from .fixed import with_fixed_parameters
+from .posteriors import with_fixed_parameters
 
 Shape = torch.Size | list[int] | tuple[int, ...]
 Conditional = Callable[[Tensor], Distribution]

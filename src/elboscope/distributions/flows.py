@@ -42,7 +42,7 @@ from torch.distributions import Distribution, constraints
 from elboscope.core import InputError
 
 from .chained import Shape, detached
-from .fixed import with_fixed_parameters
+from .posteriors import with_fixed_parameters
 
 
 class FlowPosterior(Distribution):

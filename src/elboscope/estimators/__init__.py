@@ -1,42 +1,78 @@
 """Estimators: functions from a model and data to numbers that carry their doubt."""
 
-from .aggregate_posterior import log_aggregate_posterior, log_marginal_posteriors
-from .annealed import annealed_importance_sampling, reverse_annealed_importance_sampling
-from .bidirectional import Sandwich, bidirectional_monte_carlo
-from .bounds_by_samples import importance_weighted_bounds, sample_ladder
-from .certificate import Certificate
-from .classifier_scores import inception_score, mode_kl, modes_covered
-from .convergence import Convergence
-from .decoder_use import implied_variance, zeroing_effect
-from .density_kl import marginal_kl_by_density
-from .diversity import ms_ssim, ms_ssim_diversity
-from .fitted_prior import FittedPriorModel, fit_prior
-from .frechet import feature_frechet_distance, frechet_distance
-from .gradient_result import BlockSNR, GradientSNR
-from .gradient_snr import at_budget, gradient_snr, snr_over_checkpoints
-from .grid_density import GridPosterior
-from .grid_posterior import grid_posterior
-from .held_out_kl import held_out_marginal_kl
-from .implied_kl_weight import implied_kl_weight
-from .importance import importance_sampling, prior_sampling
-from .independent_critic import CriticTraining, WassersteinCritic, wasserstein_critic
-from .inference_gap import inference_gap
-from .inference_gap_result import Generalisation, InferenceGap, UnpairedDifference
-from .latent_interpolations import LatentInterpolations, latent_interpolations
-from .latent_manifold import LatentManifold, latent_manifold
-from .latent_traversals import LatentTraversals, latent_traversals
-from .local_posteriors import LocalPosterior, PicturedDensity, local_posteriors
-from .log_likelihood import LogLikelihood, log_likelihood
-from .low_posterior import LatentSamples, LowPosteriorSamples, low_posterior_samples
-from .low_posterior_analysis import LowSampleAnalysis, Separation, auroc, examine_low_samples
-from .lower_bound import evidence_lower_bound, reconstruction
-from .marginal_kl import marginal_kl
-from .marginal_kl_comparison import MarginalKLComparison, compare_marginal_kl
-from .marginal_kl_disagreements import Disagreement, marginal_kl_disagreements
-from .mutual_information import mutual_information
-from .neighbours import NeighbourMetrics, expected_coverage, neighbour_metrics
-from .optimal_posterior import OptimalPosterior, optimal_posterior
-from .own_discriminator import DiscriminatorKL, discriminator_kl
+from .gradients import BlockSNR, GradientSNR, at_budget, gradient_snr, snr_over_checkpoints
+from .inference import (
+    Convergence,
+    Generalisation,
+    GridPosterior,
+    InferenceGap,
+    LocalPosterior,
+    OptimalPosterior,
+    PicturedDensity,
+    RefinedModel,
+    UnpairedDifference,
+    grid_posterior,
+    inference_gap,
+    local_posteriors,
+    optimal_posterior,
+    refine,
+)
+from .latents import (
+    DensityRatioKL,
+    Disagreement,
+    DiscriminatorKL,
+    ElboSurgery,
+    FittedPriorModel,
+    LatentInterpolations,
+    LatentManifold,
+    LatentSamples,
+    LatentTraversals,
+    LowPosteriorSamples,
+    LowSampleAnalysis,
+    MarginalKLComparison,
+    RatioClassifier,
+    Separation,
+    active_units,
+    auroc,
+    compare_marginal_kl,
+    discriminator_kl,
+    elbo_surgery,
+    examine_low_samples,
+    fit_prior,
+    held_out_marginal_kl,
+    implied_kl_weight,
+    implied_variance,
+    latent_interpolations,
+    latent_manifold,
+    latent_traversals,
+    log_aggregate_posterior,
+    log_marginal_posteriors,
+    low_posterior_samples,
+    marginal_kl,
+    marginal_kl_by_density,
+    marginal_kl_by_ratio,
+    marginal_kl_disagreements,
+    mutual_information,
+    posterior_variance,
+    unit_kl,
+    zeroing_effect,
+)
+from .likelihood import (
+    Certificate,
+    LogLikelihood,
+    Sandwich,
+    annealed_importance_sampling,
+    bidirectional_monte_carlo,
+    evidence_lower_bound,
+    importance_sampling,
+    importance_weighted_bounds,
+    log_likelihood,
+    prior_sampling,
+    reconstruction,
+    reverse_annealed_importance_sampling,
+    sample_ladder,
+    widened_importance_sampling,
+)
 from .posteriors import (
     DiagonalPosteriors,
     FullPosteriors,
@@ -44,16 +80,28 @@ from .posteriors import (
     Posteriors,
     encode_posteriors,
 )
-from .ratio_classifier import RatioClassifier
-from .ratio_kl import DensityRatioKL, marginal_kl_by_ratio
-from .refine import RefinedModel, refine
-from .sample_gap import sample_quality_gap
-from .sample_quality_result import SampleQuality, SampleQualityGap
-from .sample_scores import sample_quality
-from .samplers import ModelSampler, reconstructions_of, sampler_of
-from .surgery import ElboSurgery, elbo_surgery
-from .units import active_units, posterior_variance, unit_kl
-from .widened import widened_importance_sampling
+from .samples import (
+    CriticTraining,
+    ModelSampler,
+    NeighbourMetrics,
+    SampleQuality,
+    SampleQualityGap,
+    WassersteinCritic,
+    expected_coverage,
+    feature_frechet_distance,
+    frechet_distance,
+    inception_score,
+    mode_kl,
+    modes_covered,
+    ms_ssim,
+    ms_ssim_diversity,
+    neighbour_metrics,
+    reconstructions_of,
+    sample_quality,
+    sample_quality_gap,
+    sampler_of,
+    wasserstein_critic,
+)
 
 __all__ = [
     "BlockSNR",

@@ -31,7 +31,7 @@ from torch.distributions import Distribution, Independent, MultivariateNormal, N
 
 from elboscope.core import ContractError, LatentVariableModel, family, given
 
-from .evaluation import Inputs, blocks
+from .inputs import Inputs, blocks
 
 ENCODE_BATCH = 1024
 LOG_2PI = math.log(2 * math.pi)

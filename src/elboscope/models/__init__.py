@@ -1,29 +1,31 @@
 """Models: the library's own VAEs, and models whose every quantity is known exactly."""
 
 from .architectures import conv_vae, mlp_vae, start_at_mean
-from .autoencoder import Autoencoder, conv_autoencoder, mlp_autoencoder
-from .autoregressive_prior import AutoregressivePrior
-from .bimodal import Bimodal
-from .committed import CommittedGaussian
-from .enumerable import EnumerableBernoulli
+from .autoencoder import Autoencoder, completeness, continuity, conv_autoencoder, mlp_autoencoder
+from .exact.bimodal import Bimodal, SeparatedPosteriors
+from .exact.chains import LinearChain, LinearGaussianStateSpace
+from .exact.enumerable import EnumerableBernoulli, SingleBit
+from .exact.gaussian_toy import GaussianToy
+from .exact.linear_gaussian import LinearGaussian
+from .exact.quadrature import grid_log_likelihood
 from .from_modules import from_modules
 from .gan import GAN, color_mnist_gan, dcgan, mlp_gan
-from .gaussian_toy import GaussianToy
 from .hierarchical import GaussianLayer, HierarchicalVAE, hierarchical_vae
 from .hybrids import Hybrid, color_mnist_hybrid, dcgan_hybrid, mlp_hybrid
 from .implicit import implicit_posterior, mlp_avb
-from .latent_space import completeness, continuity
-from .linear_chain import LinearChain
-from .linear_gaussian import LinearGaussian
 from .pixelcnn import AutoregressiveImage, PixelCNNVAE, pixelcnn_vae
-from .posterior_heads import PosteriorFamily
-from .posteriors import IAF, MAF, AuxiliaryRealNVP, FullCovariance, Planar, RealNVP
-from .priors import FlowPrior, MixturePrior, PriorFamily, VampPrior
-from .quadrature import grid_log_likelihood
-from .separated import SeparatedPosteriors
-from .single_bit import SingleBit
+from .posteriors import (
+    IAF,
+    MAF,
+    AuxiliaryRealNVP,
+    CommittedGaussian,
+    FullCovariance,
+    Planar,
+    PosteriorFamily,
+    RealNVP,
+)
+from .priors import AutoregressivePrior, FlowPrior, MixturePrior, PriorFamily, VampPrior
 from .stacked import StackedVAE, member, stack
-from .state_space import LinearGaussianStateSpace
 from .vae import VAE
 
 __all__ = [

@@ -36,10 +36,9 @@ from elboscope.nn import (
     mlp,
     mlp_discriminator,
 )
-from elboscope.nn.color_mnist import DISCRIMINATOR_MAPS
-from elboscope.nn.color_mnist import MAPS as COLOUR_MAPS
+from elboscope.nn.dcgan import COLOR_MNIST_MAPS as COLOUR_MAPS
+from elboscope.nn.dcgan import DISCRIMINATOR_MAPS, output_layer
 from elboscope.nn.dcgan import MAPS as DCGAN_MAPS
-from elboscope.nn.dcgan import output_layer
 
 from .vae import reference
 

@@ -22,9 +22,8 @@ from elboscope.core import InputError
 from elboscope.distributions import LOG_VARIANCE_RANGE, Chained, Scale, standard_normal
 from elboscope.nn import Activation, mlp
 
-from .named_likelihoods import LikelihoodName, make_likelihood
-from .output_shapes import num_outputs, output_shape
-from .vae import Head, reference
+from .from_modules import LikelihoodName, make_likelihood
+from .vae import Head, num_outputs, output_shape, reference
 
 
 class GaussianLayer(nn.Module):

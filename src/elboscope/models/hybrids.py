@@ -2,8 +2,8 @@ r"""Hybrids of VAEs and GANs: an encoder, a decoder, and networks that tell dens
 
 A :class:`Hybrid` *is* a VAE, with an explicit q(z|x) and p(x|z), so that each of its numbers can
 be measured as any VAE's can: its log-likelihood, its KL, its marginal posterior. How it was
-trained is another matter: by a game (:mod:`elboscope.training.games`) against the adversaries that
-it carries by name,
+trained is another matter: by a game (:mod:`elboscope.training.games.base`) against the
+adversaries that it carries by name,
 
 - ``"data"``: x → logit, tells data from reconstructions and samples (VGH, VGH++),
 - ``"code"``: z → logit, tells draws of the prior from codes (AAE, WAE-GAN, VGH, VGH++),
@@ -45,13 +45,12 @@ from elboscope.nn import (
     mlp_joint_discriminator,
 )
 from elboscope.nn.adversaries import CODE_HIDDEN
-from elboscope.nn.color_mnist import DISCRIMINATOR_MAPS
-from elboscope.nn.color_mnist import MAPS as COLOUR_MAPS
+from elboscope.nn.dcgan import COLOR_MNIST_MAPS as COLOUR_MAPS
+from elboscope.nn.dcgan import DISCRIMINATOR_MAPS
 from elboscope.nn.dcgan import MAPS as DCGAN_MAPS
 
-from .named_likelihoods import LikelihoodName, make_likelihood
-from .output_shapes import channels_first, num_outputs
-from .vae import VAE, EncoderOutput, Head
+from .from_modules import LikelihoodName, make_likelihood
+from .vae import VAE, EncoderOutput, Head, channels_first, num_outputs
 
 Adversary = Literal["data", "code", "joint"]
 BOTH: tuple[Adversary, ...] = ("data", "code")

@@ -21,9 +21,9 @@ from torch import Tensor
 from elboscope.distributions import ImplicitPosterior, Scale
 from elboscope.nn import AVBAdversary, NoiseBasis, NoiseBasisEncoder, mlp
 
+from .from_modules import LikelihoodName, make_likelihood
 from .hybrids import Hybrid
-from .named_likelihoods import LikelihoodName, make_likelihood
-from .output_shapes import num_outputs
+from .vae import num_outputs
 
 # Draws of the noise from which moments are taken, at least.
 NUM_MOMENT_DRAWS = 256

@@ -25,11 +25,10 @@ from elboscope.distributions import Scale
 from elboscope.nn import Activation, GatedPixelCNN, mlp
 
 from .architectures import num_encoder_outputs, posterior_reader
-from .named_likelihoods import LikelihoodName, make_likelihood
-from .output_shapes import output_shape
-from .posterior_heads import PosteriorFamily
+from .from_modules import LikelihoodName, make_likelihood
+from .posteriors import PosteriorFamily
 from .priors import PriorFamily
-from .vae import VAE, Head
+from .vae import VAE, Head, output_shape
 
 Shape = torch.Size | list[int] | tuple[int, ...]
 

@@ -24,8 +24,7 @@ from elboscope.core import InputError
 from elboscope.nn.stacked import StackedMLP, num_members
 
 from .hierarchical import HierarchicalVAE
-from .output_shapes import output_shape
-from .vae import VAE
+from .vae import VAE, output_shape
 
 
 class StackedVAE(VAE):

@@ -14,12 +14,19 @@ from __future__ import annotations
 __all__ = [
     "VAE",
     "ConditionedVAE",
+    "DecoderOutput",
     "EncoderOutput",
     "Head",
+    "channels_first",
+    "check_range",
+    "check_std",
+    "num_outputs",
+    "output_shape",
     "read_posterior",
     "reference",
 ]
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -32,8 +39,7 @@ from torch.distributions import Distribution, Independent, Normal
 from elboscope.core import ContractError, InputError
 from elboscope.distributions import diagonal_gaussian
 
-from .output_shapes import output_shape
-from .posterior_heads import PosteriorHead
+from .posteriors import PosteriorHead
 from .priors import PriorFamily, PseudoInputs, made_prior
 
 EncoderOutput = Literal["mu_logvar", "mu_logsigma", "mu_std"]
@@ -281,3 +287,91 @@ def _likelihood_name(likelihood: Head) -> str:
         return getattr(likelihood, "__name__", type(likelihood).__name__)
     name, details = type(likelihood).__name__.removesuffix("Likelihood"), likelihood.extra_repr()
     return f"{name} ({details})" if details else name
+
+
+# Two mistakes that would cost nats silently: a decoder that ends in probabilities where logits
+# were declared, and an encoder whose "standard deviations" are negative.
+
+DecoderOutput = Literal["logits", "probs"]
+
+
+def check_std(output: Tensor | tuple[Tensor, Tensor]) -> None:
+    """Refuses standard deviations that are not positive."""
+    std = output.chunk(2, dim=1)[1] if isinstance(output, Tensor) else output[1]
+    if not bool((std <= 0).any()):
+        return
+    raise InputError(
+        "encoder_output 'mu_std'",
+        expected="standard deviations, which are positive",
+        got=f"values down to {std.min().item():.3g}",
+        do="For log-variances use encoder_output='mu_logvar', for log σ 'mu_logsigma'.",
+    )
+
+
+def check_range(decoder: nn.Module, output: Tensor, declared: DecoderOutput | None) -> None:
+    """Refuses outputs that are not what was declared: logits, or probabilities."""
+    ends_in_sigmoid = isinstance(_last_layer(decoder), nn.Sigmoid)
+    inside = bool(((output >= 0) & (output <= 1)).all())
+    got = f"outputs from {output.min().item():.3g} to {output.max().item():.3g}" + (
+        " of a decoder that ends in Sigmoid" if ends_in_sigmoid else ""
+    )
+    if declared == "probs" and not inside:
+        raise InputError(
+            "decoder_output 'probs'", expected="outputs in [0, 1]", got=got, do="Use 'logits'."
+        )
+    if inside and (declared is None or (declared == "logits" and ends_in_sigmoid)):
+        raise InputError(
+            "decoder_output",
+            expected="logits, which are unbounded",
+            got=got,
+            do="If they are probabilities, pass decoder_output='probs'; better, drop the Sigmoid "
+            "and keep logits"
+            + ("." if ends_in_sigmoid else "; if they are logits, say decoder_output='logits'."),
+        )
+
+
+def _last_layer(module: nn.Module) -> nn.Module:
+    return [m for m in module.modules() if not any(True for _ in m.children())][-1]
+
+
+# How many numbers a decoder gives for each value: one, or as many as its likelihood takes.
+#
+# They are laid out (n, *X): all values' first numbers, then all second ones. A perceptron gives
+# them flat, a convolution as n·C channels.
+
+
+def output_shape(likelihood: object, data_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the shape in which a likelihood takes a decoder's output for one datapoint.
+
+    It is ``(*X)``, or ``(n, *X)`` where a likelihood takes ``num_outputs`` = n numbers a value.
+
+    Example:
+        >>> from elboscope.distributions import CategoricalLikelihood
+        >>> output_shape(CategoricalLikelihood((1, 8, 8), levels=17), (1, 8, 8))
+        (17, 1, 8, 8)
+    """
+    n = getattr(likelihood, "num_outputs", 1)
+    return tuple(data_shape) if n == 1 else (n, *data_shape)
+
+
+def channels_first(likelihood: object, data_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns :func:`output_shape` as a convolution gives it, ``(n·C, H, W)``.
+
+    Example:
+        >>> from elboscope.distributions import CategoricalLikelihood
+        >>> channels_first(CategoricalLikelihood((3, 8, 8), levels=4), (3, 8, 8))
+        (12, 8, 8)
+    """
+    n = getattr(likelihood, "num_outputs", 1)
+    return (n * data_shape[0], *data_shape[1:])
+
+
+def num_outputs(likelihood: object, data_shape: tuple[int, ...]) -> int:
+    """Returns how many numbers a decoder gives for one datapoint.
+
+    Example:
+        >>> from elboscope.distributions import GaussianLikelihood
+        >>> num_outputs(GaussianLikelihood((3, 8, 8), "predicted"), (3, 8, 8))
+        384
+    """
+    return math.prod(output_shape(likelihood, data_shape))

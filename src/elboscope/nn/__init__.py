@@ -9,14 +9,17 @@ from .adversaries import (
     mlp_joint_discriminator,
 )
 from .classifier import ConvClassifier, ResidualClassifier
-from .color_mnist import (
+from .dcgan import (
+    Norm,
+    Output,
     color_mnist_discriminator,
     color_mnist_encoder,
     color_mnist_generator,
+    dcgan_discriminator,
+    dcgan_encoder,
+    dcgan_generator,
 )
-from .conv import conv_decoder, conv_encoder
-from .dcgan import Norm, Output, dcgan_discriminator, dcgan_encoder, dcgan_generator
-from .mlp import Activation, activation, mlp
+from .networks import Activation, activation, conv_decoder, conv_encoder, mlp
 from .noise_basis import NoiseBasis, NoiseBasisEncoder
 from .pixelcnn import GatedPixelCNN
 from .stacked import StackedLinear, StackedMLP, num_members, stacked_mlp

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from elboscope.core import InputError
 
-from .mlp import Activation, mlp
+from .networks import Activation, mlp
 
 CODE_HIDDEN = (1000, 1000, 1000)
 

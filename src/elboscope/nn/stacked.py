@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from elboscope.core import InputError
 
-from .mlp import Activation, mlp
+from .networks import Activation, mlp
 
 
 class StackedLinear(nn.Module):
@@ -114,7 +114,7 @@ class StackedMLP(nn.Module):
         return cls([_stacked(column) for column in zip(*rows, strict=True)])
 
     def member(self, s: int) -> nn.Sequential:
-        """Returns a copy of network s, as :func:`elboscope.nn.mlp` builds them."""
+        """Returns a copy of network s, as :func:`elboscope.nn.networks` builds them."""
         return nn.Sequential(
             *(m.member(s) if isinstance(m, StackedLinear) else m for m in self.layers)
         )

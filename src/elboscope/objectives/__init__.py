@@ -3,6 +3,7 @@
 from .adversarial import (
     discriminator_loss,
     gradient_penalty,
+    maximum_mean_discrepancy,
     non_saturating_loss,
     ratio_accuracy,
     reverse_kl_loss,
@@ -12,16 +13,14 @@ from .adversarial import (
 from .elbo import annealed_entropy, beta_elbo, elbo, elbo_analytic_kl, free_bits
 from .gradient_estimators import dreg, score_function, sticking_the_landing, wake_phase
 from .importance_weighted import ciwae, iwae, miwae, piwae
-from .kl_weight import Reduction, implied_variance, kl_weighted
-from .minibatch_aggregate import (
+from .kl_weight import Reconstructs, Reduction, implied_variance, kl_weighted, reconstruction
+from .total_correlation import (
     MinibatchEstimator,
     MinibatchSurgery,
+    beta_tcvae,
     minibatch_surgery,
     minibatch_weights,
 )
-from .mmd import maximum_mean_discrepancy
-from .reconstruction import Reconstructs, reconstruction
-from .total_correlation import beta_tcvae
 
 __all__ = [
     "MinibatchEstimator",

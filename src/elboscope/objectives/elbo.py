@@ -29,16 +29,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
-from elboscope.core import (
-    Bound,
-    InputError,
-    LatentVariableModel,
-    family,
-    given,
-    log_joint,
-)
+from elboscope.core import Bound, InputError, LatentVariableModel, family, given, log_joint
 
-from .pathwise import pathwise_draws, pathwise_weights, require_reparameterised
+from .gradient_estimators import pathwise_draws, pathwise_weights, require_reparameterised
 
 
 def elbo(

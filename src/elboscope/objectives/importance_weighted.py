@@ -21,7 +21,7 @@ from torch import Tensor
 
 from elboscope.core import Bound, InputError, LatentVariableModel, log_mean_exp
 
-from .pathwise import count, pathwise_weights
+from .gradient_estimators import count, pathwise_weights
 
 
 def iwae(

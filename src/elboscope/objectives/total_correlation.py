@@ -11,16 +11,25 @@ one the loss is exactly minus the all-sampled ELBO.
 
 from __future__ import annotations
 
-__all__ = ["beta_tcvae"]
+__all__ = [
+    "MinibatchEstimator",
+    "MinibatchSurgery",
+    "beta_tcvae",
+    "minibatch_surgery",
+    "minibatch_weights",
+]
+
+import math
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import Distribution, Independent
 
-from elboscope.core import Bound, InputError, LatentVariableModel, given
+from elboscope.core import Bound, InputError, LatentVariableModel, family, given
 
-from .minibatch_aggregate import MinibatchEstimator, minibatch_surgery
-from .pathwise import require_reparameterised
+from .gradient_estimators import require_reparameterised
 
 
 def beta_tcvae(
@@ -78,3 +87,149 @@ def beta_tcvae(
     value = (log_p - (information + correlation + by_unit)).mean(0)
     weighted = alpha * information + beta * correlation + gamma * by_unit
     return Bound(value.detach(), -(log_p - weighted).mean())
+
+
+# The aggregate posterior from one minibatch, for training: mutual information, TC, dimension KL.
+#
+# A minibatch has B = M + 1 of the N datapoints and one draw :math:`z_i \sim q(z|x_i)` of each.
+# Both estimators are weighted sums over the posteriors of the minibatch,
+#
+# .. math:: \log \hat q(z_i) = \log \sum_{j=1}^B W_{ij}\, q(z_i \mid x_j)
+#
+# - *minibatch-weighted sampling* (MWS): :math:`W_{ij} = 1/(NB)`. Biased: low by log N where all
+#   posteriors are equal, by log B where none overlap;
+# - *minibatch stratified sampling* (MSS): 1/N for z's own posterior (j = i), 1/M for M − 1 of the
+#   others and (N − M)/(NM) for one. The rows sum to 1, and :math:`\hat q(z_i)` is unbiased for
+#   q_N(z_i) over minibatches that contain i; its logarithm is low by Jensen. Exact where all
+#   posteriors are equal or none overlap.
+#
+# A published implementation writes the 1/N into the first column instead of the diagonal; then a
+# draw's own posterior weighs 1/M, which overstates q(z) by log(N/M) where posteriors are narrow.
+#
+# None of this measures: log q̂ of a minibatch cannot exceed what B posteriors can say.
+# ``estimators.marginal_kl`` mixes over all N.
+
+MinibatchEstimator = Literal["mss", "mws"]
+
+
+class MinibatchSurgery(NamedTuple):
+    """The sampled KL of each datapoint in three parts that add up to it, in nats.
+
+    Attributes:
+        mutual_information: log q(z|x) − log q̂(z).
+        total_correlation: log q̂(z) − Σ_j log q̂(z_j).
+        dimensionwise_kl: Σ_j log q̂(z_j) − log p(z).
+    """
+
+    mutual_information: Float[Tensor, "K B"]
+    total_correlation: Float[Tensor, "K B"]
+    dimensionwise_kl: Float[Tensor, "K B"]
+
+
+def minibatch_weights(
+    batch_size: int, dataset_size: int, estimator: MinibatchEstimator = "mss"
+) -> Float[Tensor, "B B"]:
+    r"""Returns :math:`\log W_{ij}` in float64.
+
+    Args:
+        batch_size: B = M + 1 ≥ 2.
+        dataset_size: N ≥ B.
+        estimator: ``"mss"`` or ``"mws"``.
+
+    Raises:
+        InputError: B < 2, N < B, or another estimator.
+
+    References:
+        | Isolating Sources of Disentanglement (Chen et al., 2018),
+          https://arxiv.org/abs/1802.04942, appendix C
+
+    Example:
+        >>> minibatch_weights(3, 10).exp().sum(1)
+        tensor([1., 1., 1.], dtype=torch.float64)
+    """
+    B, N, M = batch_size, dataset_size, batch_size - 1
+    _check(B, N)
+    if estimator == "mws":
+        return torch.full((B, B), -math.log(N * B), dtype=torch.float64)
+    if estimator != "mss":
+        raise InputError("estimator", expected="'mss' or 'mws'", got=repr(estimator))
+    W = torch.full((B, B), 1 / M, dtype=torch.float64)
+    i = torch.arange(B)
+    W[i, i] = 1 / N
+    W[i, (i + 1) % B] = (N - M) / (N * M)
+    return W.log()
+
+
+def minibatch_surgery(
+    q: Distribution,
+    prior: Distribution,
+    z: Float[Tensor, "K B *Z"],
+    dataset_size: int,
+    estimator: MinibatchEstimator = "mss",
+) -> MinibatchSurgery:
+    r"""Cuts log q(z|x) − log p(z) of a minibatch's draws into its three parts.
+
+    They are estimates for gradients, biased as the module says; each is differentiable in q's
+    parameters and in z.
+
+    Args:
+        q: The posteriors of the minibatch, factorised over units (``Independent``).
+        prior: p(z).
+        z: K draws of each.
+        dataset_size: N.
+        estimator: ``"mss"`` or ``"mws"``.
+
+    Returns:
+        The parts of every draw.
+
+    Raises:
+        InputError: The posterior does not factorise; see :func:`minibatch_weights`.
+
+    Example:
+        >>> import elboscope as es
+        >>> model = es.models.LinearGaussian.instance_1()
+        >>> x, _ = model.sample(4, seed=0)
+        >>> q, p = model.encode(x), model.prior()
+        >>> z = q.sample((2,))
+        >>> parts = minibatch_surgery(q, p, z, dataset_size=100)
+        >>> bool(torch.allclose(sum(parts), q.log_prob(z) - p.log_prob(z)))
+        True
+    """
+    B = z.shape[1]
+    units = _unit_log_prob(q, z)
+    log_W = minibatch_weights(B, dataset_size, estimator).to(units)
+    joint = units.sum(-1)
+    log_q = (joint + log_W).logsumexp(2)
+    log_marginals = (units + log_W[..., None]).logsumexp(2).sum(-1)
+    own = joint.diagonal(dim1=1, dim2=2)
+    return MinibatchSurgery(own - log_q, log_q - log_marginals, log_marginals - prior.log_prob(z))
+
+
+def _unit_log_prob(q: Distribution, z: Tensor) -> Float[Tensor, "K B B d"]:
+    """log q(z_{i,u} | x_j) of every unit u, under every posterior of the minibatch."""
+    if not isinstance(q, Independent) or tuple(q.base_dist.event_shape):
+        raise InputError(
+            "posterior",
+            expected="one that factorises over units (Independent), as q̂(z_j) needs",
+            got=family(q),
+            do="Use es.objectives.beta_elbo, which asks for no marginals.",
+        )
+    units: Tensor = q.base_dist.log_prob(z[:, :, None])
+    return units.flatten(3)
+
+
+def _check(B: int, N: int) -> None:
+    if B < 2:
+        raise InputError(
+            "x of a minibatch estimator",
+            expected="at least two datapoints, one beside the draw's own",
+            got=str(B),
+            do="Choose a batch size that leaves no minibatch of one.",
+        )
+    if N < B:
+        raise InputError(
+            "dataset_size",
+            expected=f"at least the {B} datapoints of the minibatch",
+            got=str(N),
+            do="Give the number of training datapoints, N.",
+        )

@@ -9,32 +9,39 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .active_units import ActiveUnits, active_units_data, plot_active_units
-    from .bound_by_samples import BoundBySamples, bound_by_samples_data, plot_bound_by_samples
-    from .game_curves import GameCurves, game_curves_data, plot_game_curves
-    from .gradient_snr import (
+    from .gradients import (
         SnrCurve,
         SnrCurves,
         gradient_snr_data,
         gradient_snr_over_training_data,
         plot_gradient_snr,
     )
-    from .images import ImageRange, as_images, image_layout, png_uri, value_range
-    from .interpolations import InterpolationRows, interpolations_data, plot_interpolations
-    from .latent_map import (
-        LatentMap,
-        LatentMapHtml,
-        bokeh_code,
-        latent_map_data,
-        latent_map_html,
-    )
-    from .local_posteriors import (
+    from .inference import (
         LocalPanel,
         LocalPosteriors,
+        Waterfall,
+        WaterfallSteps,
         local_posteriors_data,
         plot_local_posteriors,
+        plot_waterfall,
+        waterfall_data,
     )
-    from .log_likelihood import LogLikelihoods, log_likelihood_data, plot_log_likelihood
+    from .interpolations import InterpolationRows, interpolations_data, plot_interpolations
+    from .latent_map import LatentMap, LatentMapHtml, bokeh_code, latent_map_data, latent_map_html
+    from .likelihood import (
+        BoundBySamples,
+        LogLikelihoods,
+        ParetoK,
+        SandwichBounds,
+        bound_by_samples_data,
+        log_likelihood_data,
+        pareto_k_data,
+        plot_bound_by_samples,
+        plot_log_likelihood,
+        plot_pareto_k,
+        plot_sandwich,
+        sandwich_data,
+    )
     from .low_posterior import (
         LowPosteriorPlot,
         low_posterior_data,
@@ -43,88 +50,105 @@ if TYPE_CHECKING:
         plot_low_posterior_scores,
     )
     from .manifold import UNCOVERED, ManifoldTiles, manifold_data, plot_manifold
-    from .marginal_kl import KLEstimate, MarginalKLPlot, marginal_kl_data, plot_marginal_kl
-    from .pareto_k import ParetoK, pareto_k_data, plot_pareto_k
-    from .sandwich import SandwichBounds, plot_sandwich, sandwich_data
+    from .samples import ImageRange, as_images, image_layout, png_uri, value_range
     from .style import Figure, to_svg
-    from .surgery import SurgeryBars, plot_surgery, surgery_data
-    from .training_curves import TrainingCurves, plot_training_curves, training_curves_data
+    from .surgery import (
+        ActiveUnits,
+        KLEstimate,
+        MarginalKLPlot,
+        SurgeryBars,
+        UnitKL,
+        active_units_data,
+        marginal_kl_data,
+        plot_active_units,
+        plot_marginal_kl,
+        plot_surgery,
+        plot_unit_kl,
+        surgery_data,
+        unit_kl_data,
+    )
+    from .training import (
+        GameCurves,
+        TrainingCurves,
+        game_curves_data,
+        plot_game_curves,
+        plot_training_curves,
+        training_curves_data,
+    )
     from .traversals import TraversalRows, plot_traversals, traversals_data
-    from .unit_kl import UnitKL, plot_unit_kl, unit_kl_data
-    from .waterfall import Waterfall, WaterfallSteps, plot_waterfall, waterfall_data
 
 _HOME = {
-    "ActiveUnits": "active_units",
-    "BoundBySamples": "bound_by_samples",
+    "ActiveUnits": "surgery",
+    "BoundBySamples": "likelihood",
     "Figure": "style",
-    "ImageRange": "images",
+    "ImageRange": "samples",
     "InterpolationRows": "interpolations",
-    "KLEstimate": "marginal_kl",
+    "KLEstimate": "surgery",
     "LatentMap": "latent_map",
     "LatentMapHtml": "latent_map",
-    "LocalPanel": "local_posteriors",
-    "LocalPosteriors": "local_posteriors",
-    "LogLikelihoods": "log_likelihood",
+    "LocalPanel": "inference",
+    "LocalPosteriors": "inference",
+    "LogLikelihoods": "likelihood",
     "LowPosteriorPlot": "low_posterior",
     "ManifoldTiles": "manifold",
-    "MarginalKLPlot": "marginal_kl",
-    "ParetoK": "pareto_k",
-    "SandwichBounds": "sandwich",
-    "SnrCurve": "gradient_snr",
-    "SnrCurves": "gradient_snr",
+    "MarginalKLPlot": "surgery",
+    "ParetoK": "likelihood",
+    "SandwichBounds": "likelihood",
+    "SnrCurve": "gradients",
+    "SnrCurves": "gradients",
     "SurgeryBars": "surgery",
-    "GameCurves": "game_curves",
-    "game_curves_data": "game_curves",
-    "plot_game_curves": "game_curves",
-    "TrainingCurves": "training_curves",
+    "GameCurves": "training",
+    "game_curves_data": "training",
+    "plot_game_curves": "training",
+    "TrainingCurves": "training",
     "TraversalRows": "traversals",
     "UNCOVERED": "manifold",
-    "UnitKL": "unit_kl",
-    "Waterfall": "waterfall",
-    "WaterfallSteps": "waterfall",
-    "active_units_data": "active_units",
-    "as_images": "images",
+    "UnitKL": "surgery",
+    "Waterfall": "inference",
+    "WaterfallSteps": "inference",
+    "active_units_data": "surgery",
+    "as_images": "samples",
     "bokeh_code": "latent_map",
-    "bound_by_samples_data": "bound_by_samples",
-    "gradient_snr_data": "gradient_snr",
-    "gradient_snr_over_training_data": "gradient_snr",
-    "image_layout": "images",
+    "bound_by_samples_data": "likelihood",
+    "gradient_snr_data": "gradients",
+    "gradient_snr_over_training_data": "gradients",
+    "image_layout": "samples",
     "interpolations_data": "interpolations",
     "latent_map_data": "latent_map",
     "latent_map_html": "latent_map",
-    "local_posteriors_data": "local_posteriors",
-    "log_likelihood_data": "log_likelihood",
+    "local_posteriors_data": "inference",
+    "log_likelihood_data": "likelihood",
     "low_posterior_data": "low_posterior",
     "manifold_data": "manifold",
-    "marginal_kl_data": "marginal_kl",
-    "pareto_k_data": "pareto_k",
-    "plot_active_units": "active_units",
-    "plot_bound_by_samples": "bound_by_samples",
-    "plot_gradient_snr": "gradient_snr",
+    "marginal_kl_data": "surgery",
+    "pareto_k_data": "likelihood",
+    "plot_active_units": "surgery",
+    "plot_bound_by_samples": "likelihood",
+    "plot_gradient_snr": "gradients",
     "plot_interpolations": "interpolations",
-    "plot_local_posteriors": "local_posteriors",
-    "plot_log_likelihood": "log_likelihood",
+    "plot_local_posteriors": "inference",
+    "plot_log_likelihood": "likelihood",
     "plot_low_posterior": "low_posterior",
     "plot_low_posterior_places": "low_posterior",
     "plot_low_posterior_scores": "low_posterior",
     "plot_manifold": "manifold",
-    "plot_marginal_kl": "marginal_kl",
-    "plot_pareto_k": "pareto_k",
-    "plot_sandwich": "sandwich",
+    "plot_marginal_kl": "surgery",
+    "plot_pareto_k": "likelihood",
+    "plot_sandwich": "likelihood",
     "plot_surgery": "surgery",
-    "plot_training_curves": "training_curves",
+    "plot_training_curves": "training",
     "plot_traversals": "traversals",
-    "plot_unit_kl": "unit_kl",
-    "plot_waterfall": "waterfall",
-    "png_uri": "images",
-    "sandwich_data": "sandwich",
+    "plot_unit_kl": "surgery",
+    "plot_waterfall": "inference",
+    "png_uri": "samples",
+    "sandwich_data": "likelihood",
     "surgery_data": "surgery",
     "to_svg": "style",
-    "training_curves_data": "training_curves",
+    "training_curves_data": "training",
     "traversals_data": "traversals",
-    "unit_kl_data": "unit_kl",
-    "value_range": "images",
-    "waterfall_data": "waterfall",
+    "unit_kl_data": "surgery",
+    "value_range": "samples",
+    "waterfall_data": "inference",
 }
 
 __all__ = [

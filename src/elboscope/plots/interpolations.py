@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from elboscope.estimators import LatentInterpolations
 
-from .images import as_images, value_range
-from .latent_tiles import draw_lines, moving_features, quiet
+from .manifold import draw_lines, moving_features, quiet
+from .samples import as_images, value_range
 from .style import BLUE, FAINT, GREY, INK, ORANGE
 
 WIDTH, LEFT, RIGHT, FOOT = 400.0, 46.0, 8.0, 40.0

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from elboscope.core import Estimate
 
-from .images import as_images, png_uri, value_range
+from .samples import as_images, png_uri, value_range
 
 # Points on the map: enough to see clusters, few enough for a page that opens at once.
 MAX_POINTS = 500

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from elboscope.estimators import LowSampleAnalysis
 
-from .images import as_images, value_range
+from .samples import as_images, value_range
 from .style import BLUE, GREEN, GREY, INK, ORANGE, RED, blank, dressed, legend_above
 
 NUM_SHOWN = 12

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from elboscope.estimators import LatentTraversals
 
-from .images import as_images, value_range
-from .latent_tiles import draw_lines, moving_features, quiet, side_by_side
+from .manifold import draw_lines, moving_features, quiet, side_by_side
+from .samples import as_images, value_range
 from .style import GREY, INK
 
 WIDTH, LEFT, HEAD, FOOT = 400, 92, 6, 40

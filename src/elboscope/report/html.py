@@ -18,8 +18,8 @@ import jinja2
 from markupsafe import Markup, escape
 
 from elboscope.core import Finding, Severity
+from elboscope.diagnostics.decision import is_generator
 from elboscope.diagnostics.evidence import Evidence
-from elboscope.diagnostics.reasons import is_generator
 
 from .diagnosis import Diagnosis
 from .quantities import in_words, left_out
@@ -155,7 +155,7 @@ def _shown(value: object) -> str:
 
 
 def _section(question: Question, diagnosis: Diagnosis) -> Section:
-    from .panels import panels_of
+    from .panels.likelihood import panels_of
 
     evidence, estimates = diagnosis.evidence, diagnosis.estimates
     rows = [row_of(key, estimates[key]) for key in question.estimates if key in estimates]

@@ -6,19 +6,206 @@ under which the estimates appear in the report, in ``findings.json`` and in the 
 
 from __future__ import annotations
 
-__all__ = ["IS_NOT", "TITLES", "estimates_of", "in_words", "left_out", "rows_of", "searched_rows"]
+__all__ = [
+    "DISCRIMINATOR",
+    "IS_NOT",
+    "PRIOR_IS_NOT",
+    "PRIOR_TITLES",
+    "SAMPLE_IS_NOT",
+    "SAMPLE_TITLES",
+    "SCORES",
+    "TITLES",
+    "estimates_of",
+    "in_words",
+    "left_out",
+    "prior_estimates",
+    "prior_left_out",
+    "rows_of",
+    "sample_estimates",
+    "sample_left_out",
+    "searched_rows",
+]
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from elboscope.core import Estimate
 from elboscope.diagnostics.evidence import Evidence
-from elboscope.estimators import InferenceGap, LogLikelihood
-from elboscope.estimators.bounds_by_samples import LADDER
+from elboscope.estimators import InferenceGap, LogLikelihood, SampleQuality
+from elboscope.estimators.likelihood.bounds import LADDER
 
-from .prior_quantities import PRIOR_IS_NOT, PRIOR_TITLES, prior_estimates, prior_left_out
-from .sample_quantities import SAMPLE_IS_NOT, SAMPLE_TITLES, sample_estimates, sample_left_out
+# The estimates of how far q(z) is from the prior, by name, and what each of them is not.
+
+# Of the comparison; its mixture is that of the ELBO surgery, which has names of its own.
+_LEARNED = {
+    "ratio": "classifier (no bound)",
+    "donsker_varadhan": "Donsker–Varadhan bound",
+    "nwj": "NWJ bound",
+    "gmm": "bound by Gaussian mixtures",
+    "maf": "bound by a flow",
+    "lstm": "bound by an LSTM",
+}
+_FITTED = ("fitted_prior_gain", "fitted_prior_elbo_before", "fitted_prior_elbo")
+
+PRIOR_TITLES = {
+    **{f"marginal_kl_{name}": f"KL(q(z) ‖ p(z)), {words}" for name, words in _LEARNED.items()},
+    "fitted_prior_gain": "held-out gain of the fitted prior",
+    "fitted_prior_elbo_before": "ELBO, of the datapoints of that gain",
+    "fitted_prior_elbo": "ELBO with the fitted prior",
+}
+_DENSITY = "Not an estimate of KL(q ‖ p): it lacks what the density misses of q(z)."
+_CRITIC = "Not an estimate of KL(q ‖ p): no such bound exceeds the logarithm of the prior draws."
+PRIOR_IS_NOT = {
+    "marginal_kl_ratio": "Not a bound on either side: classifiers are off by orders of magnitude.",
+    "marginal_kl_donsker_varadhan": _CRITIC,
+    "marginal_kl_nwj": _CRITIC,
+    **{f"marginal_kl_{name}": _DENSITY for name in ("gmm", "maf", "lstm")},
+    "fitted_prior_gain": "Not a gain of log p(x) itself, nor more than KL(q ‖ p): of the bound, by "
+    "the prior alone.",
+    "fitted_prior_elbo_before": "Not of all evaluation data where no training data were given: a "
+    "part of them was kept aside.",
+    "fitted_prior_elbo": "Not a bound on this model's log p(x): on that of the model with the "
+    "fitted prior.",
+}
+
+
+def prior_estimates(evidence: Evidence) -> dict[str, Estimate]:
+    """Returns the learned estimates of the marginal KL, and the bounds around the fitted prior.
+
+    Args:
+        evidence: What was computed.
+    """
+    comparison, bounds = evidence.marginal_kl_comparison, evidence.fitted_prior_elbo
+    found: dict[str, Estimate] = {}
+    if comparison is not None:
+        learned = comparison.estimates
+        found |= {f"marginal_kl_{name}": learned[name] for name in _LEARNED if name in learned}
+    if evidence.fitted_prior is not None:
+        found["fitted_prior_gain"] = evidence.fitted_prior.gain
+    if bounds is not None:
+        found |= dict(zip(_FITTED[1:], bounds, strict=True))
+    return found
+
+
+def prior_left_out(evidence: Evidence, reasons: Mapping[str, str]) -> dict[str, str]:
+    """Returns reasons in which what was skipped together is told number by number.
+
+    Args:
+        evidence: What was computed.
+        reasons: By the names of the evidence.
+    """
+    told = dict(reasons)
+    together = {
+        "marginal_kl_comparison": tuple(f"marginal_kl_{name}" for name in _LEARNED),
+        "fitted_prior": _FITTED[:1],
+        "fitted_prior_elbo": _FITTED[1:],
+    }
+    for field, names in together.items():
+        if field in told:
+            told |= dict.fromkeys(names, told.pop(field))
+    if evidence.marginal_kl_comparison is not None:
+        unavailable = evidence.marginal_kl_comparison.unavailable
+        told |= {f"marginal_kl_{k}": r for k, r in unavailable.items() if k in _LEARNED}
+    return told
+
+
+# Scores of samples by name, and what each of them is not; and the discriminator's own KL.
+
+SCORES = {
+    "inception_score": "Inception Score",
+    "modes_covered": "modes covered",
+    "mode_kl": "KL(modes ‖ uniform)",
+    "ms_ssim_diversity": "MS-SSIM diversity",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+    "frechet_distance": "Fréchet distance of features",
+    "critic_validation": "critic, validation",
+    "critic_test": "critic, test",
+    "critic_train": "critic, training data",
+    "overfitting": "critic, test − training data",
+}
+_OF = {
+    "sample": "of samples",
+    "reconstruction": "of reconstructions",
+    "sample_gap": "samples − reconstructions",
+    "data": "of data",
+}
+DISCRIMINATOR = ("marginal_kl_discriminator", "discriminator_accuracy")
+_BLIND = {
+    "inception_score": "Not about quality within a class: copies and memorised data score as well.",
+    "modes_covered": "Not about anything within a class.",
+    "mode_kl": "Not zero for perfect samples: about (C − 1)/(2n) nats.",
+    "ms_ssim_diversity": "Not quality: noise is most diverse. Compare it with the data's.",
+    "precision": "Not variety: one good image, repeated, suffices.",
+    "recall": "Not quality: samples far from data do not lower it.",
+    "density": "Not variety: it may exceed 1 where samples crowd.",
+    "coverage": "Not quality of every sample: bad ones beside good ones do not lower it.",
+    "frechet_distance": "Not the FID: features of this classifier, not of Inception.",
+    "critic_validation": "Not a distance of its own: compare it under equal settings only.",
+    "critic_test": "Not a distance of its own: compare it under equal settings only.",
+    "critic_train": "Not a distance of its own: compare it under equal settings only.",
+    "overfitting": "Not zero by itself a proof: what a small critic cannot see is not in it.",
+}
+SAMPLE_TITLES = {
+    **{f"{of}_{name}": f"{words}, {_OF[of]}" for of in _OF for name, words in SCORES.items()},
+    "marginal_kl_discriminator": "KL(q(z) ‖ p(z)), by its own discriminator (no bound)",
+    "discriminator_accuracy": "accuracy of its own discriminator of codes",
+}
+SAMPLE_IS_NOT = {
+    **{f"{of}_{name}": words for of in _OF for name, words in _BLIND.items()},
+    "marginal_kl_discriminator": "Not a bound on either side, and no measurement: what the game "
+    "was told, usually too small.",
+    "discriminator_accuracy": "Not a sign that q(z) is the prior where it is ½: a weak "
+    "discriminator sees nothing either.",
+}
+
+
+def sample_estimates(evidence: Evidence) -> dict[str, Estimate]:
+    """Returns the scores of samples, reconstructions and data, and the discriminator's.
+
+    Args:
+        evidence: What was computed.
+    """
+    samples, both, own = (
+        evidence.sample_quality,
+        evidence.sample_quality_gap,
+        evidence.discriminator_kl,
+    )
+    found: dict[str, Estimate] = {}
+    if own is not None:
+        found |= dict(zip(DISCRIMINATOR, own, strict=True))
+    if samples is not None:
+        found |= _named("sample", samples.estimates)
+    if both is not None:
+        found |= _named("reconstruction", both.reconstructions.estimates)
+        found |= _named("sample_gap", both.gap)
+    return found | ({} if samples is None else _named("data", _of_data(samples)))
+
+
+def sample_left_out(reasons: Mapping[str, str]) -> dict[str, str]:
+    """Returns reasons in which what was left out together is told once.
+
+    Args:
+        reasons: By the names of the evidence.
+    """
+    told = dict(reasons)
+    if "discriminator_kl" in told:
+        told[DISCRIMINATOR[0]] = told.pop("discriminator_kl")
+    if told.get("sample_quality") == told.get("sample_quality_gap"):
+        told.pop("sample_quality_gap", None)
+    return told
+
+
+def _of_data(samples: SampleQuality) -> Mapping[str, Estimate]:
+    return {name: e for name, e in samples.of_data.items() if name in SCORES}
+
+
+def _named(of: str, estimates: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    return {f"{of}_{name}": estimate for name, estimate in estimates.items()}
+
 
 _DIRECT = (
     "log_px",

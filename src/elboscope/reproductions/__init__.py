@@ -51,11 +51,37 @@ SUMMARIES = {
 INDEPENDENT_RUNS = ("hybrids-colormnist", "hybrids-cifar10", "hybrids-celeba")
 
 
+_HOME = {
+    "iwae-table1": "burda2016.table1",
+    "tighter-bounds-table1": "rainforth2018.tighter_bounds",
+    "iwae-posteriors": "burda2016.posteriors",
+    "latent-2d": "cremer2018.latent_2d",
+    "snr-figure": "rainforth2018.snr",
+    "flow-amortisation": "cremer2018.flow_amortisation",
+    "decoder-capacity": "cremer2018.decoder_capacity",
+    "inference-overfitting": "cremer2018.overfitting",
+    "inference-suboptimality-table1": "cremer2018.table1",
+    "single-bit": "shu2017.single_bit",
+    "kl-weight-sweep": "lucas2019.kl_weight_sweep",
+    "low-posterior-samples": "rosca2018.low_posterior",
+    "elbo-surgery": "hoffman2016.elbo_surgery",
+    "marginal-kl": "rosca2018.marginal_kl",
+    "marginal-kl-estimators": "rosca2018.marginal_kl_estimators",
+    "density-ratio-synthetic": "rosca2018.density_ratio",
+    "hybrids-colormnist": "rosca2018.hybrids_colormnist",
+    "hybrids-cifar10": "rosca2018.hybrids_cifar10",
+    "hybrids-celeba": "rosca2018.hybrids_celeba",
+    "stacked-mnist": "srivastava2017.stacked_mnist",
+    "latent-scaling": "rosca2018.latent_scaling",
+    "bounds-over-training": "rosca2018.bounds_over_training",
+}
+
+
 def module_name(name: str) -> str:
     """Returns the module that reproduces ``name``.
 
     Example:
         >>> module_name("iwae-table1")
-        'elboscope.reproductions.iwae_table1'
+        'elboscope.reproductions.burda2016.table1'
     """
-    return f"{__name__}.{name.replace('-', '_')}"
+    return f"{__name__}.{_HOME[name]}"

@@ -19,8 +19,8 @@ from statistics import fmean, stdev
 
 from elboscope.training import read_rows
 
-from .plan import Run, SweepPlan, Trial
-from .state import RunState, run_state
+from .space import Run, SweepPlan, Trial
+from .study import RunState, run_state
 
 
 @dataclass(frozen=True)

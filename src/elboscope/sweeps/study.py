@@ -7,18 +7,28 @@ A draw asked again answers the same, and the draws of trial n come from a genera
 
 from __future__ import annotations
 
-__all__ = ["Study", "open_study", "require_extra"]
+__all__ = [
+    "OUTCOME",
+    "RunState",
+    "Status",
+    "Study",
+    "claim",
+    "open_study",
+    "require_extra",
+    "run_state",
+]
 
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from elboscope.core import InputError
+from elboscope.core.files import replace_file
 
-from .plan import Direction, SweepPlan, Trial
-from .space import grid
+from .space import Direction, SweepPlan, Trial, grid
 
 if TYPE_CHECKING:
     import optuna
@@ -167,3 +177,111 @@ def _without_torn_line(path: Path) -> None:
     if len(whole) < len(content):
         with path.open("r+b") as file:
             file.truncate(len(whole))
+
+
+# Whether a folder is that of this sweep: the same space, seeds, sampler and base.
+
+FILE = "plan.json"
+GROWS = "trials"
+
+
+def claim(folder: Path, plan: SweepPlan, about: Mapping[str, object]) -> None:
+    """Writes down what the folder is for, or compares it with what is there.
+
+    Args:
+        folder: Of the sweep, held by this process.
+        plan: Its ``trials`` may grow from call to call; nothing else may change.
+        about: What else makes the runs what they are, such as the configuration.
+
+    Raises:
+        InputError: The folder is that of another sweep, or of a run.
+    """
+    path = folder / FILE
+    asked: dict[str, Any] = json.loads(json.dumps({**about, "sweep": asdict(plan)}))
+    if (folder / "run.json").exists():
+        raise InputError(
+            str(folder), expected="a new folder, or one of a sweep", got="a run folder",
+            do="Choose another folder.",
+        )  # fmt: skip
+    if path.exists():
+        _compare(folder, _flat(json.loads(path.read_text(encoding="utf-8"))), _flat(asked))
+    text = json.dumps(asked, indent=2, ensure_ascii=False)
+    replace_file(path, lambda aside: aside.write_text(text + "\n", encoding="utf-8"))
+
+
+def _compare(folder: Path, there: dict[str, Any], asked: dict[str, Any]) -> None:
+    for key in sorted({*there, *asked}):
+        old: Any = there.get(key)
+        new: Any = asked.get(key)
+        growing = key == f"sweep.{GROWS}" and isinstance(old, int)
+        grows = growing and isinstance(new, int) and new >= old
+        if old != new and not grows:
+            more = " or more" if growing else ""
+            raise InputError(
+                str(folder), expected=f"the sweep that is there, with {key} {old!r}{more}",
+                got=repr(new), do="Choose another folder for another sweep.",
+            )  # fmt: skip
+
+
+def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(_leaves(content, ""))
+
+
+def _leaves(content: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+# What a run folder says about its run: the only memory of a sweep.
+
+Status = Literal["waiting", "unfinished", "finished", "diverged", "failed"]
+
+OUTCOME = "outcome.json"
+
+
+class RunState(NamedTuple):
+    """Where a run stands.
+
+    Attributes:
+        status: "waiting" (not begun), "unfinished" (begun; it goes on from its checkpoint),
+            "finished", "diverged" or "failed".
+        reason: In words, what ended it.
+    """
+
+    status: Status
+    reason: str
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is to be done."""
+        return self.status not in ("waiting", "unfinished")
+
+
+def run_state(folder: Path) -> RunState:
+    """Returns the state of the run in a folder, which need not exist.
+
+    Example:
+        >>> run_state(Path("no/such/run")).status
+        'waiting'
+    """
+    said = str(_read(folder / "run.json").get("status", ""))
+    if said.startswith("diverged"):
+        return RunState("diverged", said)
+    if said.startswith(("finished", "stopped early")):
+        return RunState("finished", said)
+    outcome = _read(folder / OUTCOME)
+    if outcome.get("status") == "failed":
+        return RunState("failed", str(outcome.get("reason", "")))
+    return RunState("unfinished" if said else "waiting", said or str(outcome.get("reason", "")))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A file that is missing or cut off says nothing."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

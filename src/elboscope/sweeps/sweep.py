@@ -15,15 +15,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from elboscope.training.atomic import only_process
-from elboscope.training.interruption import Interruption, interruptible
+from elboscope.core.files import only_process
+from elboscope.training.steps import Interruption, interruptible
 
 from .executor import Executor, Job, SlurmJob, in_queue
-from .identity import claim
-from .plan import Run, SweepPlan, Trial
 from .result import RunResult, SweepResult, result_of, value_of
-from .state import OUTCOME, run_state
-from .study import Study, open_study, require_extra
+from .space import Run, SweepPlan, Trial
+from .study import OUTCOME, Study, claim, open_study, require_extra, run_state
 from .task import ATTEMPTS, FAILED, RunTask, held, write_outcome
 
 POLL_SECONDS, SLOW_POLL_SECONDS = 0.2, 5.0

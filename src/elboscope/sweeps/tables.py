@@ -11,7 +11,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from elboscope.training.atomic import replace_file
+from elboscope.core.files import replace_file
 
 from .result import RunResult, SweepResult, TrialResult
 from .sensitivity import effects, lead, spread

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from .state import OUTCOME, run_state
+from .study import OUTCOME, run_state
 
 ATTEMPTS = 3
 FAILED = "failed"

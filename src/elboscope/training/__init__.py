@@ -1,35 +1,47 @@
 """Training: one loop, steps, schedules, and run folders that survive being killed."""
 
-from .adversarial import Played, adversarial_step, game_optimizer
-from .games import Game, Turn, encoder_parameters
-from .games_of_codes import AAE, WAEGAN, WAEMMD, reconstruction_cost
-from .games_of_hybrids import VGH, VGHPlusPlus
-from .games_of_pairs import AVB, VEEGAN, MatchedELBO, contrast
-from .games_of_samples import WGANGP, GANGame
-from .held_out import HeldOut, held_out_bound
-from .importance_objectives import (
+from .data import Minibatch, minibatches
+from .games.base import Game, Turn, encoder_parameters
+from .games.codes import AAE, WAEGAN, WAEMMD, reconstruction_cost
+from .games.hybrids import VGH, VGHPlusPlus
+from .games.pairs import AVB, VEEGAN, MatchedELBO, contrast
+from .games.samples import WGANGP, GANGame
+from .games.step import Played, adversarial_step, game_optimizer
+from .loop import HeldOut, held_out_bound
+from .metrics import COLUMNS, Row, read_rows
+from .objectives import (
     CIWAE,
+    ELBO,
     IWAE,
     MIWAE,
     PIWAE,
+    AnnealedEntropy,
+    BetaELBO,
+    BetaTCVAE,
     DReG,
+    FreeBits,
+    KLWeight,
+    Objective,
     ScoreFunction,
     StickingTheLanding,
     WakePhase,
 )
-from .interruption import TrainingInterrupted
-from .lagging import lagging_inference_step, random_minibatches
-from .launcher import Launcher, SingleDevice
-from .metrics import COLUMNS, Row, read_rows
-from .minibatches import Minibatch, minibatches
-from .objective import ELBO, AnnealedEntropy, BetaELBO, FreeBits, KLWeight, Objective
 from .run import TrainingResult, train
 from .run_folder import RunFolder, SavedRun, load_run, open_run
 from .schedules import burda_rate, constant, cyclical, entropy_annealing, linear_warm_up
 from .settings import TrainingSettings
 from .slices import Slice, train_in_slices
-from .steps import Step, adam, fit, objective_step
-from .total_correlation import BetaTCVAE
+from .steps import (
+    Launcher,
+    SingleDevice,
+    Step,
+    TrainingInterrupted,
+    adam,
+    fit,
+    lagging_inference_step,
+    objective_step,
+    random_minibatches,
+)
 
 __all__ = [
     "AAE",

@@ -23,8 +23,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from elboscope.core import InputError, modules_of
-
-from .atomic import replace_file
+from elboscope.core.files import replace_file
 
 SCALARS = ("step", "seconds", "epoch_seconds", "best", "best_step", "misses", "num_rows")
 

@@ -26,7 +26,7 @@ from torch.optim import Optimizer
 from elboscope.core import Bound, LatentVariableModel, seeded, split_parameters
 from elboscope.data import Binarisation
 
-from .minibatches import permutation
+from .data import permutation
 
 # Runs before a capture, in which libraries allocate what they need.
 WARM_UP = 3

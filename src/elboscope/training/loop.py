@@ -8,29 +8,45 @@ nothing that is not finite is ever saved.
 
 from __future__ import annotations
 
-__all__ = ["begin", "finish", "take_steps"]
+__all__ = [
+    "HeldOut",
+    "begin",
+    "columns_of",
+    "diverged_row",
+    "epoch_row",
+    "finish",
+    "held_out_bound",
+    "recorded",
+    "samples_per_s",
+    "take_steps",
+]
 
 import math
 import time
 from collections.abc import Iterator
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from elboscope.core import Bound, InputError, LatentVariableModel
+from elboscope.core import (
+    Bound,
+    InputError,
+    LatentVariableModel,
+    evaluating,
+    given,
+    sample_posterior,
+    seeded,
+)
 
-from .adversarial import Played
 from .checkpoint import load_checkpoint, save_checkpoint, weights
-from .held_out import HeldOut, held_out_bound
-from .interruption import Interruption
-from .metrics import Row, append_row, read_rows, write_rows
-from .objective import Objective
-from .progress import Reporter
-from .rows import columns_of, diverged_row, epoch_row, recorded, samples_per_s
-from .run_folder import RunFolder
-from .run_state import Run
-from .tracking import Tracker
+from .games.base import Game
+from .games.step import Played
+from .metrics import COLUMNS, Reporter, Row, Tracker, append_row, read_rows, write_rows
+from .objectives import Objective
+from .run_folder import Run, RunFolder
+from .steps import Interruption
 
 # Steps between two looks at the losses, each of which waits for the device.
 LOOK_EVERY = 50
@@ -263,3 +279,125 @@ def finish(run: Run, status: str) -> None:
     if run.state.best_weights:
         run.module.load_state_dict(run.state.best_weights)
     run.module.eval()
+
+
+# The held-out bound that training is judged by, and the rule that stops it.
+#
+# .. math::
+#
+#     \mathrm{ELBO}(x) = \mathbb{E}_{q(z \mid x)}[\log p(x \mid z) + \log p(z) - \log q(z \mid x)]
+#
+# always at β = 1, whatever the objective, on one fixed draw of the data and of the noise: two
+# epochs differ by the model alone, not by luck. One sample per datapoint suffices for the mean;
+# it is not a per-datapoint estimate.
+
+
+class HeldOut(NamedTuple):
+    """Means over the held-out data, in nats."""
+
+    elbo: float
+    kl: float
+
+
+def held_out_bound(
+    model: LatentVariableModel,
+    x: Float[Tensor, "N *X"],
+    *,
+    seed: int = 0,
+    num_samples: int = 1,
+    batch_size: int = 500,
+    condition: Tensor | None = None,
+) -> HeldOut:
+    """Returns the mean ELBO (all-sampled) and its KL part; the model's mode is left as it was.
+
+    Args:
+        model: The model.
+        x: Held-out data, binarised.
+        seed: Seed of the noise, the same at each call.
+        num_samples: K, per datapoint.
+        batch_size: Datapoints of one block.
+        condition: One row per datapoint.
+
+    Example:
+        >>> import elboscope as es
+        >>> model = es.models.LinearGaussian.instance_1()
+        >>> x, _ = model.sample(2000, seed=0)
+        >>> held_out_bound(model, x).elbo < model.log_likelihood(x).mean().item()
+        True
+    """
+    elbos, kls = [], []
+    with evaluating(model), seeded(seed):
+        for start in range(0, len(x), batch_size):
+            rows = slice(start, start + batch_size)
+            local = given(model, None if condition is None else condition[rows])
+            z, log_q = sample_posterior(local, x[rows], num_samples)
+            kl = (log_q - local.prior().log_prob(z)).double()
+            elbos.append(local.decode(z).log_prob(x[rows]).double() - kl)
+            kls.append(kl)
+        return HeldOut(torch.cat(elbos, 1).mean().item(), torch.cat(kls, 1).mean().item())
+
+
+# One row of ``metrics.csv``: the means of an epoch, of an objective's bounds or of a game.
+#
+# A game has a column for each player's loss and for what it observed instead of a training bound.
+# The held-out ELBO is among its columns only where q(z|x) and p(x|z) have densities: it is then
+# measured with these, as any VAE's, and never with a ratio that an adversary found.
+
+HELD_OUT = ("validation_elbo", "validation_kl")
+CLOCK = ("seconds", "samples_per_s")
+
+
+def columns_of(run: Run) -> tuple[str, ...]:
+    """Returns the names of the columns, in order."""
+    if not isinstance(run.objective, Game):
+        return COLUMNS
+    held_out = HELD_OUT if run.bounded else ()
+    return ("step", "epoch", *run.objective.columns, *held_out, "learning_rate", *CLOCK)
+
+
+def recorded(run: Run, result: Bound | Played) -> Tensor:
+    """Returns what a step adds to its epoch's means: B bounds, or one number a column."""
+    if isinstance(result, Bound):
+        return result.value
+    assert isinstance(run.objective, Game)
+    return torch.stack([result.measured[name] for name in run.objective.columns])
+
+
+def samples_per_s(run: Run) -> float:
+    """Returns the datapoints a second of this epoch's steps."""
+    taken = len(run.state.losses) / run.steps_per_epoch * len(run.data.x)
+    return taken / max(run.state.epoch_seconds, 1e-9)
+
+
+def epoch_row(run: Run, held_out: HeldOut) -> Row:
+    """Returns the row of the epoch that just ended."""
+    values = torch.cat(run.state.values).double()
+    if isinstance(run.objective, Game):
+        names = run.objective.columns
+        means = values.reshape(-1, len(names)).mean(0).tolist()
+        measured = dict(zip(names, means, strict=True))
+    else:
+        loss = torch.stack(run.state.losses).double().mean().item()
+        measured = {"train_bound": values.mean().item(), "loss": loss}
+    told = {"validation_elbo": held_out.elbo, "validation_kl": held_out.kl}
+    return _chosen(run, measured | told | _when(run, run.state.step, run.epoch))
+
+
+def diverged_row(run: Run, step: int, epoch: float) -> Row:
+    """Returns the row of a step whose loss was no number: it has none."""
+    return _chosen(run, _when(run, step, epoch))
+
+
+def _when(run: Run, step: int, epoch: float) -> Row:
+    return {
+        "step": float(step),
+        "epoch": epoch,
+        "weight": 1.0 if isinstance(run.objective, Game) else run.objective.weight(epoch),
+        "learning_rate": run.settings.rate(epoch),
+        "seconds": time.perf_counter() - run.began_at,
+        "samples_per_s": samples_per_s(run),
+    }
+
+
+def _chosen(run: Run, row: Row) -> Row:
+    return {name: row.get(name, math.nan) for name in columns_of(run)}

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-__all__ = ["COLUMNS", "Row", "append_row", "read_rows", "write_rows"]
+__all__ = [
+    "COLUMNS",
+    "Reporter",
+    "Row",
+    "Tracker",
+    "append_row",
+    "open_tracker",
+    "read_rows",
+    "reporting",
+    "write_rows",
+]
 
 import csv
 import math
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-from .atomic import replace_file
+from torch import Tensor
+
+from elboscope.core.files import replace_file
 
 Row = dict[str, float]
 
@@ -71,3 +86,124 @@ def read_rows(path: Path) -> list[Row]:
         {name: float(cell) if cell else math.nan for name, cell in row.items()}
         for row in csv.DictReader(complete)
     ]
+
+
+# A progress bar with nats and samples per second, only where one was asked for.
+
+# Seconds between two readings of a bound: each waits for the device.
+PERIOD = 0.25
+
+
+@dataclass
+class Reporter:
+    """Shows where training is, at most a few times a second.
+
+    Attributes:
+        show: Takes (epochs done, text); ``None`` shows nothing.
+        say: Takes a sentence.
+    """
+
+    show: Callable[[float, str], None] | None = None
+    say: Callable[[str], None] | None = None
+    _next: float = 0.0
+
+    def step(self, epoch: float, value: Tensor, rate: float, held_out: float | None) -> None:
+        """Reports a step; the bound is read from the device only when it will be shown."""
+        if self.show is None or (now := time.monotonic()) < self._next:
+            return
+        self._next = now + PERIOD
+        text = f"{value.mean().item():9.2f} nats  {rate:8,.0f} samples/s"
+        valid = "" if held_out is None or math.isnan(held_out) else f"  held out {held_out:.2f}"
+        self.show(epoch, text + valid)
+
+    def played(self, epoch: float, measured: Mapping[str, Tensor], rate: float) -> None:
+        """Reports a step of a game: the players' losses, which are no bounds."""
+        if self.show is None or (now := time.monotonic()) < self._next:
+            return
+        self._next = now + PERIOD
+        losses = {k.removesuffix("_loss"): v for k, v in measured.items() if k.endswith("_loss")}
+        text = "  ".join(f"{name} {value.item():.3g}" for name, value in losses.items())
+        self.show(epoch, f"{text}  {rate:8,.0f} samples/s")
+
+    def note(self, text: str) -> None:
+        """Says a sentence once."""
+        if self.say is not None:
+            self.say(text)
+
+
+@contextmanager
+def reporting(epochs: int, enabled: bool) -> Iterator[Reporter]:
+    """Yields the reporter: a rich progress bar on standard error, or silence.
+
+    Example:
+        >>> with reporting(3, enabled=False) as reporter:
+        ...     reporter.note("nobody hears this")
+    """
+    if not enabled:
+        yield Reporter()
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("epoch"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("{task.fields[numbers]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("training", total=epochs, numbers="")
+        yield Reporter(
+            lambda epoch, text: bar.update(task, completed=int(epoch), numbers=text),
+            lambda text: bar.console.print(text, markup=False, highlight=False),
+        )
+
+
+# TensorBoard events beside ``metrics.csv``, where TensorBoard is installed.
+
+Tracker = Callable[[Row], None]
+
+MISSING = "no TensorBoard events: TensorBoard is not installed (pip install 'elboscope[track]')"
+
+
+@contextmanager
+def open_tracker(folder: Path | None, start: int, notes: list[str]) -> Iterator[Tracker]:
+    """Yields a function that writes a row's numbers as scalars at the row's step.
+
+    Args:
+        folder: Where; ``None`` for nowhere.
+        start: The step training starts from: events of later steps, left by a killed process,
+            are marked as superseded.
+        notes: Takes the sentence that TensorBoard is missing, said once.
+
+    Example:
+        >>> with open_tracker(None, 0, []) as track:
+        ...     track({"step": 1.0})
+    """
+    if folder is None:
+        yield lambda row: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        notes.append(MISSING)
+        yield lambda row: None
+        return
+    writer = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
+
+    def track(row: Row) -> None:
+        for name, value in row.items():
+            if name != "step" and not math.isnan(value):
+                writer.add_scalar(name, value, int(row["step"]))
+
+    try:
+        yield track
+    finally:
+        writer.close()

@@ -28,24 +28,27 @@ from elboscope.core import (
 )
 from elboscope.data import Binarisation
 
-from .adversarial import Played, adversarial_step, game_optimizer
 from .checkpoint import trainable_module
-from .data_split import TrainingData, prepare_data
-from .games import Game
-from .interruption import TrainingInterrupted, interruptible
-from .lagging import lagging_inference_step, random_minibatches
-from .launcher import Launcher, SingleDevice
+from .data import Minibatch, TrainingData, minibatches, prepare_data
+from .games.base import Game
+from .games.step import Played, adversarial_step, game_optimizer
 from .loop import begin, finish, take_steps
-from .metrics import Row
-from .minibatches import Minibatch, minibatches
-from .objective import ELBO, Objective
-from .progress import reporting
-from .record import run_record
-from .run_folder import RunFolder, open_run
-from .run_state import Run
+from .metrics import Row, open_tracker, reporting
+from .objectives import ELBO, Objective
+from .run_folder import Run, RunFolder, open_run, run_record
 from .settings import TrainingSettings
-from .steps import Step, adam, fit, objective_step
-from .tracking import open_tracker
+from .steps import (
+    Launcher,
+    SingleDevice,
+    Step,
+    TrainingInterrupted,
+    adam,
+    fit,
+    interruptible,
+    lagging_inference_step,
+    objective_step,
+    random_minibatches,
+)
 
 PARTS: tuple[Literal["encoder", "decoder"] | None, ...] = (None, "encoder", "decoder")
 

@@ -14,25 +14,34 @@ Every file is replaced in one rename. One process at a time holds the folder.
 
 from __future__ import annotations
 
-__all__ = ["RunFolder", "SavedRun", "load_run", "open_run"]
+__all__ = ["Run", "RunFolder", "SavedRun", "load_run", "open_run", "run_record"]
 
 import json
+import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from elboscope.core import InputError, modules_of
+from elboscope.core import InputError, Sampled, check_model, evaluating, modules_of
+from elboscope.core.files import only_process, replace_file, to_disk
+from elboscope.data import Binarisation
 
-from .atomic import only_process, replace_file, to_disk
-from .checkpoint import trainable_module, weights
+from .checkpoint import TrainingState, trainable_module, weights
+from .data import TrainingData, steps_per_epoch
+from .games.base import Game
 from .metrics import Row, read_rows
+from .objectives import KLWeight, Objective
+from .settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -195,3 +204,107 @@ def _load_weights(run: RunFolder, module: nn.Module) -> None:
             do="Build the model as in the run's config.yaml.",
         ) from error
     module.eval()
+
+
+# ``run.json``: what was run, on what, with which versions.
+
+FORMAT = 1
+PACKAGES = ("elboscope", "numpy", "safetensors")
+
+
+def run_record(
+    model: Sampled,
+    x: Tensor,
+    settings: TrainingSettings,
+    objective: Objective | Game,
+    binarisation: Binarisation,
+    *,
+    condition: Tensor | None,
+    data: Mapping[str, object],
+) -> dict[str, object]:
+    """Checks the model against the contract and returns what its numbers must be read with.
+
+    Raises:
+        ContractError: The model breaks a clause.
+    """
+    with evaluating(model):
+        found = check_model(model, x, condition=condition)
+    record: dict[str, object] = {
+        "format": FORMAT,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__}
+        | {p: version(p) for p in PACKAGES},
+        "seed": settings.seed,
+        "settings": settings.record(),
+        "objective": repr(objective),
+        "data": dict(data),
+        "binarisation": str(binarisation),
+        "likelihood": found.likelihood,
+        "posterior": found.posterior,
+        "latent_shape": list(found.latent_shape),
+        "in_support": found.in_support,
+        "has_bound": found.has_likelihood
+        and (found.has_posterior_density or found.scores_own_draws),
+        "device": str(x.device),
+        "dtype": str(x.dtype),
+        "threads": torch.get_num_threads(),
+    }
+    if isinstance(objective, KLWeight):
+        record["implied_decoder_variance"] = objective.implied_variance(x[0].numel())
+    return record
+
+
+# A run in progress: what was asked for, where it is, and what identifies it.
+
+# Settings that may change between two sittings of one run.
+FREE = ("epochs", "patience", "device", "compile", "tensorboard", "checkpoint_seconds",
+        "checkpoint_epochs")  # fmt: skip
+
+
+@dataclass
+class Run:
+    """A run in progress: what was asked for, and where it is.
+
+    Attributes:
+        record: ``run.json``.
+        kept: The last finite weights, where there is no folder to keep them.
+        looked_at: Losses of this epoch known to be finite.
+        saved_at: When the last checkpoint was written, on the monotonic clock.
+        began_at: When this sitting began, less the time of earlier ones.
+    """
+
+    model: Sampled
+    module: nn.Module
+    optimizer: Optimizer
+    objective: Objective | Game
+    settings: TrainingSettings
+    data: TrainingData
+    folder: RunFolder | None
+    record: dict[str, object]
+    state: TrainingState = field(default_factory=TrainingState)
+    history: list[Row] = field(default_factory=list)
+    kept: dict[str, Tensor] = field(default_factory=dict)
+    looked_at: int = 0
+    saved_at: float = 0.0
+    began_at: float = 0.0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """T."""
+        return steps_per_epoch(len(self.data.x), self.settings.batch_size)
+
+    @property
+    def epoch(self) -> float:
+        """Training time, in epochs."""
+        return self.state.step / self.steps_per_epoch
+
+    @property
+    def bounded(self) -> bool:
+        """Whether q(z|x) and p(x|z) have the densities that an ELBO is made of."""
+        return bool(self.record["has_bound"])
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What may not change between two sittings."""
+        kept = {k: v for k, v in self.settings.record().items() if k not in FREE}
+        data = {f"data {k}": v for k, v in self.data.record.items()}
+        return kept | data | {"binarisation": self.record["binarisation"]}

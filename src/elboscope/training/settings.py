@@ -11,8 +11,8 @@ from typing import Literal, get_args
 
 from elboscope.core import InputError
 
-from .games import Game
-from .objective import Objective
+from .games.base import Game
+from .objectives import Objective
 from .schedules import burda_rate, constant
 
 RateSchedule = Literal["constant", "burda"]

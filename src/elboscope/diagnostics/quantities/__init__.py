@@ -1,0 +1,1 @@
+"""The numbers of a diagnosis, in one list for each question."""

@@ -1,0 +1,1 @@
+"""Models whose every quantity is known exactly: what estimators are tested against."""

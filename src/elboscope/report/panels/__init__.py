@@ -1,0 +1,1 @@
+"""The parts of the page: tables and figures, by question."""

@@ -1,0 +1,104 @@
+"""Traversals, paths between codes, and the latent manifold on the page."""
+
+from __future__ import annotations
+
+__all__ = ["interpolations_panel", "manifold_panel", "traversals_panel", "units_panel"]
+
+from collections.abc import Mapping
+
+from elboscope import plots
+from elboscope.diagnostics import UnitRow, unit_table
+from elboscope.diagnostics.evidence import Evidence
+from elboscope.estimators.latents.pictures import DRAWS
+
+from .kinds import Listing, Missing, Panel, drawing, reason_of
+
+UNCOVERED = "q(z) has less than 5% of the prior's density"
+
+
+def traversals_panel(evidence: Evidence) -> Panel:
+    """Returns the units that tell most, one moving a row, or why there are none."""
+    found = evidence.traversals
+    caption = ""
+    if found is not None:
+        caption = (
+            f"One unit a row, the most informative first ({found.ranked_by}); it moves over the "
+            f"quantiles of q(z_j), while all others stay at {found.start_is}. A row that does not "
+            "change: near here the decoder does not need the unit." + _drawn(found.settings)
+        )
+    return drawing(
+        "What each unit shows", caption, "traversals", plots.traversals_data(found),
+        plots.plot_traversals, reason_of(evidence, "traversals"),
+    )  # fmt: skip
+
+
+def interpolations_panel(evidence: Evidence) -> Panel:
+    """Returns paths between the codes of datapoints, or why there are none."""
+    found = evidence.interpolations
+    caption = ""
+    if found is not None:
+        caption = (
+            f"A {found.path} path from the code of one datapoint to that of another, the two "
+            "datapoints outside. Below, in nats, log q(z) − log p(z): zero where q(z) is the "
+            "prior, its lowest point in orange. A deep dip is a hole on the way, which the decoder "
+            "has not been trained for; where posteriors are narrow for their number q(z), their "
+            "mixture, dips between any two."
+        )
+        caption += f" It is missing: {found.why_no_ratio}." if found.log_ratio is None else ""
+        caption += _drawn(found.settings)
+    return drawing(
+        "Between two codes", caption, "interpolations", plots.interpolations_data(found),
+        plots.plot_interpolations, reason_of(evidence, "interpolations"),
+    )  # fmt: skip
+
+
+def manifold_panel(evidence: Evidence) -> Panel:
+    """Returns the plane of two latents (or the line of one), or why there is none."""
+    found = evidence.manifold
+    caption = ""
+    if found is not None:
+        n = found.mean.shape[0] * found.mean.shape[1]
+        caption = f"Each tile stands for 1/{n} of the prior's mass ({found.nodes_by})."
+        if found.log_ratio is not None:
+            share = (found.log_ratio < plots.UNCOVERED).double().mean().item()
+            caption += f" Framed: {UNCOVERED}, {share:.0%} of the tiles."
+        caption += _drawn(found.settings)
+    return drawing(
+        "The latent manifold", caption, "manifold", plots.manifold_data(found),
+        plots.plot_manifold, reason_of(evidence, "manifold"),
+    )  # fmt: skip
+
+
+def _drawn(settings: Mapping[str, object]) -> str:
+    return f" Shown are {DRAWS}: chance is in them." if settings["decoded"] == DRAWS else ""
+
+
+# The latent units one by one: what each costs, moves, tells and is worth, and what that means.
+
+TITLE = "Unit by unit"
+MOST = 50
+CAPTION = (
+    "The most expensive first: nats of KL, variance of the posterior mean, nats of information "
+    "I(n; z_j), nats of reconstruction lost without the unit. Used: it moves and is missed. "
+    "Pruned: it equals the prior and nobody asks for it, no fault by itself. Ignored: the decoder "
+    "does not listen. Constant: it costs and says nothing. Unread: the decoder listens and the "
+    "encoder says nothing."
+)
+
+
+def units_panel(evidence: Evidence) -> Panel:
+    """Returns a line per unit, at most fifty, or why there is none."""
+    rows = unit_table(evidence)
+    if not rows:
+        return Missing(TITLE, reason_of(evidence, "active_units"))
+    lines = [(f"unit {row.unit}", _line(row)) for row in rows[:MOST]]
+    if len(rows) > MOST:
+        lines.append(("besides", f"{len(rows) - MOST} cheaper units"))
+    return Listing(TITLE, CAPTION, tuple(lines))
+
+
+def _line(row: UnitRow) -> str:
+    numbers = (("KL", row.kl), ("variance", row.variance), ("information", row.information),
+               ("lost without it", row.effect))  # fmt: skip
+    shown = ", ".join(f"{name} {value:.3f}" for name, value in numbers if value == value)
+    return f"{row.state}: {shown}".replace("-", "−")

@@ -1,0 +1,1 @@
+"""Burda, Grosse and Salakhutdinov (2016): importance weighted autoencoders."""

@@ -1,0 +1,272 @@
+r"""Burda et al. (2016), Table 1: test NLL and active units of VAEs and IWAEs.
+
+Models with one and two stochastic layers are trained on k = 1, 5, 50 samples with the objective
+of the VAE (the mean of k ELBO samples) and of the IWAE (:math:`L_k`); for k = 1 the two are one.
+NLL is minus the mean of :math:`\log\hat p(x)` over the test images; a unit is active if
+:math:`\mathrm{Var}_x\, \mathbb{E}_q[u|x] > 10^{-2}`. OMNIGLOT is included when its file is given.
+"""
+
+from __future__ import annotations
+
+__all__ = ["reproduce"]
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from elboscope.training import IWAE, MIWAE
+from elboscope.training.objectives import Objective
+
+from ..frame.claims import (
+    Claim,
+    Difference,
+    agreement,
+    difference,
+    judged,
+    references,
+    run_error,
+    without_verdict,
+)
+from ..frame.evaluation import Measured, count_error, measured_members
+from ..frame.images import Images, load_images, load_omniglot
+from ..frame.networks import LATENTS_2, burda_hierarchical_vae, burda_vae
+from ..frame.result import Reproduction, Row, Scale
+from ..frame.sitting import Options, Progress, Sitting, provenance, sitting, training_device
+from ..frame.training import PUBLISHED_EPOCHS, Build, Schedule, train_members
+
+NAME = "iwae-table1"
+SOURCE = "Burda et al. 2016, Table 1, arXiv 1509.00519"
+THRESHOLD = 0.01
+
+
+class Entry(NamedTuple):
+    """One cell of the table: data, layers, objective, k."""
+
+    data: str
+    layers: int
+    objective: str
+    k: int
+
+    def __str__(self) -> str:
+        plural = "s" if self.layers > 1 else ""
+        return f"{self.data}, {self.layers} layer{plural}, {self.objective} k={self.k}"
+
+    @property
+    def build(self) -> Build:
+        """Makes the untrained network."""
+        return burda_vae if self.layers == 1 else burda_hierarchical_vae
+
+    @property
+    def bound(self) -> Objective:
+        """What is followed; k bounds of one sample are the ELBO with k samples."""
+        return MIWAE(self.k, 1) if self.objective == "VAE" else IWAE(self.k)
+
+
+class Plan(NamedTuple):
+    """What a scale means: training, seeds, samples of an evaluation."""
+
+    schedule: Schedule
+    num_seeds: int
+    num_samples: int
+
+
+PLANS: Mapping[Scale, Plan] = {
+    "smoke": Plan(Schedule(1), 1, 64),
+    "cpu": Plan(Schedule(4), 1, 1000),  # the first two stages; the VAE leads for about as long
+    "paper": Plan(Schedule(PUBLISHED_EPOCHS), 1, 5000),
+}
+# k = 1 is the VAE and the IWAE at once, and trained once.
+TRAINED = (("VAE", 1), ("VAE", 5), ("VAE", 50), ("IWAE", 5), ("IWAE", 50))
+
+LOWER = (
+    (("IWAE", 50), ("VAE", 50)),
+    (("IWAE", 5), ("VAE", 1)),
+    (("IWAE", 50), ("IWAE", 5)),
+)
+MORE_UNITS = ((("IWAE", 50), ("VAE", 1)), (("IWAE", 50), ("VAE", 50)))
+
+Found = Mapping[Entry, Measured]
+
+
+def reproduce(
+    scale: Scale,
+    *,
+    out: Path,
+    seed: int = 0,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> Reproduction:
+    """Trains the ten models (or goes on with it), evaluates them, and judges the claims.
+
+    Args:
+        scale: smoke: digits, 1 epoch; cpu: MNIST, 4 epochs, 1000 test images, K = 1000;
+            paper: 3280 epochs, 1 seed as in the paper, all test images, K = 5000.
+        out: Folder of the state; the result is saved there by ``Reproduction.save``.
+        seed: The first of the seeds.
+        options: Where the data are; slices and resuming.
+        progress: Told what is being done.
+
+    Raises:
+        InputError: Data are not to be had, or the folder is in use.
+        Unfinished: The slice of time is over.
+    """
+    options = options or Options()
+    plan, device = PLANS[scale], training_device(scale)
+    sets = list(_data(scale, options))
+    seeds = range(seed, seed + plan.num_seeds)
+    checksums = {images.name: images.checksum for images in sets}
+    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": checksums}
+    with sitting(out, asked, options, progress) as now:
+        found = {
+            entry: _measured(entry, images, plan, seeds, now, device)
+            for images in sets
+            for entry in _entries(images.name)
+        }
+        record = provenance(
+            seed=seed,
+            device=device,
+            wall_seconds=now.seconds,
+            epochs=plan.schedule.epochs,
+            data={images.name: images.record() for images in sets},
+            settings=plan.schedule.record() | {"seeds": list(seeds)},
+        )
+    claims = tuple(claim for images in sets for claim in _claims(found, images.name, plan))
+    return Reproduction(
+        NAME,
+        "Importance Weighted Autoencoders, Table 1",
+        scale,
+        rows=tuple(row for entry in found for row in _rows(entry, found[entry], plan)),
+        claims=without_verdict(claims) if scale == "smoke" else claims,
+        notes=_notes(found, plan),
+        provenance=record,
+    )
+
+
+def _data(scale: Scale, options: Options) -> Iterator[Images]:
+    yield load_images(scale, options)
+    if options.omniglot is not None:
+        yield load_omniglot(options.omniglot, scale)
+
+
+def _entries(data: str) -> list[Entry]:
+    return [Entry(data, layers, *trained) for layers in (1, 2) for trained in TRAINED]
+
+
+def _measured(
+    entry: Entry,
+    images: Images,
+    plan: Plan,
+    seeds: Sequence[int],
+    now: Sitting,
+    device: torch.device,
+) -> Measured:
+    name = str(entry)
+    models = train_members(
+        name, entry.build, entry.bound, images, plan.schedule, seeds, now, device
+    )
+    return measured_members(name, models, images.test, plan.num_samples, seeds, now, device)
+
+
+def _rows(entry: Entry, found: Measured, plan: Plan) -> Iterator[Row]:
+    S, n = found.log_px.shape
+    beside = references(NAME)
+    runs = -found.log_px.mean(1)
+    against = difference(-found.log_px, torch.zeros_like(found.log_px))
+    yield Row(
+        str(entry),
+        "NLL",
+        runs.mean().item(),
+        against.error,
+        "se over images" + (" and seeds" if S > 1 else ""),
+        plan.schedule.epochs,
+        plan.num_samples,
+        n,
+        beside.get(f"{entry}, NLL"),
+        per_seed=tuple(runs.tolist()),
+    )
+    for suffix, units in _units(entry.layers).items():
+        counts, near = _counts(found, units)
+        spread = counts.var().item() / S if S > 1 else 0.0
+        yield Row(
+            str(entry),
+            "active units" + suffix,
+            counts.mean().item(),
+            math.sqrt(near**2 + spread),
+            "units near the threshold" + (" and seeds" if S > 1 else ""),
+            plan.schedule.epochs,
+            num_data=n,
+            published=beside.get(f"{entry}, active units{suffix}"),
+            unit="units",
+            per_seed=tuple(counts[:, 0].tolist()),
+        )
+
+
+def _units(layers: int) -> Mapping[str, slice]:
+    if layers == 1:
+        return {"": slice(None)}
+    return {", z1": slice(0, LATENTS_2[0]), ", z2": slice(LATENTS_2[0], None)}
+
+
+def _counts(found: Measured, units: slice = slice(None)) -> tuple[Float64[Tensor, "S 1"], float]:
+    """The number of active units of each seed; of their mean, the error by units near 0.01."""
+    variance, stderr = found.unit_variance[:, units], found.unit_stderr[:, units]
+    near = [count_error(v, e) ** 2 for v, e in zip(variance, stderr, strict=True)]
+    counts = (variance > THRESHOLD).double().sum(1, keepdim=True)
+    return counts, sum(near) ** 0.5 / len(near)
+
+
+def _claims(found: Found, data: str, plan: Plan) -> Iterator[Claim]:
+    for layers in (1, 2):
+        table = {e[2:]: values for e, values in found.items() if e[:2] == (data, layers)}
+        where = f"{data}, {layers} layer{'s' if layers > 1 else ''}"
+        for a, b in LOWER:
+            text = f"{where}: {_name(a)} has a lower NLL than {_name(b)}"
+            yield _better(text, table[a], table[b], table.values())
+        for a, b in MORE_UNITS:
+            text = f"{where}: {_name(a)} has more active units than {_name(b)}"
+            yield _more_units(text, table[a], table[b], table.values())
+    for kind in (("VAE", 1), ("IWAE", 50)):
+        one, two = (found[Entry(data, layers, *kind)] for layers in (1, 2))
+        text = f"{data}, {_name(kind)}: 2 layers have a lower NLL than 1"
+        yield _better(text, two, one, [v for e, v in found.items() if e.data == data])
+    if plan.schedule.is_published:
+        yield from (_agreement(entry, found[entry]) for entry in _entries(data))
+
+
+def _name(kind: tuple[str, int]) -> str:
+    return f"{kind[0]} k={kind[1]}"
+
+
+def _better(text: str, a: Measured, b: Measured, table: Iterable[Measured]) -> Claim:
+    runs = run_error(values.log_px for values in table)
+    return judged(text, SOURCE, difference(a.log_px, b.log_px, runs=runs))
+
+
+def _more_units(text: str, a: Measured, b: Measured, table: Iterable[Measured]) -> Claim:
+    (counts_a, near_a), (counts_b, near_b) = _counts(a), _counts(b)
+    error = math.hypot(near_a, near_b, run_error(_counts(values)[0] for values in table))
+    value = (counts_a - counts_b).mean().item()
+    S, n = a.log_px.shape
+    return judged(text, SOURCE, Difference(value, error, S, n, "units"))
+
+
+def _agreement(entry: Entry, found: Measured) -> Claim:
+    nll = difference(-found.log_px, torch.zeros_like(found.log_px))
+    published = references(NAME)[f"{entry}, NLL"]
+    return agreement(f"NLL of {entry} is {published}", nll.value, nll.error, published)
+
+
+def _notes(found: Found, plan: Plan) -> tuple[str, ...]:
+    share = max(values.unreliable for values in found.values())
+    notes = [
+        "NLL is minus a lower bound on log p(x) with K samples: it lies above in expectation.",
+        "VAE and IWAE with k = 1 are one model, trained once.",
+        "All test numbers are of one binary draw of the test images (seed 0).",
+        f"Weights without a variance (k̂ ≥ 0.7): at most {share:.1%} of the images of any model.",
+    ]
+    return (*notes, *plan.schedule.remarks(plan.num_seeds))

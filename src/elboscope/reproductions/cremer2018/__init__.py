@@ -1,0 +1,1 @@
+"""Cremer, Li and Duvenaud (2018): inference suboptimality in variational autoencoders."""

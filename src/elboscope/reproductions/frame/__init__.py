@@ -1,0 +1,1 @@
+"""What all reproductions share: plans, sittings, claims, rows and the result."""

@@ -1,0 +1,1 @@
+"""Hoffman and Johnson (2016): ELBO surgery."""

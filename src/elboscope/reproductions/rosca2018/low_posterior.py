@@ -1,0 +1,335 @@
+r"""Rosca et al. (2018): prior draws to which q(z) gives the lowest density, and what they become.
+
+.. math:: z_s \sim p(z), \qquad \log q_N(z_s) = \log \frac1N \sum_n q(z_s | x_n)
+
+Of S draws the n lowest are decoded (algorithm 1), and set beside ordinary samples, data, and
+their nearest datapoints: pixels, KL, ELBO, a map of the latents. A decoder has seen draws of
+q(z) alone; where q(z) hardly goes it answers something, and the likelihood may take that for
+data. The order by log q(z) is the paper's; it prefers far-out draws, which are rare under the
+prior too, so the order by log q(z) − log p(z) stands beside it.
+"""
+
+from __future__ import annotations
+
+__all__ = ["SOURCE", "claims_of", "mean_difference", "of_separation", "of_uncovered", "reproduce"]
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from elboscope.plots.low_posterior import plot_low_posterior
+
+from ..frame.claims import Claim, Difference, Verdict, judged, without_verdict
+from ..frame.result import Reproduction, Row, Scale
+from ..frame.sitting import Options, Progress, provenance, sitting, training_device
+from ..frame.training import file_name
+from .low_posterior_values import (
+    ORDERS,
+    PLANS,
+    WHITE,
+    Experiment,
+    LowPlan,
+    Order,
+    Values,
+    clustered_error,
+    figure_data,
+    load_pictures,
+    measured,
+)
+
+NAME = "low-posterior-samples"
+Found = Mapping[Experiment, Values]
+BOOTSTRAPPED = "bootstrap"
+OF_IMAGES = "se over images; neighbours clustered by datapoint"
+
+
+def reproduce(
+    scale: Scale,
+    *,
+    out: Path,
+    seed: int = 0,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> Reproduction:
+    """Trains VAEs on ColorMNIST and CIFAR-10 and examines their samples of low posterior density.
+
+    Args:
+        scale: smoke: three digits as colours, small networks; cpu: 8192 images of each set,
+            narrower networks, a few epochs; paper: all images, the published networks.
+        out: Folder of the state; the result is saved there by ``Reproduction.save``.
+        seed: Of the training and of all draws.
+        options: Where MNIST and CIFAR-10 are; slices and resuming.
+        progress: Told what is being done.
+
+    Raises:
+        InputError: The data are not to be had, or the folder is in use.
+        Unfinished: The slice of time is over.
+    """
+    options = options or Options()
+    plan, device = PLANS[scale], training_device(scale)
+    names = dict.fromkeys(e.data for e in plan.experiments)
+    pictures = {name: load_pictures(name, plan.num_images, options) for name in names}
+    checksums = {name: images.checksum for name, images in pictures.items()}
+    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": checksums}
+    found: dict[Experiment, Values] = {}
+    with sitting(out, asked, options, progress) as now:
+        for experiment in plan.experiments:
+            images = pictures[experiment.data]
+            found[experiment] = measured(experiment, images, plan, seed, now, device)
+        record = provenance(
+            seed=seed,
+            device=device,
+            wall_seconds=now.seconds,
+            epochs=None,
+            data={name: {"num_images": len(p.bytes), "sha256": p.checksum}
+                  for name, p in pictures.items()},
+            settings=plan.record(),
+        )  # fmt: skip
+    claims = tuple(claim for e, values in found.items() for claim in claims_of(e, values))
+    return Reproduction(
+        NAME,
+        "Distribution Matching in Variational Inference: samples of low posterior probability",
+        scale,
+        rows=tuple(row for e, values in found.items() for row in _rows(e, values, plan)),
+        claims=without_verdict(claims) if scale == "smoke" else claims,
+        notes=_notes(plan, scale),
+        provenance=record,
+        figures={
+            file_name(e.name).lower(): plot_low_posterior(figure_data(values))
+            for e, values in found.items()
+        },
+    )
+
+
+def _rows(experiment: Experiment, values: Values, plan: LowPlan) -> Iterator[Row]:
+    name, epochs = experiment.name, experiment.epochs
+    share, error = values["uncovered"].tolist()
+    yield Row(name, "uncovered share of the prior", share, error, BOOTSTRAPPED, epochs,
+              num_data=plan.num_images, unit="1 %: q(z) = p(z)")  # fmt: skip
+    for which in ("data", "ordinary"):
+        yield from _pixel_rows(f"{name}, {which}", values, "", which, epochs)
+        for quantity, words in (("kl", "KL(q(z|x) ‖ p(z))"), ("elbo", "ELBO")):
+            yield _mean(f"{name}, {which}", words, values, f"density.{quantity}.{which}", epochs,
+                        num_samples=plan.num_samples if quantity == "elbo" else None)  # fmt: skip
+    for quantity, words in (
+        ("kl", "KL(q(z|x) ‖ p(z)) of their neighbours"),
+        ("elbo", "ELBO of their neighbours"),
+    ):
+        yield _mean(f"{name}, ordinary", words, values, f"ordinary.{quantity}.neighbours", epochs,
+                    num_samples=plan.num_samples if quantity == "elbo" else None)  # fmt: skip
+    for order in ORDERS:
+        yield from _rows_of_order(experiment, order, values, plan)
+
+
+def _rows_of_order(
+    experiment: Experiment, order: Order, values: Values, plan: LowPlan
+) -> Iterator[Row]:
+    epochs, K = experiment.epochs, plan.num_samples
+    place = f"{experiment.name}, lowest in {ORDERS[order]}"
+    for name in ("log_q", "log_p"):
+        yield _mean(place, f"{name.replace('_', ' ')}(z)", values, f"{order}.{name}", epochs)
+    yield from _pixel_rows(place, values, f"{order}.", "low", epochs)
+    for which, words in (("low", "of the samples"), ("neighbours", "of their neighbours")):
+        kl, bound = (f"{order}.{quantity}.{which}" for quantity in ("kl", "elbo"))
+        yield _mean(place, f"KL(q(z|x) ‖ p(z)) {words}", values, kl, epochs)
+        yield _mean(place, f"ELBO {words}", values, bound, epochs, num_samples=K)
+    for key, words in (
+        ("separation", "AUROC of the ELBO, data against the samples"),
+        ("separation_of_neighbours", "AUROC of the ELBO, data against their neighbours"),
+        ("separation_of_ordinary", "AUROC of the ELBO, data against ordinary samples"),
+    ):
+        auroc, error, *_ = values[f"{order}.{key}"].tolist()
+        n = len(values[f"{order}.elbo.low"])
+        yield Row(place, words, auroc, error, BOOTSTRAPPED, epochs, K, n, unit="½: blind")
+
+
+def _pixel_rows(place: str, values: Values, prefix: str, which: str, epochs: int) -> Iterator[Row]:
+    for quantity, words in (
+        ("intensity", "mean intensity"),
+        ("frame", "mean intensity of the frame"),
+        ("white", f"share of values above {WHITE:g}"),
+    ):
+        yield _mean(place, words, values, f"{prefix}{quantity}.{which}", epochs, "units")
+
+
+def _mean(
+    place: str,
+    quantity: str,
+    values: Values,
+    name: str,
+    epochs: int,
+    unit: str = "nats",
+    num_samples: int | None = None,
+) -> Row:
+    v = values[name]
+    clustered = name.endswith(".neighbours")
+    index = values[f"{name.partition('.')[0]}.index"] if clustered else torch.arange(len(v))
+    return Row(place, quantity, v.mean().item(), clustered_error(v, index), OF_IMAGES, epochs,
+               num_samples, len(v), unit=unit)  # fmt: skip
+
+
+def _notes(plan: LowPlan, scale: Scale) -> tuple[str, ...]:
+    fewer = (
+        ()
+        if scale == "paper"
+        else ("Narrower networks, fewer images and fewer steps than the paper's: compare signs.",)
+    )
+    return (
+        f"S = {plan.num_prior} prior draws against all N posteriors, in float64; the "
+        f"{plan.num_low} lowest of each order are kept. S, n and the latent size of the paper are "
+        "not at hand.",
+        "Bernoulli: binary images, drawn afresh in each minibatch; every KL, ELBO and q(z) is of "
+        "one draw, seed 0. QuantizedNormal: the 256 levels as they are.",
+        "Samples are draws of p(x|z) where they are scored, and means of p(x|z) where pixels are "
+        "looked at. A mean is smooth: it has fewer values near 1 than data, which works against "
+        "the claim about white.",
+        "Neighbours are nearest to the mean, in grey pixels. Those of ordinary samples stand "
+        "beside, since what is nearest to a smooth image is smooth. The frame is an eighth of the "
+        "side.",
+        "The likelihood of the paper's figures on CIFAR-10 is not at hand: both are shown.",
+        "The lowest samples are compared with data that the model was trained on. What the ELBO "
+        "says of ordinary samples stands beside: that much is due to being a sample at all.",
+        "The uncovered share is that of prior draws with a lower log q(z) − log p(z) than 99 % of "
+        "draws of q(z), both under the posteriors of the other half of the data.",
+        "Figures: samples lowest in log q(z).",
+        "One seed: errors hold for these models, and not for another run.",
+        *fewer,
+    )
+
+
+# The claims about low-posterior samples, and how each is decided.
+#
+# Low samples, ordinary samples and data are different sets, so that differences of means are not
+# paired,
+#
+# .. math:: \mathrm{se}^2 = \mathrm{se}_a^2 + \mathrm{se}_b^2
+#
+# and a datapoint that is the neighbour of several samples counts once for the error. Whether the
+# likelihood separates low samples from data is decided by the bootstrap interval of the AUROC.
+# The paper orders by log q(z); the order by log q(z) − log p(z) is asked beside it.
+
+SOURCE = "Rosca et al. 2018, samples of low posterior probability, in words, arXiv 1802.06847"
+CONTROL = "our control of the claim before: whatever is nearest to a smooth mean is smooth"
+# The share of prior draws below all but one percent of q(z), if the prior is q(z).
+COVERED = 0.01
+Sign = Literal[1, -1]
+
+
+def claims_of(experiment: Experiment, values: Values) -> Iterator[Claim]:
+    """Yields the claims about one model, of both orders.
+
+    Args:
+        experiment: Which data set's claims are asked.
+        values: Its record.
+    """
+    yield of_uncovered(experiment.name, values["uncovered"])
+    of_data = _color_mnist if experiment.is_color_mnist else _cifar
+    for order, words in ORDERS.items():
+        low = f"{experiment.name}: samples lowest in {words}"
+        yield from of_data(low, order, values)
+        yield judged(
+            f"{low} have nearest datapoints with a higher KL(q(z|x) ‖ p(z)) than data",
+            SOURCE,
+            mean_difference(values, f"{order}.kl.neighbours", f"{order}.kl.data"),
+        )
+        yield judged(
+            f"{low} have nearest datapoints with a higher KL(q(z|x) ‖ p(z)) than the nearest "
+            "datapoints of ordinary samples",
+            CONTROL,
+            mean_difference(values, f"{order}.kl.neighbours", "ordinary.kl.neighbours"),
+        )
+
+
+def _color_mnist(low: str, order: Order, values: Values) -> Iterator[Claim]:
+    ink = mean_difference(values, f"{order}.intensity.low", "intensity.ordinary", "intensity")
+    yield judged(f"{low} have thicker strokes (more ink) than ordinary samples", SOURCE, ink)
+    yield of_separation(f"{low} get a lower likelihood than data", values[f"{order}.separation"], 1)
+    bound = mean_difference(values, f"{order}.elbo.neighbours", f"{order}.elbo.data")
+    text = f"{low} have nearest datapoints with a lower likelihood than data: ELBO"
+    yield judged(text, SOURCE, bound, sign=-1)
+
+
+def _cifar(low: str, order: Order, values: Values) -> Iterator[Claim]:
+    share = f"share of values above {WHITE:g}"
+    for quantity, words, unit in (
+        ("intensity", "mean intensity", "intensity"),
+        ("frame", "mean intensity of the frame", "intensity"),
+        ("white", share, "of the values"),
+    ):
+        found = mean_difference(values, f"{order}.{quantity}.low", f"{quantity}.data", unit)
+        yield judged(f"{low} have white backgrounds: {words} above that of data", SOURCE, found)
+    text = f"{low} are scored higher than data"
+    yield of_separation(text, values[f"{order}.separation"], -1)
+
+
+def mean_difference(values: Values, a: str, b: str, unit: str = "nats") -> Difference:
+    """Returns the mean of one entry minus that of another, of different images.
+
+    Args:
+        values: The record.
+        a: Its entry; neighbours are clustered by datapoint.
+        b: The other entry.
+        unit: Of both.
+    """
+    error = math.hypot(_error(values, a), _error(values, b))
+    mean = values[a].mean().item() - values[b].mean().item()
+    return Difference(mean, error, 1, len(values[a]), unit, f"images against {len(values[b])}")
+
+
+def _error(values: Values, name: str) -> float:
+    if name.endswith(".neighbours"):
+        return clustered_error(values[name], values[f"{name.partition('.')[0]}.index"])
+    return clustered_error(values[name], torch.arange(len(values[name])))
+
+
+def of_separation(text: str, separation: Float64[Tensor, "4"], sign: Sign) -> Claim:
+    """Returns whether the whole interval of the AUROC lies on the published side of ½.
+
+    Args:
+        text: The claim.
+        separation: AUROC, its error, and the ends of its interval.
+        sign: 1 if data are said to score higher.
+
+    Example:
+        >>> import torch
+        >>> of_separation("data score higher", torch.tensor([0.6, 0.05, 0.49, 0.7]).double(),
+        ...               1).verdict
+        'undecided'
+    """
+    auroc, error, low, high = separation.tolist()
+    outcome: Verdict = "undecided"
+    if low > 0.5 or high < 0.5:
+        outcome = "reproduced" if (auroc > 0.5) == (sign > 0) else "contradicted"
+    evidence = f"AUROC of the ELBO, data against low: {auroc:.3f} [{low:.3f}, {high:.3f}]"
+    return Claim(text, SOURCE, outcome, evidence, auroc - 0.5, error)
+
+
+def of_uncovered(name: str, share: Float64[Tensor, "2"]) -> Claim:
+    """Returns whether more of the prior is uncovered than would be if it were q(z).
+
+    The level is that of the rarest percent of draws of q(z). Where these are outliers of the data
+    a pocket lies above it: a share above one percent shows pockets, none shows that there are none.
+
+    Args:
+        name: Of the experiment.
+        share: The share and its error.
+
+    Example:
+        >>> import torch
+        >>> of_uncovered("a model", torch.tensor([0.3, 0.02]).double()).verdict
+        'reproduced'
+    """
+    value, error = share.tolist()
+    more = Difference(value - COVERED, error, 1, 0, "of the prior draws")
+    text = f"{name}: the prior has large pockets that q(z) does not cover: share above 1 %"
+    claim = judged(text, SOURCE, more)
+    if claim.verdict == "contradicted":
+        reason = "; a small share rules out no pockets, since rare draws of q(z) set the level"
+        return replace(claim, verdict="undecided", evidence=claim.evidence + reason)
+    return claim

@@ -1,0 +1,1 @@
+"""Shu (2017): a VAE of copies of one bit, beside its exact optimum."""
