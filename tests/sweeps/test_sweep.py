@@ -105,7 +105,7 @@ DRIVER = """
     import sys
     from pathlib import Path
     from elboscope.sweeps.executor import Executor
-    from elboscope.sweeps.plan import SweepPlan
+    from elboscope.sweeps.space import SweepPlan
     from elboscope.sweeps.space import Choices
     from elboscope.sweeps.sweep import sweep
     def prepare(run):

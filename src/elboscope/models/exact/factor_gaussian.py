@@ -138,7 +138,7 @@ def rescaled(p: MultivariateNormal, q: MultivariateNormal, kl: float) -> Multiva
         InputError: Not a positive number, or p and q have one mean.
 
     Example:
-        >>> from elboscope.models.gaussian_pair import gaussian_kl, random_gaussian
+        >>> from elboscope.models.exact.gaussian_pair import gaussian_kl, random_gaussian
         >>> p, q = random_gaussian(3, seed=0), random_gaussian(3, seed=1)
         >>> round(gaussian_kl(p, rescaled(p, q, 10.0)).item(), 9)
         10.0

@@ -86,7 +86,7 @@ def grid_log_likelihood(
         InputError: If the model has more than two latent dimensions.
 
     Example:
-        >>> from elboscope.models.linear_gaussian import LinearGaussian
+        >>> from elboscope.models.exact.linear_gaussian import LinearGaussian
         >>> model = LinearGaussian.instance_1()
         >>> x = torch.tensor([[1.0, -1.0, 0.5]], dtype=torch.float64)
         >>> round(grid_log_likelihood(model, x).item(), 10)

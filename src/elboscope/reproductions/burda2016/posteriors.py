@@ -273,7 +273,7 @@ def grid_posterior(
         points: Nodes along a side.
 
     Example:
-        >>> from elboscope.reproductions.networks import burda_vae
+        >>> from elboscope.reproductions.frame.networks import burda_vae
         >>> x = torch.ones(1, 1, 2, 2)
         >>> found = grid_posterior(burda_vae(x, 2, (4,)), x, points=50)
         >>> round(found.mass().sum().item(), 6)

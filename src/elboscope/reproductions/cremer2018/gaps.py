@@ -157,8 +157,8 @@ def measured_gaps(
     Example:
         >>> import tempfile, elboscope as es
         >>> from pathlib import Path
-        >>> from elboscope.reproductions.options import Options
-        >>> from elboscope.reproductions.sitting import sitting
+        >>> from elboscope.reproductions.frame.sitting import Options
+        >>> from elboscope.reproductions.frame.sitting import sitting
         >>> model = es.models.LinearGaussian.instance_1()
         >>> x, _ = model.sample(4, seed=0)
         >>> with sitting(Path(tempfile.mkdtemp()), {}, Options(), None) as now:
@@ -436,7 +436,7 @@ def gap_row(
         runs: What the S are.
 
     Example:
-        >>> from elboscope.reproductions.training import Schedule
+        >>> from elboscope.reproductions.frame.training import Schedule
         >>> row = gap_row("VAE", "gap", torch.tensor([[1.0, 3.0]]).double(), GapPlan("", Schedule(1), 1, 2))
         >>> row.value, row.error, row.error_kind
         (2.0, 1.0, 'se over images')

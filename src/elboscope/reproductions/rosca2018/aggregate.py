@@ -106,7 +106,7 @@ def kl_difference(a: AggregateValues, b: AggregateValues) -> Difference:
         InputError: The two are of different images.
 
     Example:
-        >>> from elboscope.reproductions.aggregate_values import AggregateValues
+        >>> from elboscope.reproductions.rosca2018.aggregate import AggregateValues
         >>> kl, some = torch.tensor([3.0, 5.0]).double(), torch.zeros(1).double()
         >>> one = AggregateValues(kl, torch.arange(2), 0 * kl, some, some[0], some)
         >>> print(kl_difference(one._replace(kl=kl + 1), one))

@@ -122,7 +122,7 @@ def untrained(model: Model, plan: StackedPlan, x: Float[Tensor, "N 3 H W"]) -> T
         x: Images, for their shape and their mean.
 
     Example:
-        >>> from elboscope.reproductions.stacked_mnist_plan import PLANS
+        >>> from elboscope.reproductions.srivastava2017.networks import PLANS
         >>> sorted(untrained("VEEGAN", PLANS["smoke"], torch.rand(4, 3, 8, 8)).adversaries)
         ['joint']
     """
@@ -165,7 +165,7 @@ def game_of(model: Model, plan: StackedPlan) -> Game:
     """Returns what trains a model.
 
     Example:
-        >>> from elboscope.reproductions.stacked_mnist_plan import PLANS
+        >>> from elboscope.reproductions.srivastava2017.networks import PLANS
         >>> type(game_of("VGH++", PLANS["smoke"])).__name__
         'VGHPlusPlus'
     """
