@@ -8,7 +8,7 @@ from scipy.io import savemat
 
 from elboscope.core import InputError
 from elboscope.data import available, celeba, load, omniglot
-from elboscope.data.celeba import _area_weights
+from elboscope.data.brought import _area_weights
 
 TRAIN, VALIDATION, TEST = 162_770, 182_637, 182_638
 

@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from elboscope.core import InputError, seeded
-from elboscope.models.exact.factor_gaussian import FactorGaussian, draws, rescaled
 from elboscope.models.exact.gaussian_pair import (
+    FactorGaussian,
+    draws,
     gaussian_kl,
     log_ratio_variance,
     optimal_logit,
     random_gaussian,
+    rescaled,
 )
 from elboscope.objectives import discriminator_loss, reverse_kl_loss
 

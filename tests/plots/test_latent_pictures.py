@@ -8,10 +8,14 @@ import torch
 
 import elboscope as es
 from elboscope.models import LinearGaussian, mlp_vae
-from elboscope.plots.interpolations import interpolations_data, plot_interpolations
 from elboscope.plots.manifold import manifold_data, moving_features, plot_manifold
+from elboscope.plots.paths import (
+    interpolations_data,
+    plot_interpolations,
+    plot_traversals,
+    traversals_data,
+)
 from elboscope.plots.samples import as_images, value_range
-from elboscope.plots.traversals import plot_traversals, traversals_data
 
 
 @pytest.fixture(scope="module")

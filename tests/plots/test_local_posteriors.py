@@ -8,7 +8,7 @@ import torch
 
 from elboscope import plots
 from elboscope.estimators import LocalPosterior, PicturedDensity
-from elboscope.plots.inference import levels
+from elboscope.plots.posteriors import levels
 
 AXIS = torch.linspace(-4, 4, 161, dtype=torch.float64)
 

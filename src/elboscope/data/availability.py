@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from elboscope.core import InputError
 
-from .celeba import FOLDERS as FACES
+from .brought import FOLDERS as FACES
+from .brought import OMNIGLOT_FILE
 from .color_mnist import NUM_TEST, NUM_TRAIN
 from .locations import data_directory, locate
 from .named import collect
 from .official import OFFICIAL, OfficialSet
-from .omniglot import OMNIGLOT_FILE
 
 
 class Availability(NamedTuple):

@@ -26,9 +26,8 @@ from torch import Tensor
 
 from elboscope.core import InputError
 
-from .digits import digits
 from .images import Images
-from .named import mnist
+from .named import digits, mnist
 
 NUM_TRAIN, NUM_TEST = 50_000, 10_000
 CHANNELS = 3

@@ -23,14 +23,12 @@ from torch import Tensor
 
 from elboscope.core import InputError
 
-from .celeba import celeba
+from .brought import celeba, omniglot
 from .color_mnist import color_digits, color_mnist
-from .digits import digits
 from .folder import read_folder
 from .images import Images, split
 from .inputs import Batch, as_tensor, nearest
-from .named import cifar10, fashion_mnist, mnist
-from .omniglot import omniglot
+from .named import cifar10, digits, fashion_mnist, mnist
 
 PAIRS = (("train", "test"), ("x_train", "x_test"), ("X_train", "X_test"))
 SINGLE = ("x", "X", "data", "images", "arr_0")

@@ -7,7 +7,7 @@ from .bernoulli import (
     continuous_bernoulli,
     continuous_bernoulli_log_prob,
 )
-from .chained import Chained, detached
+from .composed import Chained, GaussianMixture, detached
 from .flows import (
     ConditionalFlow,
     FlowPosterior,
@@ -27,7 +27,6 @@ from .likelihoods import (
     QuantizedNormalLikelihood,
     Scale,
 )
-from .mixtures import GaussianMixture
 from .planar import PlanarPosterior
 from .posteriors import (
     LOG_VARIANCE_RANGE,

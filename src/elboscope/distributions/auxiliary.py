@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, constraints
 from torch.nn.functional import logsigmoid
 
-from .chained import Shape, detached
+from .composed import Shape, detached
 from .posteriors import LOG_VARIANCE_RANGE, with_fixed_parameters
 
 

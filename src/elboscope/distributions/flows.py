@@ -41,7 +41,7 @@ from torch.distributions import Distribution, constraints
 
 from elboscope.core import InputError
 
-from .chained import Shape, detached
+from .composed import Shape, detached
 from .posteriors import with_fixed_parameters
 
 

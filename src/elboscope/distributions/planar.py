@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.nn.functional import softplus
 
-from .chained import Shape, detached
+from .composed import Shape, detached
 
 SHIFT = math.log(math.e - 1)
 

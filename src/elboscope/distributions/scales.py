@@ -12,6 +12,8 @@ of the reconstructions maximises the bound; so in training each batch is scored 
 with respect to an optimum is zero, so that the scale is held constant. In evaluation the scale is
 the running mean over the training batches, as with batch normalisation: a model that is evaluated
 before it is trained has the initial scale.
+
+A file of its own because four likelihoods share it and none of them owns it.
 """
 
 from __future__ import annotations

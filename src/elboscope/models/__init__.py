@@ -11,8 +11,14 @@ from .exact.quadrature import grid_log_likelihood
 from .from_modules import from_modules
 from .gan import GAN, color_mnist_gan, dcgan, mlp_gan
 from .hierarchical import GaussianLayer, HierarchicalVAE, hierarchical_vae
-from .hybrids import Hybrid, color_mnist_hybrid, dcgan_hybrid, mlp_hybrid
-from .implicit import implicit_posterior, mlp_avb
+from .hybrids import (
+    Hybrid,
+    color_mnist_hybrid,
+    dcgan_hybrid,
+    implicit_posterior,
+    mlp_avb,
+    mlp_hybrid,
+)
 from .pixelcnn import AutoregressiveImage, PixelCNNVAE, pixelcnn_vae
 from .posteriors import (
     IAF,

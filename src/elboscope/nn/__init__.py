@@ -1,14 +1,5 @@
 """Networks: parameters, no probability."""
 
-from .adversaries import (
-    AVBAdversary,
-    JointDiscriminator,
-    code_discriminator,
-    conv_joint_discriminator,
-    mlp_discriminator,
-    mlp_joint_discriminator,
-)
-from .classifier import ConvClassifier, ResidualClassifier
 from .dcgan import (
     Norm,
     Output,
@@ -19,8 +10,25 @@ from .dcgan import (
     dcgan_encoder,
     dcgan_generator,
 )
-from .networks import Activation, activation, conv_decoder, conv_encoder, mlp
-from .noise_basis import NoiseBasis, NoiseBasisEncoder
+from .games import (
+    AVBAdversary,
+    JointDiscriminator,
+    NoiseBasis,
+    NoiseBasisEncoder,
+    code_discriminator,
+    conv_joint_discriminator,
+    mlp_discriminator,
+    mlp_joint_discriminator,
+)
+from .networks import (
+    Activation,
+    ConvClassifier,
+    ResidualClassifier,
+    activation,
+    conv_decoder,
+    conv_encoder,
+    mlp,
+)
 from .pixelcnn import GatedPixelCNN
 from .stacked import StackedLinear, StackedMLP, num_members, stacked_mlp
 

@@ -16,17 +16,7 @@ if TYPE_CHECKING:
         gradient_snr_over_training_data,
         plot_gradient_snr,
     )
-    from .inference import (
-        LocalPanel,
-        LocalPosteriors,
-        Waterfall,
-        WaterfallSteps,
-        local_posteriors_data,
-        plot_local_posteriors,
-        plot_waterfall,
-        waterfall_data,
-    )
-    from .interpolations import InterpolationRows, interpolations_data, plot_interpolations
+    from .inference import Waterfall, WaterfallSteps, plot_waterfall, waterfall_data
     from .latent_map import LatentMap, LatentMapHtml, bokeh_code, latent_map_data, latent_map_html
     from .likelihood import (
         BoundBySamples,
@@ -50,22 +40,30 @@ if TYPE_CHECKING:
         plot_low_posterior_scores,
     )
     from .manifold import UNCOVERED, ManifoldTiles, manifold_data, plot_manifold
+    from .paths import (
+        InterpolationRows,
+        TraversalRows,
+        interpolations_data,
+        plot_interpolations,
+        plot_traversals,
+        traversals_data,
+    )
+    from .posteriors import (
+        LocalPanel,
+        LocalPosteriors,
+        local_posteriors_data,
+        plot_local_posteriors,
+    )
     from .samples import ImageRange, as_images, image_layout, png_uri, value_range
     from .style import Figure, to_svg
     from .surgery import (
-        ActiveUnits,
         KLEstimate,
         MarginalKLPlot,
         SurgeryBars,
-        UnitKL,
-        active_units_data,
         marginal_kl_data,
-        plot_active_units,
         plot_marginal_kl,
         plot_surgery,
-        plot_unit_kl,
         surgery_data,
-        unit_kl_data,
     )
     from .training import (
         GameCurves,
@@ -75,19 +73,26 @@ if TYPE_CHECKING:
         plot_training_curves,
         training_curves_data,
     )
-    from .traversals import TraversalRows, plot_traversals, traversals_data
+    from .units import (
+        ActiveUnits,
+        UnitKL,
+        active_units_data,
+        plot_active_units,
+        plot_unit_kl,
+        unit_kl_data,
+    )
 
 _HOME = {
-    "ActiveUnits": "surgery",
+    "ActiveUnits": "units",
     "BoundBySamples": "likelihood",
     "Figure": "style",
     "ImageRange": "samples",
-    "InterpolationRows": "interpolations",
+    "InterpolationRows": "paths",
     "KLEstimate": "surgery",
     "LatentMap": "latent_map",
     "LatentMapHtml": "latent_map",
-    "LocalPanel": "inference",
-    "LocalPosteriors": "inference",
+    "LocalPanel": "posteriors",
+    "LocalPosteriors": "posteriors",
     "LogLikelihoods": "likelihood",
     "LowPosteriorPlot": "low_posterior",
     "ManifoldTiles": "manifold",
@@ -101,32 +106,32 @@ _HOME = {
     "game_curves_data": "training",
     "plot_game_curves": "training",
     "TrainingCurves": "training",
-    "TraversalRows": "traversals",
+    "TraversalRows": "paths",
     "UNCOVERED": "manifold",
-    "UnitKL": "surgery",
+    "UnitKL": "units",
     "Waterfall": "inference",
     "WaterfallSteps": "inference",
-    "active_units_data": "surgery",
+    "active_units_data": "units",
     "as_images": "samples",
     "bokeh_code": "latent_map",
     "bound_by_samples_data": "likelihood",
     "gradient_snr_data": "gradients",
     "gradient_snr_over_training_data": "gradients",
     "image_layout": "samples",
-    "interpolations_data": "interpolations",
+    "interpolations_data": "paths",
     "latent_map_data": "latent_map",
     "latent_map_html": "latent_map",
-    "local_posteriors_data": "inference",
+    "local_posteriors_data": "posteriors",
     "log_likelihood_data": "likelihood",
     "low_posterior_data": "low_posterior",
     "manifold_data": "manifold",
     "marginal_kl_data": "surgery",
     "pareto_k_data": "likelihood",
-    "plot_active_units": "surgery",
+    "plot_active_units": "units",
     "plot_bound_by_samples": "likelihood",
     "plot_gradient_snr": "gradients",
-    "plot_interpolations": "interpolations",
-    "plot_local_posteriors": "inference",
+    "plot_interpolations": "paths",
+    "plot_local_posteriors": "posteriors",
     "plot_log_likelihood": "likelihood",
     "plot_low_posterior": "low_posterior",
     "plot_low_posterior_places": "low_posterior",
@@ -137,16 +142,16 @@ _HOME = {
     "plot_sandwich": "likelihood",
     "plot_surgery": "surgery",
     "plot_training_curves": "training",
-    "plot_traversals": "traversals",
-    "plot_unit_kl": "surgery",
+    "plot_traversals": "paths",
+    "plot_unit_kl": "units",
     "plot_waterfall": "inference",
     "png_uri": "samples",
     "sandwich_data": "likelihood",
     "surgery_data": "surgery",
     "to_svg": "style",
     "training_curves_data": "training",
-    "traversals_data": "traversals",
-    "unit_kl_data": "surgery",
+    "traversals_data": "paths",
+    "unit_kl_data": "units",
     "value_range": "samples",
     "waterfall_data": "inference",
 }

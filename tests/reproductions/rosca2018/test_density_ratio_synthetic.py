@@ -8,8 +8,12 @@ import pytest
 import torch
 
 from elboscope.core import seeded
-from elboscope.models.exact.factor_gaussian import FactorGaussian
-from elboscope.models.exact.gaussian_pair import gaussian_kl, optimal_logit, random_gaussian
+from elboscope.models.exact.gaussian_pair import (
+    FactorGaussian,
+    gaussian_kl,
+    optimal_logit,
+    random_gaussian,
+)
 from elboscope.reproductions.frame import course as density_ratio_runs
 from elboscope.reproductions.frame.course import Course, run_course
 from elboscope.reproductions.frame.sitting import Options, Unfinished, sitting

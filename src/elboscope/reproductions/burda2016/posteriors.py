@@ -28,7 +28,7 @@ from torch.distributions import Distribution, Independent
 from elboscope.core import LatentVariableModel, evaluating
 from elboscope.estimators import GridPosterior
 from elboscope.models.exact.quadrature import line
-from elboscope.plots.inference import PosteriorPanel, plot_posterior_contours
+from elboscope.plots.posteriors import PosteriorPanel, plot_posterior_contours
 from elboscope.training import IWAE, MIWAE
 from elboscope.training.objectives import Objective
 

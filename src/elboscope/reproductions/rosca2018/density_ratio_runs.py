@@ -34,12 +34,14 @@ from elboscope.core import InputError, evaluating, seeded, standard_error
 from elboscope.estimators.inputs import blocks
 from elboscope.estimators.latents.ratio import Scores, ratio_bounds
 from elboscope.models import GAN
-from elboscope.models.exact.factor_gaussian import FactorGaussian, draws, rescaled
 from elboscope.models.exact.gaussian_pair import (
+    FactorGaussian,
+    draws,
     gaussian_kl,
     log_ratio_variance,
     optimal_logit,
     random_gaussian,
+    rescaled,
 )
 from elboscope.nn import mlp_discriminator
 from elboscope.objectives import discriminator_loss, ratio_accuracy
