@@ -134,3 +134,23 @@ def test_its_repr_is_a_line_and_no_dump_of_tensors():
     found = Estimate.per_datapoint("ELBO", "ELBO", x, x, "lower", data_id="abc")
     assert repr(found) == f"<Estimate: {found}>"
     assert "tensor" not in repr(found)
+
+
+def test_counts_are_typed_fields_that_the_settings_repeat():
+    e = estimate([1.0, 2.0], num_temperatures=50, num_chains=8, settings={"seed": 0})
+    assert (e.num_temperatures, e.num_chains, e.num_samples) == (50, 8, None)
+    assert list(e.settings.items()) == [("num_temperatures", 50), ("num_chains", 8), ("seed", 0)]
+    assert str(e).endswith("(n=2, importance sampling, T=50, 8 chains)")
+
+
+def test_a_count_that_changes_changes_in_the_settings_too():
+    e = estimate([1.0, 2.0], settings={"seed": 0, "num_samples": 5}, num_samples=9)
+    assert list(e.settings.items()) == [("seed", 0), ("num_samples", 9)]
+    assert dataclasses.replace(e, num_samples=7).settings["num_samples"] == 7
+
+
+def test_a_difference_keeps_the_counts_and_notes_that_both_share():
+    a = estimate([1.0, 2.0], data_id="f", num_samples=5, num_chains=2, notes=("scaled", "cut"))
+    b = estimate([0.0, 2.0], data_id="f", num_samples=9, num_chains=2, notes=("scaled",))
+    found = paired_difference(a, b, "gap")
+    assert (found.num_samples, found.num_chains, found.notes) == (None, 2, ("scaled",))

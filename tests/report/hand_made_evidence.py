@@ -100,7 +100,7 @@ def certified(log_px: Estimate, rows: Tensor) -> LogLikelihood:
     sandwich = Sandwich(torch.zeros(n, 8, 8), torch.zeros(n, D), *runs, *doubled)
     estimate = bound(-0.01, "lower", 50)
     width = paired_difference(doubled[1], estimate, "upper bound − estimate")
-    certificate = Certificate(True, 0.1, 0.042, width)
+    certificate = Certificate(True, 0.1, 0.042, width, path="posterior")
     return LogLikelihood(
         importance, importance, importance, annealed, sandwich, estimate, estimate, certificate
     )

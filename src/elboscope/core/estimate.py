@@ -34,10 +34,15 @@ class Estimate:
             data. Stored, since it is not always sd/√n: draws may share one mixture.
         axis: What the values run over.
         diagnostics: Per-value diagnostics (ESS, k̂), as long as ``values``.
-        settings: What was done: K as taken from the tensor, seed, binarisation, likelihood.
+        settings: What is printed and stored beside the number: seed, likelihood, binarisation, and
+            the counts below. For display only: code reads the typed fields.
         data_id: Identifies the data; estimates are subtracted only on the same data.
         nonnegative: Whether the quantity cannot be below zero.
         measured_in: The unit in which it is printed; variances are not in nats.
+        num_samples: K, as taken from the tensor of weights or draws; None where there is no K.
+        num_temperatures: T, the increments of annealing, as taken from the tensor of β.
+        num_chains: C, the chains of each datapoint, as taken from the tensor of weights.
+        notes: What was done to the data before, in words: ``"8-bit values scaled by 1/255"``.
     """
 
     name: str
@@ -52,8 +57,13 @@ class Estimate:
     data_id: str = ""
     nonnegative: bool = False
     measured_in: str = "nats"
+    num_samples: int | None = None
+    num_temperatures: int | None = None
+    num_chains: int | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "settings", self._shown())
         lengths = {"mc_stderr": self.mc_stderr, **self.diagnostics}
         for key, tensor in lengths.items():
             if tensor.shape != self.values.shape:
@@ -61,6 +71,17 @@ class Estimate:
                     f"{self.name}: {key} has shape {tuple(tensor.shape)}, "
                     f"values have {tuple(self.values.shape)}."
                 )
+
+    def _shown(self) -> Mapping[str, object]:
+        """The settings with the counts: before them, or in place where they stand already."""
+        counts = {
+            "num_temperatures": self.num_temperatures,
+            "num_chains": self.num_chains,
+            "num_samples": self.num_samples,
+        }
+        known = {key: count for key, count in counts.items() if count is not None}
+        missing = {key: count for key, count in known.items() if key not in self.settings}
+        return {**missing, **self.settings, **known}
 
     @classmethod
     def per_datapoint(
@@ -173,6 +194,10 @@ def paired_difference(a: Estimate, b: Estimate, name: str, *, method: str = "") 
         axis=a.axis,
         settings=shared,
         data_id=a.data_id,
+        num_samples=a.num_samples if a.num_samples == b.num_samples else None,
+        num_temperatures=a.num_temperatures if a.num_temperatures == b.num_temperatures else None,
+        num_chains=a.num_chains if a.num_chains == b.num_chains else None,
+        notes=tuple(note for note in a.notes if note in b.notes),
     )
 
 

@@ -66,6 +66,11 @@ class Inputs(NamedTuple):
         """Returns the same inputs restricted to some rows, keeping the checksum of the whole."""
         return Inputs(*self.rows(index), self.data_id, self.treatment)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done to the data, for the notes of an estimate."""
+        return (self.treatment,)
+
 
 def prepared(
     model: GenerativeModel, x: object, condition: Tensor | None, name: str = "x"

@@ -22,7 +22,7 @@ from elboscope.estimators.inputs import prepared
 from elboscope.estimators.latents.aggregate import default_num_draws
 from elboscope.models import LinearGaussian, RealNVP, mlp_vae
 
-from .test_lower_bound import Flowing
+from ..likelihood.test_lower_bound import Flowing
 
 
 def literal(q: Distribution, z: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from elboscope.core import InputError, seeded
 from elboscope.estimators import held_out_marginal_kl
 from elboscope.models import LinearGaussian
 
-from .test_importance import Shifted
+from ..likelihood.test_importance import Shifted
 from .test_surgery import Given
 
 

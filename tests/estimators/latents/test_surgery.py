@@ -12,7 +12,7 @@ from elboscope.core import seeded
 from elboscope.estimators import elbo_surgery, marginal_kl, mutual_information
 from elboscope.models import LinearGaussian
 
-from .test_lower_bound import Flowing
+from ..likelihood.test_lower_bound import Flowing
 
 
 class Given(nn.Module):

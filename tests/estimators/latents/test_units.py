@@ -18,7 +18,7 @@ from elboscope.estimators import (
 )
 from elboscope.models import LinearGaussian
 
-from .test_lower_bound import Flowing
+from ..likelihood.test_lower_bound import Flowing
 from .test_surgery import Given
 
 

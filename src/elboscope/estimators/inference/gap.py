@@ -42,6 +42,7 @@ from elboscope.core import (
     paired_difference,
     sample_posterior,
     seeded,
+    standard_error,
 )
 from elboscope.data import as_tensor
 
@@ -310,15 +311,16 @@ class _Kept:
     def of(self, estimate: Estimate, index: Int64[Tensor, " k"] | None = None) -> Estimate:
         """Returns these rows of an estimate, which has a value for the rows ``index`` or all."""
         rows = self.finite if index is None else self.finite[index]
-        return Estimate.per_datapoint(
-            estimate.name,
-            estimate.method,
-            estimate.values[rows],
-            estimate.mc_stderr[rows],
-            estimate.side,
+        values = estimate.values[rows]
+        return replace(
+            estimate,
+            values=values,
+            mc_stderr=estimate.mc_stderr[rows],
+            stderr=standard_error(values),
             diagnostics={key: v[rows] for key, v in estimate.diagnostics.items()},
             settings={**estimate.settings, **self.note},
             data_id=self.data_id,
+            notes=(self.treatment,),
         )
 
     def lost(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ __all__ = [
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -30,7 +30,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal
 
-from elboscope.core import Estimate, LatentVariableModel, given
+from elboscope.core import Estimate, LatentVariableModel, given, standard_error
 from elboscope.core.errors import REFUSAL
 
 from ..inputs import Inputs, Progress, SharedProgress, first_answered
@@ -335,10 +335,10 @@ def _by_encoder(
         plan.model, data.inputs, weigh, _both, K, seed, None, None, progress
     )
     elbo, error = found.pop("elbo"), found.pop("elbo_error")
-    log_px = as_estimate(FROM_Q, found, used, data.inputs.data_id)
-    bound = Estimate.per_datapoint(
-        "L[q]", "the encoder's q", elbo, error, "lower", settings=used, data_id=log_px.data_id
-    )
+    log_px = as_estimate(FROM_Q, found, K, used, data.inputs)
+    method = "the encoder's q"
+    bound = replace(log_px, name="L[q]", method=method, values=elbo, mc_stderr=error,
+                    stderr=standard_error(elbo), diagnostics={})  # fmt: skip
     return bound, log_px
 
 

@@ -145,9 +145,8 @@ def optimal_posterior(
     require_real_latents(local)
     chosen = _family(family, tuple(local.prior().event_shape), len(inputs.x))
     with evaluating(model), seeded(seed) as used:
-        settings = {"num_samples": num_samples, "seed": used, "family": family,
-                    "step_samples": step_samples, "max_steps": max_steps,
-                    **described(model, inputs)}  # fmt: skip
+        settings = {"seed": used, "family": family, "step_samples": step_samples,
+                    "max_steps": max_steps, **described(model, inputs)}  # fmt: skip
         wanted = _Wanted(family, chosen, step_samples, max_steps, tolerance, used)
         found = _sought(wanted, Target(model, inputs), len(inputs.x), _first_half(progress, inputs))
         return _reported(
@@ -269,14 +268,15 @@ def _estimates(
     )
     left_out = {} if len(index) == n else {"left_out": n - len(index)}
     done = {**settings, "start": trial.chosen, **left_out}
-    of = inputs.data_id if len(index) == n else data_id(inputs.x[index])
+    kept = inputs if len(index) == n else inputs._replace(data_id=data_id(inputs.x[index]))
     kind = "flow" if settings["family"] == "flow" else f"{settings['family']} Gaussian"
     method = f"{kind} optimised per datapoint"
     elbo = Estimate.per_datapoint(
-        "L[q*]", method, log_w.mean(0), error, "lower", settings=done, data_id=of
-    )
+        "L[q*]", method, log_w.mean(0), error, "lower", settings=done, data_id=kept.data_id,
+        num_samples=K, notes=kept.notes,
+    )  # fmt: skip
     method = f"importance sampling from q* ({settings['family']})"
-    return elbo, as_estimate(method, averages(log_w), done, of)
+    return elbo, as_estimate(method, averages(log_w), K, done, kept)
 
 
 def _first_half(progress: Progress | None, inputs: Inputs) -> Callable[[int], None] | None:

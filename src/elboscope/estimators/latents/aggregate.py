@@ -189,7 +189,8 @@ class AggregateDraws:
         log_prior: log p(z_s).
         kl: KL(q(z|x_n) ‖ p) of every datapoint in closed form; None where there is none.
         data_id: Of the data.
-        seed: Of the draws.
+        seed: The random seed.
+        notes: What was done to the data.
     """
 
     posteriors: Posteriors
@@ -202,6 +203,7 @@ class AggregateDraws:
     kl: Float64[Tensor, " N"] | None
     data_id: str
     seed: int
+    notes: tuple[str, ...]
 
     @property
     def log_n(self) -> float:
@@ -265,6 +267,7 @@ def draw_aggregate(
         _kl_to_prior(q, model, inputs, prior, gaussian),
         inputs.data_id,
         seed,
+        inputs.notes,
     )
 
 

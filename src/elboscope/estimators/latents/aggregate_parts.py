@@ -53,6 +53,7 @@ class Parts(NamedTuple):
     prior: Distribution
     dtype: torch.dtype
     data_id: str
+    notes: tuple[str, ...]
 
     def prior_draws(self, num_draws: int) -> Float64[Tensor, "n d"]:
         """Draws from p(z), latent axes flattened."""
@@ -99,7 +100,8 @@ def split_aggregate(
     pieces = _pieces(inputs, other)
     prior = given(model, inputs.rows(slice(0, 1))[1]).prior()
     fit, choose, evaluate = (_drawn(model, prior, piece) for piece in pieces)
-    return Parts(fit, choose, evaluate, prior, inputs.x.dtype, (other or inputs).data_id)
+    of = other or inputs
+    return Parts(fit, choose, evaluate, prior, inputs.x.dtype, of.data_id, of.notes)
 
 
 def require_both_conditions(condition: Tensor | None, condition_held_out: Tensor | None) -> None:

@@ -97,9 +97,7 @@ def zeroing_effect(
             if progress is not None:
                 progress(rows.stop, len(inputs.x))
     effects = torch.cat(parts, dim=1)
-    return _per_unit(
-        effects, {"num_samples": num_samples, "seed": used, **settings}, inputs.data_id
-    )
+    return _per_unit(effects, {"seed": used, **settings}, inputs)
 
 
 def _effects(
@@ -117,7 +115,7 @@ def _effects(
 
 
 def _per_unit(
-    effects: Float64[Tensor, "K B d"], settings: dict[str, object], data_id: str
+    effects: Float64[Tensor, "K B d"], settings: dict[str, object], inputs: Inputs
 ) -> Estimate:
     K, B, _ = effects.shape
     per_datapoint = effects.mean(0)
@@ -132,7 +130,9 @@ def _per_unit(
         axis="unit",
         diagnostics={"stderr": error_per_unit(per_datapoint)},
         settings=settings,
-        data_id=data_id,
+        data_id=inputs.data_id,
+        num_samples=K,
+        notes=inputs.notes,
     )
 
 
@@ -205,10 +205,12 @@ def implied_variance(
         mc_stderr,
         "unbiased",
         diagnostics={"declared": declared, "standardised": standardised},
-        settings={"num_samples": num_samples, "seed": used, **settings},
+        settings={"seed": used, **settings},
         data_id=inputs.data_id,
         nonnegative=True,
         measured_in="x²",
+        num_samples=num_samples,
+        notes=inputs.notes,
     )
 
 
@@ -305,7 +307,7 @@ def implied_kl_weight(
             for rows in blocks(len(inputs.x), BATCH_SIZE)
         ]
     sides = _Sides(*(torch.cat(side) for side in zip(*parts, strict=True)))
-    return _quotient(sides, {"num_samples": num_samples, "seed": used, **settings}, inputs.data_id)
+    return _quotient(sides, num_samples, {"seed": used, **settings}, inputs)
 
 
 def _sides(model: LatentVariableModel, inputs: Inputs, K: int) -> _Sides:
@@ -327,7 +329,7 @@ def _sides(model: LatentVariableModel, inputs: Inputs, K: int) -> _Sides:
     return _Sides(cost, 1 - (gaussian.sigma / prior.sigma).square())
 
 
-def _quotient(sides: _Sides, settings: dict[str, object], data_id: str) -> Estimate:
+def _quotient(sides: _Sides, K: int, settings: dict[str, object], inputs: Inputs) -> Estimate:
     cost, gain = sides.cost.sum(1), sides.gain.sum(1)
     mean_gain = gain.mean()
     if not sides.gain.any():
@@ -349,8 +351,10 @@ def _quotient(sides: _Sides, settings: dict[str, object], data_id: str) -> Estim
         math.hypot(standard_error(values), unsettled),
         diagnostics={"gain": gain},
         settings={**settings, "unsettled": unsettled},
-        data_id=data_id,
+        data_id=inputs.data_id,
         measured_in="nats of reconstruction per nat of KL",
+        num_samples=K,
+        notes=inputs.notes,
     )
 
 

@@ -132,6 +132,7 @@ def density_kl_of(
             "estimand": "the population's KL(q‖p), bounded from below",
         },
         data_id=parts.data_id,
+        notes=parts.notes,
         nonnegative=True,
     )
 

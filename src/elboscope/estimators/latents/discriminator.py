@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from elboscope.core import Estimate, InputError, LatentVariableModel, evaluating, given, seeded
 
-from ..inputs import blocks, prepared, require_positive
+from ..inputs import Inputs, blocks, prepared, require_positive
 
 AT_ONCE = 256
 
@@ -90,8 +90,8 @@ def discriminator_kl(
     of_codes, of_prior = (torch.cat(part, 1).double() for part in zip(*parts, strict=True))
     told = (_right(-of_codes) + _right(of_prior)) / 2
     return DiscriminatorKL(
-        _estimate("KL(q(z) ‖ p(z))", -of_codes, inputs.data_id, "nats"),
-        _estimate("accuracy", told, inputs.data_id, "of draws"),
+        _estimate("KL(q(z) ‖ p(z))", -of_codes, inputs, "nats"),
+        _estimate("accuracy", told, inputs, "of draws"),
     )
 
 
@@ -122,7 +122,7 @@ def _right(logits: Float[Tensor, "K n"]) -> Float[Tensor, "K n"]:
     return (logits.sign() + 1) / 2
 
 
-def _estimate(name: str, values: Float[Tensor, "K n"], data_id: str, unit: str) -> Estimate:
+def _estimate(name: str, values: Float[Tensor, "K n"], inputs: Inputs, unit: str) -> Estimate:
     K = len(values)
     spread = values.std(0) if K > 1 else torch.full_like(values[0], torch.nan)
     return Estimate.per_datapoint(
@@ -131,7 +131,8 @@ def _estimate(name: str, values: Float[Tensor, "K n"], data_id: str, unit: str) 
         values.mean(0),
         spread / K**0.5,
         "none",
-        settings={"num_samples": K},
-        data_id=data_id,
+        data_id=inputs.data_id,
         measured_in=unit,
+        num_samples=K,
+        notes=inputs.notes,
     )

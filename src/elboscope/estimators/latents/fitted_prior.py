@@ -177,6 +177,7 @@ def _gain(parts: Parts, name: str, r: Distribution, settings: Mapping[str, objec
         standard_error(a.values),
         settings={**settings, "error": "given this prior: another split would fit another"},
         data_id=parts.data_id,
+        notes=parts.notes,
     )
 
 

@@ -91,6 +91,7 @@ def held_out_marginal_kl(
             "error": "given this density: another split would choose another bound",
         },
         data_id=parts.data_id,
+        notes=parts.notes,
         nonnegative=True,
     )
 

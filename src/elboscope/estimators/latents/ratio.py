@@ -410,5 +410,6 @@ def _estimate(
         math.hypot(standard_error(a.values), prior_error),
         settings={**settings, "prior_error": prior_error, "estimand": estimand},
         data_id=parts.data_id,
+        notes=parts.notes,
         nonnegative=True,
     )

@@ -174,6 +174,7 @@ def average_kl_of(draws: AggregateDraws) -> Estimate:
             exact,
             "unbiased",
             data_id=draws.data_id,
+            notes=draws.notes,
             settings=settings,
             nonnegative=True,
         )
@@ -188,6 +189,7 @@ def average_kl_of(draws: AggregateDraws) -> Estimate:
         axis=a.axis,
         settings=draws.settings,
         data_id=draws.data_id,
+        notes=draws.notes,
         nonnegative=True,
     )
 
@@ -305,6 +307,7 @@ def _estimate(draws: AggregateDraws, a: Averages, method: str, stderr: float | N
         axis=a.axis,
         settings={**draws.settings, "estimand": ESTIMAND},
         data_id=draws.data_id,
+        notes=draws.notes,
         nonnegative=True,
     )
 
@@ -380,5 +383,6 @@ def information_of(draws: AggregateDraws) -> Estimate:
         axis=i.axis,
         settings={**draws.settings, "estimand": "the information of this mixture, at most log N"},
         data_id=draws.data_id,
+        notes=draws.notes,
         nonnegative=True,
     )

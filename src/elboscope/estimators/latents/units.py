@@ -36,7 +36,7 @@ from elboscope.core import (
     standard_error,
 )
 
-from ..inputs import blocks, error_per_unit, prepared, require_positive
+from ..inputs import Inputs, blocks, error_per_unit, prepared, require_positive
 from ..posteriors import (
     ENCODE_BATCH,
     DiagonalPosteriors,
@@ -103,8 +103,10 @@ def active_units(
         axis="unit",
         diagnostics={"active": active.double(), "stderr": _variance_stderr(mu)},
         settings={**moments.settings, "threshold": threshold, "active": count},
-        data_id=moments.data_id,
+        data_id=moments.inputs.data_id,
         measured_in="z²",
+        num_samples=moments.num_samples,
+        notes=moments.inputs.notes,
     )
 
 
@@ -148,9 +150,11 @@ def posterior_variance(
         axis="unit",
         diagnostics={"stderr": moments.variance.std(0) / math.sqrt(n)},
         settings=moments.settings,
-        data_id=moments.data_id,
+        data_id=moments.inputs.data_id,
         nonnegative=True,
         measured_in="z²",
+        num_samples=moments.num_samples,
+        notes=moments.inputs.notes,
     )
 
 
@@ -211,6 +215,7 @@ def unit_kl(model: LatentVariableModel, x: object, *, condition: Tensor | None =
         settings={"num_data": len(kl)},
         data_id=inputs.data_id,
         nonnegative=True,
+        notes=inputs.notes,
     )
 
 
@@ -222,7 +227,8 @@ class _Moments(NamedTuple):
     noise: Float64[Tensor, "N d"]
     method: str
     settings: dict[str, object]
-    data_id: str
+    inputs: Inputs
+    num_samples: int | None = None
 
 
 def _moments(
@@ -236,7 +242,7 @@ def _moments(
         if not isinstance(q, OtherPosteriors):
             exact = q.marginals
             variance, noise = exact.sigma.square(), torch.zeros_like(exact.mu)
-            return _Moments(exact.mu, variance, noise, "exact means", record, inputs.data_id)
+            return _Moments(exact.mu, variance, noise, "exact means", record, inputs)
         parts = []
         for rows in blocks(len(inputs.x), ENCODE_BATCH):
             local, c = inputs.rows(rows)
@@ -245,7 +251,9 @@ def _moments(
     variance, mean = torch.cat(parts, dim=1)
     record |= {"num_samples": MOMENT_SAMPLES, "seed": used}
     method = "sampled means, their noise subtracted"
-    return _Moments(mean, variance, variance / MOMENT_SAMPLES, method, record, inputs.data_id)
+    return _Moments(
+        mean, variance, variance / MOMENT_SAMPLES, method, record, inputs, MOMENT_SAMPLES
+    )
 
 
 def _noise_stderr(
@@ -324,6 +332,7 @@ def total_correlation_of(marginal: MarginalDraws) -> Estimate:
         axis=a.axis,
         settings={**draws.settings, "estimand": "KL(q_N(z) ‖ Π_j q_N(z_j)) of this mixture"},
         data_id=draws.data_id,
+        notes=draws.notes,
         nonnegative=True,
     )
 
@@ -364,6 +373,7 @@ def dimensionwise_kl_of(marginal: MarginalDraws) -> Estimate:
         },
         settings={**draws.settings, "estimand": "the one-dimensional marginals of this mixture"},
         data_id=draws.data_id,
+        notes=draws.notes,
         nonnegative=True,
     )
 

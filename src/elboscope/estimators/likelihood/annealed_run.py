@@ -88,8 +88,6 @@ class Annealing:
     def record(self, steps: Tensor) -> Mapping[str, object]:
         """Returns what is printed and stored beside a number."""
         return {
-            "num_temperatures": len(self.betas) - 1,
-            "num_chains": self.num_chains,
             "num_leapfrog": self.num_leapfrog,
             "schedule": self.schedule if isinstance(self.schedule, str) else "given",
             "path": self.path,
@@ -269,6 +267,9 @@ def summarised(
             "batch_size": block_size(plan, inputs.x),
         },
         data_id=inputs.data_id,
+        num_temperatures=len(plan.betas) - 1,
+        num_chains=len(run.log_w),
+        notes=inputs.notes,
     )
 
 

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 __all__ = ["Sandwich", "bidirectional_monte_carlo"]
 
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,6 +29,7 @@ from elboscope.core import (
     given,
     paired_difference,
     seeded,
+    standard_error,
 )
 
 from ..inputs import Inputs, Progress, prepared, require_positive
@@ -37,7 +37,8 @@ from .annealed_run import Annealing, annealed, described, frozen, planned, summa
 from .annealing import PathName, Schedule, StepSizes, doubled
 
 
-class Sandwich(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Sandwich:
     """Two bounds of log p(x) on simulated data, with T increments and with 2T.
 
     Attributes:
@@ -47,6 +48,8 @@ class Sandwich(NamedTuple):
         upper: Reverse AIS from z with T increments.
         lower_doubled: AIS with 2T.
         upper_doubled: Reverse AIS with 2T.
+        path: The density at β = 0.
+        num_leapfrog: L of every transition.
     """
 
     x: Tensor
@@ -55,6 +58,8 @@ class Sandwich(NamedTuple):
     upper: Estimate
     lower_doubled: Estimate
     upper_doubled: Estimate
+    path: PathName = "prior"
+    num_leapfrog: int = 10
 
     @property
     def width(self) -> Estimate:
@@ -77,19 +82,19 @@ class Sandwich(NamedTuple):
         parts = ((self.lower_doubled, 1.0), (self.upper_doubled, 1.0), (self.lower, 0.5),
                  (self.upper, 0.5))  # fmt: skip
         variance = torch.stack([(scale * e.mc_stderr).square() for e, scale in parts]).sum(0)
-        return Estimate.per_datapoint(
-            "log p(x)",
-            "bidirectional Monte Carlo, 1/T extrapolation",
-            2 * doubled - single,
-            variance.sqrt(),
-            "none",
-            settings=self.lower_doubled.settings,
-            data_id=self.lower.data_id,
+        values = 2 * doubled - single
+        return replace(
+            self.lower_doubled,
+            method="bidirectional Monte Carlo, 1/T extrapolation",
+            values=values,
+            mc_stderr=variance.sqrt(),
+            side="none",
+            stderr=standard_error(values),
+            diagnostics={},
         )
 
     def __str__(self) -> str:
-        T = self.lower.settings["num_temperatures"]
-        T2 = self.lower_doubled.settings["num_temperatures"]
+        T, T2 = self.lower.num_temperatures, self.lower_doubled.num_temperatures
         return (
             f"simulated data (n={len(self.x)}): {_number(self.lower_doubled)} ≤ mean log p(x) ≤ "
             f"{_number(self.upper_doubled)} nats at {T2} temperatures; width "
@@ -159,7 +164,7 @@ def bidirectional_monte_carlo(
         inputs = prepared(model, x, condition)
         curve = _step_sizes(model, inputs, plan, step_sizes, used)
         runs = _runs(model, inputs, z, (plan, longer), curve, used, progress)
-        return Sandwich(x, z, *runs)
+        return Sandwich(x, z, *runs, path=path, num_leapfrog=num_leapfrog)
 
 
 def simulated(
@@ -213,19 +218,21 @@ def _runs(
     curve: StepSizes,
     seed: int,
     progress: Progress | None,
-) -> list[Estimate]:
+) -> tuple[Estimate, Estimate, Estimate, Estimate]:
     """Lower and upper at T, then at 2T."""
     per_run = [len(inputs.x) * plan.num_chains * (len(plan.betas) - 2) for plan in plans]
     families = described(model, inputs)
-    total, done, estimates = 2 * sum(per_run), 0, []
-    sides: tuple[tuple[Side, Tensor | None], ...] = (("lower", None), ("upper", z))
-    for plan, each in zip(plans, per_run, strict=True):
+    total, done = 2 * sum(per_run), 0
+
+    def bound(which: int, side: Side) -> Estimate:
+        nonlocal done
+        plan, start = plans[which], z if side == "upper" else None
         steps = curve.at(plan.betas)
-        for side, start in sides:
-            run = annealed(model, inputs, start, plan, steps, _shifted(progress, done, total))
-            estimates.append(summarised(inputs, plan, run, steps, seed, side, families))
-            done += each
-    return estimates
+        run = annealed(model, inputs, start, plan, steps, _shifted(progress, done, total))
+        done += per_run[which]
+        return summarised(inputs, plan, run, steps, seed, side, families)
+
+    return bound(0, "lower"), bound(0, "upper"), bound(1, "lower"), bound(1, "upper")
 
 
 def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:

@@ -195,7 +195,7 @@ def _bound(
                 progress(rows.stop * K, len(inputs.x) * K)
     terms = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     analytic = whole and "sampled" not in terms
-    record = {"num_samples": K, "seed": used, **settings, "sample_chunk": chunk, "batch_size": B}
+    record = {"seed": used, **settings, "sample_chunk": chunk, "batch_size": B}
     return Estimate.per_datapoint(
         "log p(x)" if whole else "E_q log p(x|z)",
         f"ELBO, {'analytic' if analytic else 'sampled'} KL" if whole else "Monte Carlo",
@@ -205,6 +205,8 @@ def _bound(
         diagnostics={key: terms[key] for key in ("reconstruction", "kl") if whole},
         settings=record,
         data_id=inputs.data_id,
+        num_samples=K,
+        notes=inputs.notes,
     )
 
 
@@ -338,9 +340,9 @@ def importance_weighted_bounds(
     bounds = {}
     for K in sizes:
         mine = {key.split()[0]: v for key, v in found.items() if key.split()[1] == str(K)}
-        used = {**settings, "num_samples": K, "blocks": sizes[-1] // K}
+        used = {**settings, "blocks": sizes[-1] // K}
         method = "importance sampling" if sizes[-1] == K else "importance-weighted bound"
-        bounds[K] = as_estimate(method, mine, used, inputs.data_id)
+        bounds[K] = as_estimate(method, mine, K, used, inputs)
     return bounds
 
 

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 
 from elboscope.core import Estimate, paired_difference
 
+from .annealing import PathName
 from .bidirectional import Sandwich
 
 # An error is significant from this many of its own size; used where nothing is to be covered.
@@ -63,6 +64,7 @@ class Certificate:
         width: Upper bound at 2T − estimate, per simulated datapoint.
         reasons: Why it is not certified; empty if it is.
         more: The code that spends as much more as the reasons ask for; empty if certified.
+        path: The density at β = 0 of the annealing that was certified.
     """
 
     certified: bool
@@ -71,6 +73,7 @@ class Certificate:
     width: Estimate
     reasons: tuple[str, ...] = ()
     more: str = ""
+    path: PathName = "prior"
 
     def __str__(self) -> str:
         if self.certified:
@@ -85,7 +88,7 @@ class Certificate:
 
     def _unseen(self, n: int) -> str:
         """What paths from q cannot show: by the rule of three, with 95 % confidence."""
-        if self.width.settings.get("path") != "posterior":
+        if self.path != "posterior":
             return ""
         return (
             f", and a region of less than {3 / n:.0%} of the mass that q never visits is not seen"
@@ -118,7 +121,7 @@ def certify(
         *_chains(annealed, sandwich),
     ]
     more = _more(log_px, width, within, sandwich, tolerance) if reasons else ""
-    return Certificate(not reasons, tolerance, within, width, tuple(reasons), more)
+    return Certificate(not reasons, tolerance, within, width, tuple(reasons), more, sandwich.path)
 
 
 def _within(width: Estimate) -> float:
@@ -186,7 +189,7 @@ def _chains(annealed: Estimate, sandwich: Sandwich) -> list[str]:
     share = max(_divergent_share(run) for run in runs)
     if share > MANY_DIVERGENT:
         reasons.append(f"{share:.2%} of the transitions diverged and were rejected")
-    C = _count(annealed, "num_chains")
+    C = annealed.num_chains or 1
     real, model_like = (_median(run, "ess") for run in (annealed, sandwich.lower))
     if C >= 4 and real < LONE_CHAIN and real < 0.5 * model_like:
         reasons.append(
@@ -197,7 +200,7 @@ def _chains(annealed: Estimate, sandwich: Sandwich) -> list[str]:
 
 
 def _divergent_share(run: Estimate) -> float:
-    transitions = _count(run, "num_chains") * max(1, _count(run, "num_temperatures") - 1)
+    transitions = (run.num_chains or 1) * max(1, (run.num_temperatures or 1) - 1)
     return _mean(run, "divergent") / transitions
 
 
@@ -206,17 +209,17 @@ def _more(
 ) -> str:
     """Half of the tolerance for the width, which falls like 1/T, half for its error, like 1/√n."""
     goal, n = tolerance / 2, len(width.values)
-    T = _count(sandwich.lower, "num_temperatures")
+    T = sandwich.lower.num_temperatures or 1
     factor = min(max(2.0, width.mean / goal), MOST)
     options: dict[str, object] = {"num_temperatures": _rounded(T * factor)}
-    if "num_samples" in log_px.settings:
-        K = _count(log_px, "num_samples")
+    if log_px.num_samples is not None:
+        K = log_px.num_samples
         options["num_samples"] = _rounded(K * factor) if width.mean > goal else K
     ratio = (within - max(width.mean, 0.0)) / goal
     options["num_simulated"] = _rounded(max(float(FEWEST), n * min(max(ratio, 1.0) ** 2, MOST)))
     if _stuck(sandwich, tolerance):
-        options["num_leapfrog"] = 2 * _count(sandwich.lower, "num_leapfrog")
-    if sandwich.width.mean > FAR and sandwich.lower.settings["path"] == "posterior":
+        options["num_leapfrog"] = 2 * sandwich.num_leapfrog
+    if sandwich.width.mean > FAR and sandwich.path == "posterior":
         options["path"] = "prior"
     arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
     return f"es.log_likelihood(model, x, {arguments})"
@@ -233,10 +236,6 @@ def _rounded(value: float) -> int:
     """Two significant digits, upwards."""
     unit: int = 10 ** max(0, math.floor(math.log10(value)) - 1)
     return int(math.ceil(value / unit - 1e-9) * unit)
-
-
-def _count(estimate: Estimate, key: str) -> int:
-    return int(str(estimate.settings[key]))
 
 
 def _mean(estimate: Estimate, key: str) -> float:

@@ -196,11 +196,15 @@ def weight_average(
     found, used = reduced_weights(
         model, inputs, weigh, averages, K, seed, sample_chunk, batch_size, progress
     )
-    return as_estimate(method, found, {**used, **(settings or {})}, inputs.data_id)
+    return as_estimate(method, found, K, {**used, **(settings or {})}, inputs)
 
 
 def as_estimate(
-    method: str, reduced: Mapping[str, Tensor], settings: Mapping[str, object], data_id: str
+    method: str,
+    reduced: Mapping[str, Tensor],
+    K: int,
+    settings: Mapping[str, object],
+    inputs: Inputs,
 ) -> Estimate:
     """Returns what :func:`averages` made of the weights as an estimate of log p(x)."""
     diagnostics = {k: v for k, v in reduced.items() if k not in ("value", "mc_stderr")}
@@ -213,7 +217,9 @@ def as_estimate(
         "lower",
         diagnostics=diagnostics,
         settings=settings,
-        data_id=data_id,
+        data_id=inputs.data_id,
+        num_samples=K,
+        notes=inputs.notes,
     )
 
 
@@ -246,8 +252,7 @@ def reduced_weights(
             for rows in blocks(len(inputs.x), B)
         ]
     reduced = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-    settings = {"num_samples": K, "seed": used, **families}
-    return reduced, {**settings, "sample_chunk": chunk, "batch_size": B}
+    return reduced, {"seed": used, **families, "sample_chunk": chunk, "batch_size": B}
 
 
 def default_chunk(batch: int, values: int) -> int:

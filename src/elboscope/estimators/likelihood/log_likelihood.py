@@ -208,11 +208,16 @@ def combined(proposals: Estimate | None, annealed: Estimate) -> Estimate:
         },
         settings={**annealed.settings, **proposals.settings, "combined": "logaddexp − log 2"},
         data_id=proposals.data_id,
+        num_samples=proposals.num_samples,
+        num_temperatures=annealed.num_temperatures,
+        num_chains=annealed.num_chains,
+        notes=proposals.notes,
     )
 
 
 def _treated(estimate: Estimate, treatment: str) -> Estimate:
-    return replace(estimate, settings={**estimate.settings, "data": treatment})
+    settings = {**estimate.settings, "data": treatment}
+    return replace(estimate, settings=settings, notes=(treatment,))
 
 
 class _Weighed(NamedTuple):
