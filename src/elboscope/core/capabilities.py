@@ -17,6 +17,7 @@ from torch.distributions import Distribution, Independent
 from torch.distributions.kl import kl_divergence
 
 from .model import GenerativeModel, LatentVariableModel
+from .torch_errors import first_line, refuses_nan
 from .weights import SamplesWithDensity
 
 
@@ -160,12 +161,9 @@ def _score(name: str, density: Callable[[], Tensor], problems: list[str]) -> boo
     except NotImplementedError:
         return False
     except ValueError as error:  # torch's own validation: out of support, or NaN parameters
-        text = str(error)
-        if not problems or "nan" in text:
-            problems.append(
-                f"{name} is refused by its distribution"
-                + (": NaN parameters" if "nan" in text else f": {text.splitlines()[0]}")
-            )
+        if not problems or refuses_nan(error):
+            why = "NaN parameters" if refuses_nan(error) else first_line(error)
+            problems.append(f"{name} is refused by its distribution: {why}")
         return False
     for word, bad in (("NaN", log_p.isnan()), ("infinite", log_p.isinf())):
         if bool(bad.any()):

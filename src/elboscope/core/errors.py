@@ -4,12 +4,9 @@ from __future__ import annotations
 
 __all__ = ["ContractError", "InputError"]
 
-# What torch.distributions says when its validation fails.
-REFUSAL = "found invalid values"
-
 
 class InputError(ValueError):
-    """A mistake that the user can mend, told in one line that names the offender.
+    """A mistake that the user can fix, stated in one line that names the offender.
 
     It is not raised for defects of the library: those keep their own exceptions, so that
     the command line can tell the two apart.

@@ -10,10 +10,9 @@ from typing import Protocol, TypeVar, runtime_checkable
 from torch import Tensor
 
 from elboscope.core import Estimate
+from elboscope.core.torch_errors import first_line, met_nan
 
 T = TypeVar("T")
-# What torch's samplers and factorisations say when they meet NaN: no class of its own, only words.
-NAN_WORDS = ("std >= 0.0", "p_in >= 0", "ill-conditioned", "not positive-definite", "singular")
 
 
 @runtime_checkable
@@ -59,13 +58,15 @@ class Attempts:
         try:
             return self._finite(name, make())
         except NotImplementedError as error:
-            self.skipped[name] = f"a distribution of the model does not offer it ({_line(error)})"
+            self.skipped[name] = (
+                f"a distribution of the model does not offer it ({first_line(error)})"
+            )
         except ValueError as error:
-            self.skipped[name] = _line(error)
+            self.skipped[name] = first_line(error)
         except RuntimeError as error:
-            if not (self.suspect or any(words in str(error) for words in NAN_WORDS)):
+            if not (self.suspect or met_nan(error)):
                 raise
-            self.skipped[name] = f"the model's numbers are not usable: {_line(error)}"
+            self.skipped[name] = f"the model's numbers are not usable: {first_line(error)}"
         return None
 
     def _finite(self, name: str, quantity: T) -> T | None:
@@ -87,8 +88,3 @@ def _values(quantity: object) -> list[Tensor]:
     if isinstance(quantity, tuple):
         return [v for part in quantity for v in _values(part)]
     return []
-
-
-def _line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

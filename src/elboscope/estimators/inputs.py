@@ -43,7 +43,7 @@ from elboscope.core import (
     is_in_support,
     placed_like,
 )
-from elboscope.core.errors import REFUSAL
+from elboscope.core.torch_errors import refuses_values
 from elboscope.data import as_tensor
 
 Progress = Callable[[int, int], None]
@@ -135,7 +135,7 @@ def first_answered(model: GenerativeModel, inputs: Inputs) -> slice:
         try:
             _encoded(model, x, condition)
         except ValueError as error:
-            if REFUSAL not in str(error):
+            if not refuses_values(error):
                 raise
             continue
         return slice(row, row + 1)

@@ -15,6 +15,7 @@ from typing import cast
 
 from elboscope import estimators
 from elboscope.core import GenerativeModel, LatentVariableModel, data_id
+from elboscope.core.torch_errors import first_line, lacks_gradient
 from elboscope.estimators import InferenceGap, LocalPosterior
 
 from ..attempts import Attempts
@@ -50,10 +51,10 @@ def inference_parts(model: LatentVariableModel, plan: Plan) -> InferenceGap:
             ),
         )
     except RuntimeError as error:
-        if "grad" not in str(error):
+        if not lacks_gradient(error):
             raise
         raise ValueError(
-            f"the search for q* needs the decoder's gradient: {str(error).splitlines()[0]}"
+            f"the search for q* needs the decoder's gradient: {first_line(error)}"
         ) from error
     if not len(found.index):
         raise ValueError("the search for q* diverged for every datapoint")

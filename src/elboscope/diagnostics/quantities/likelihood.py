@@ -37,6 +37,7 @@ from elboscope.core import (
     seeded,
     standard_error,
 )
+from elboscope.core.torch_errors import first_line, lacks_gradient
 from elboscope.estimators import LogLikelihood, implied_kl_weight
 
 from ..attempts import Attempts
@@ -69,11 +70,9 @@ def annealed_likelihood(model: GenerativeModel, plan: Plan) -> LogLikelihood:
             condition=chosen(plan.condition, plan.annealed),
         )
     except RuntimeError as error:
-        if "grad" not in str(error):
+        if not lacks_gradient(error):
             raise
-        raise ValueError(
-            f"AIS needs the decoder's gradient: {str(error).splitlines()[0]}"
-        ) from error
+        raise ValueError(f"AIS needs the decoder's gradient: {first_line(error)}") from error
     bounds = (found.log_px, found.certificate.width)
     if not all(bool(bound.values.isfinite().all()) for bound in bounds):
         raise ValueError("annealing gave bounds that are not finite")
@@ -188,11 +187,9 @@ def implied_weight(
     try:
         return implied_kl_weight(model, x, WIDTH_SAMPLES, seed=seed, condition=condition)
     except RuntimeError as error:
-        if "grad" not in str(error):
+        if not lacks_gradient(error):
             raise
-        raise ValueError(
-            f"it needs the decoder's gradient: {str(error).splitlines()[0]}"
-        ) from error
+        raise ValueError(f"it needs the decoder's gradient: {first_line(error)}") from error
 
 
 def bound_gap(log_px: Estimate | None, elbo: Estimate | None) -> Estimate:

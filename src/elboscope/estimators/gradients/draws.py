@@ -36,6 +36,7 @@ from torch.func import functional_call, vjp, vmap
 from torch.overrides import TorchFunctionMode
 
 from elboscope.core import Bound, LatentVariableModel, modules_of, seeded, split_parameters
+from elboscope.core.torch_errors import first_line
 
 # Elements (draws × samples × datapoints × pixels) of one chunk, and its gradients' elements.
 CHUNK_ELEMENTS = 2**18
@@ -173,7 +174,7 @@ def _vectorised(
         with torch.enable_grad(), seeded(0):
             draw(2)
     except RuntimeError as error:  # what vmap refuses; the objective itself has been evaluated
-        return None, "vmap refused: " + str(error).removeprefix("vmap: ").splitlines()[0][:100]
+        return None, "vmap refused: " + first_line(error).removeprefix("vmap: ")[:100]
     return draw, ""
 
 

@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal
 
 from elboscope.core import Estimate, LatentVariableModel, given, standard_error
-from elboscope.core.errors import REFUSAL
+from elboscope.core.torch_errors import refuses_values
 
 from ..inputs import Inputs, Progress, SharedProgress, first_answered
 from ..likelihood.annealed import annealed_importance_sampling
@@ -354,7 +354,7 @@ def _unrefused(weigh: Weigh) -> Weigh:
         try:
             return weigh(x, condition, samples)
         except ValueError as error:
-            if REFUSAL not in str(error):
+            if not refuses_values(error):
                 raise
         if len(x) == 1:
             return x.new_full((samples.stop - samples.start, 1), -math.inf)

@@ -27,7 +27,7 @@ from elboscope.core import (
     given,
     seeded,
 )
-from elboscope.core.errors import REFUSAL
+from elboscope.core.torch_errors import refuses_values
 
 from ..inputs import blocks
 from .target import Target
@@ -129,7 +129,7 @@ def _answer(
     try:
         return read(_encoded(target, index))
     except ValueError as error:
-        if REFUSAL not in str(error):
+        if not refuses_values(error):
             raise
     if len(index) == 1:
         none = torch.full_like(_prior(target, index).mean, torch.nan)

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from elboscope.core import GenerativeModel, given
-from elboscope.core.errors import REFUSAL
+from elboscope.core.torch_errors import refuses_values
 
 from ..inputs import Inputs, blocks
 from ..likelihood.annealed_run import BLOCK_ELSEWHERE, BLOCK_ON_CPU
@@ -65,7 +65,7 @@ class Target:
             with torch.no_grad():
                 log_prior, log_px = self._log_densities(index)(z)
         except ValueError as error:
-            if REFUSAL not in str(error):
+            if not refuses_values(error):
                 raise
             state = self._state(z, index)
             log_prior, log_px = state.log_base, state.log_ratio
@@ -77,7 +77,7 @@ class Target:
         try:
             return evaluated(self._log_densities(index), z)
         except ValueError as error:
-            if REFUSAL not in str(error):
+            if not refuses_values(error):
                 raise
         if len(index) == 1:
             none, still = z.new_full(z.shape[:2], -torch.inf), torch.zeros_like(z)

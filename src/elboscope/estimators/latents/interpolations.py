@@ -32,6 +32,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from elboscope.core import ContractError, InputError, LatentVariableModel, evaluating, given, seeded
+from elboscope.core.torch_errors import first_line
 
 from ..inputs import Inputs, prepared, require_positive
 from ..posteriors import encode_posteriors
@@ -214,5 +215,5 @@ def _log_ratio(
     try:
         ratio = ratio_to_prior(z.flatten(0, 1), encode_posteriors(model, behind), prior)
     except (ContractError, NotImplementedError) as error:
-        return None, str(error).splitlines()[0]
+        return None, first_line(error)
     return ratio.unflatten(0, z.shape[:2]), ""

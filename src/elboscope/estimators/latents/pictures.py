@@ -37,6 +37,7 @@ from elboscope.core import (
     given,
     seeded,
 )
+from elboscope.core.torch_errors import first_line
 
 from ..inputs import blocks, prepared, require_positive
 from ..posteriors import DiagonalPosteriors, Posteriors, encode_posteriors, gaussian_posteriors
@@ -284,5 +285,5 @@ def _log_ratio(
     try:
         ratio = ratio_to_prior(z.flatten(0, 1), encode_posteriors(model, inputs), prior)
     except (ContractError, NotImplementedError) as error:
-        return None, str(error).splitlines()[0]
+        return None, first_line(error)
     return ratio.unflatten(0, z.shape[:2]), ""

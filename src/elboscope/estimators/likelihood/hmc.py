@@ -40,7 +40,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from elboscope.core.errors import REFUSAL
+from elboscope.core.torch_errors import refuses_values
 
 # The smallest factor of ε, see :class:`Noise`.
 SHRINKAGE = 0.1
@@ -221,7 +221,7 @@ def evaluated(log_densities: LogDensities, z: Float[Tensor, "C B *Z"]) -> State:
     try:
         return _evaluated(log_densities, z)
     except ValueError as error:
-        if REFUSAL not in str(error):
+        if not refuses_values(error):
             raise
     refused = _refused(log_densities, z)
     state = _evaluated(log_densities, _zeroed(z, refused))
@@ -262,7 +262,7 @@ def _is_fine(log_densities: LogDensities, z: Tensor) -> bool:
     try:
         log_densities(z)
     except ValueError as error:
-        if REFUSAL not in str(error):
+        if not refuses_values(error):
             raise
         return False
     return True
