@@ -8,11 +8,14 @@ different precision are still compared on the same data. Randomness enters only 
 from __future__ import annotations
 
 __all__ = [
+    "BATCH_SIZE",
     "Inputs",
     "Progress",
     "SharedProgress",
+    "Streaming",
     "blocks",
     "bounded_support",
+    "default_chunk",
     "error_per_unit",
     "first_answered",
     "is_real",
@@ -25,6 +28,7 @@ __all__ = [
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -42,6 +46,7 @@ from elboscope.core import (
     given,
     is_in_support,
     placed_like,
+    values_per_sample,
 )
 from elboscope.core.torch_errors import refuses_values
 from elboscope.data import as_tensor
@@ -105,6 +110,69 @@ def blocks(total: int, size: int) -> Iterator[slice]:
     """
     for start in range(0, total, size):
         yield slice(start, min(start + size, total))
+
+
+BATCH_SIZE = 256
+# Samples × datapoints of one decoded block: rows of the matrix products inside the decoder. A few
+# thousand keep a layer's activations in a CPU's cache and still fill its vector units.
+BLOCK_ROWS = 2**12
+# No block's decoded data exceed this many elements, however large one datapoint is: 4 MB, which a
+# CPU's cache still holds (1.8 times the speed of 16 MB); a GPU is full well before.
+BLOCK_ELEMENTS = 2**20
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """How many samples each datapoint gets, and in which blocks they are decoded.
+
+    Attributes:
+        num_samples: K, the samples of each datapoint.
+        seed: Random seed; None picks one.
+        sample_chunk: Samples decoded at once; by default a few thousand rows.
+        batch_size: Datapoints taken at once, by default 256.
+        progress: Called with the work done and the total.
+
+    Raises:
+        InputError: A count is below one.
+    """
+
+    num_samples: int
+    seed: int | None = None
+    sample_chunk: int | None = None
+    batch_size: int | None = None
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        require_positive("num_samples", self.num_samples)
+        require_positive("batch_size", self.batch_size)
+        require_positive("sample_chunk", self.sample_chunk)
+
+    def fitted(self, model: GenerativeModel, inputs: Inputs) -> Streaming:
+        """Returns the same with the sizes of its blocks decided for a model and its data."""
+        B = min(self.batch_size or BATCH_SIZE, len(inputs.x))
+        if self.sample_chunk is not None:
+            chunk = self.sample_chunk
+        else:
+            chunk = default_chunk(B, values_per_sample(model, inputs.x, inputs.condition))
+        return replace(self, sample_chunk=min(self.num_samples, chunk), batch_size=B)
+
+    @property
+    def blocks(self) -> Mapping[str, object]:
+        """The sizes of the blocks, for the settings of an estimate."""
+        return {"sample_chunk": self.sample_chunk, "batch_size": self.batch_size}
+
+    def rows(self, inputs: Inputs) -> Iterator[slice]:
+        """Yields the blocks of datapoints."""
+        return blocks(len(inputs.x), self.batch_size or BATCH_SIZE)
+
+    def samples(self) -> Iterator[slice]:
+        """Yields the blocks of samples."""
+        return blocks(self.num_samples, self.sample_chunk or self.num_samples)
+
+
+def default_chunk(batch: int, values: int) -> int:
+    """Returns how many samples to decode at once, each of so many values, for some datapoints."""
+    return max(1, min(BLOCK_ROWS // batch, BLOCK_ELEMENTS // (batch * values)))
 
 
 def likelihood_of(model: GenerativeModel, inputs: Inputs) -> Mapping[str, object]:

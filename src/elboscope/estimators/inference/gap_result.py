@@ -33,7 +33,7 @@ from torch.distributions import Distribution, Independent, MultivariateNormal
 from elboscope.core import Estimate, LatentVariableModel, given, standard_error
 from elboscope.core.torch_errors import refuses_values
 
-from ..inputs import Inputs, Progress, SharedProgress, first_answered
+from ..inputs import Inputs, Progress, SharedProgress, Streaming, first_answered
 from ..likelihood.annealed import annealed_importance_sampling
 from ..likelihood.importance import Weigh, as_estimate, averages, from_posterior, reduced_weights
 from .optimal_posterior import FamilyName, OptimalPosterior, optimal_posterior
@@ -331,9 +331,8 @@ def _by_encoder(
     """L[q] and importance sampling from q, from the same weights."""
     K = max(plan.num_samples, LEAST)
     weigh = _unrefused(from_posterior(plan.model))
-    found, used = reduced_weights(
-        plan.model, data.inputs, weigh, _both, K, seed, None, None, progress
-    )
+    streaming = Streaming(K, seed, progress=progress)
+    found, used = reduced_weights(plan.model, data.inputs, weigh, _both, streaming)
     elbo, error = found.pop("elbo"), found.pop("elbo_error")
     log_px = as_estimate(FROM_Q, found, K, used, data.inputs)
     method = "the encoder's q"

@@ -33,6 +33,7 @@ from elboscope.core import (
 )
 
 from ..inputs import (
+    BATCH_SIZE,
     Inputs,
     Progress,
     blocks,
@@ -41,7 +42,6 @@ from ..inputs import (
     prepared,
     require_positive,
 )
-from ..likelihood.importance import BATCH_SIZE
 from ..posteriors import DiagonalPosteriors, gaussian_posteriors
 
 PRIOR_SAMPLES = 10_000

@@ -32,8 +32,7 @@ from torch import Tensor
 
 from elboscope.core import InputError, LatentVariableModel, evaluating, given, seeded
 
-from ..inputs import Inputs, Progress, blocks, prepared, require_positive
-from ..likelihood.importance import BATCH_SIZE
+from ..inputs import BATCH_SIZE, Inputs, Progress, blocks, prepared, require_positive
 from ..posteriors import OtherPosteriors, Posteriors, encode_posteriors, gaussian_posteriors
 from .aggregate import log_aggregate_posterior, log_prior
 

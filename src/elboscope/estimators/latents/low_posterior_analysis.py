@@ -36,9 +36,8 @@ from torch.distributions.kl import kl_divergence
 
 from elboscope.core import InputError, LatentVariableModel, evaluating, given, is_in_support, seeded
 
-from ..inputs import Inputs, blocks, prepared, require_positive
+from ..inputs import BATCH_SIZE, Inputs, blocks, prepared, require_positive
 from ..likelihood.bounds import evidence_lower_bound
-from ..likelihood.importance import BATCH_SIZE
 from ..posteriors import encode_posteriors
 from .low_posterior import LatentSamples, LowPosteriorSamples
 

@@ -38,18 +38,10 @@ from elboscope.core import (
     log_mean_exp,
     sample_posterior,
     seeded,
-    values_per_sample,
 )
 
-from ..inputs import Inputs, Progress, blocks, likelihood_of, prepared, require_positive
-from .importance import (
-    BATCH_SIZE,
-    as_estimate,
-    averages,
-    default_chunk,
-    from_posterior,
-    reduced_weights,
-)
+from ..inputs import Inputs, Progress, Streaming, likelihood_of, prepared, require_positive
+from .importance import as_estimate, averages, from_posterior, reduced_weights
 
 
 def evidence_lower_bound(
@@ -95,16 +87,9 @@ def evidence_lower_bound(
         >>> abs(elbo.mean - model.elbo(x).mean().item()) < 4 * elbo.mc_error_of_mean
         True
     """
-    return _bound(
-        model,
-        prepared(model, x, condition),
-        num_samples,
-        seed,
-        sample_chunk,
-        batch_size,
-        progress,
-        whole=True,
-    )
+    inputs = prepared(model, x, condition)
+    streaming = Streaming(num_samples, seed, sample_chunk, batch_size, progress)
+    return _bound(model, inputs, streaming, whole=True)
 
 
 def reconstruction(
@@ -147,16 +132,9 @@ def reconstruction(
         >>> abs(r.mean - model.reconstruction(x).mean().item()) < 4 * r.mc_error_of_mean
         True
     """
-    return _bound(
-        model,
-        prepared(model, x, condition),
-        num_samples,
-        seed,
-        sample_chunk,
-        batch_size,
-        progress,
-        whole=False,
-    )
+    inputs = prepared(model, x, condition)
+    streaming = Streaming(num_samples, seed, sample_chunk, batch_size, progress)
+    return _bound(model, inputs, streaming, whole=False)
 
 
 def analytic_kl(q: Distribution, p: Distribution) -> Float[Tensor, " B"] | None:
@@ -169,33 +147,20 @@ def analytic_kl(q: Distribution, p: Distribution) -> Float[Tensor, " B"] | None:
 
 
 def _bound(
-    model: LatentVariableModel,
-    inputs: Inputs,
-    K: int,
-    seed: int | None,
-    sample_chunk: int | None,
-    batch_size: int | None,
-    progress: Progress | None,
-    *,
-    whole: bool,
+    model: LatentVariableModel, inputs: Inputs, streaming: Streaming, *, whole: bool
 ) -> Estimate:
-    require_positive("num_samples", K)
-    require_positive("batch_size", batch_size)
-    require_positive("sample_chunk", sample_chunk)
-    B = min(batch_size or BATCH_SIZE, len(inputs.x))
-    each = values_per_sample(model, inputs.x, inputs.condition) if sample_chunk is None else 1
-    chunk = min(K, sample_chunk or default_chunk(B, each))
-    parts = []
-    with evaluating(model), seeded(seed) as used:
+    streaming = streaming.fitted(model, inputs)
+    K, parts = streaming.num_samples, []
+    with evaluating(model), seeded(streaming.seed) as used:
         settings = likelihood_of(model, inputs)
-        for rows in blocks(len(inputs.x), B):
+        for rows in streaming.rows(inputs):
             x, condition = inputs.rows(rows)
-            parts.append(_terms(given(model, condition), x, K, chunk, whole))
-            if progress is not None:
-                progress(rows.stop * K, len(inputs.x) * K)
+            parts.append(_terms(given(model, condition), x, streaming.samples(), whole))
+            if streaming.progress is not None:
+                streaming.progress(rows.stop * K, len(inputs.x) * K)
     terms = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     analytic = whole and "sampled" not in terms
-    record = {"seed": used, **settings, "sample_chunk": chunk, "batch_size": B}
+    record = {"seed": used, **settings, **streaming.blocks}
     return Estimate.per_datapoint(
         "log p(x)" if whole else "E_q log p(x|z)",
         f"ELBO, {'analytic' if analytic else 'sampled'} KL" if whole else "Monte Carlo",
@@ -211,12 +176,12 @@ def _bound(
 
 
 def _terms(
-    model: LatentVariableModel, x: Tensor, K: int, chunk: int, whole: bool
+    model: LatentVariableModel, x: Tensor, chunks: Iterable[slice], whole: bool
 ) -> Mapping[str, Float64[Tensor, " B"]]:
     kl = analytic_kl(model.encode(x), model.prior()) if whole else None
     sampled = whole and kl is None
     log_px, log_ratio = [], []
-    for samples in blocks(K, chunk):
+    for samples in chunks:
         size = samples.stop - samples.start
         z, ratio = _draws(model, x, size, sampled)
         log_px.append(model.decode(z).log_prob(x).double())
@@ -326,17 +291,8 @@ def importance_weighted_bounds(
             f"{key} {K}": v for K in sizes[:-1] for key, v in block_averages(log_w, K).items()
         }
 
-    found, settings = reduced_weights(
-        model,
-        inputs,
-        from_posterior(model),
-        reduce,
-        sizes[-1],
-        seed,
-        sample_chunk,
-        batch_size,
-        progress,
-    )
+    streaming = Streaming(sizes[-1], seed, sample_chunk, batch_size, progress)
+    found, settings = reduced_weights(model, inputs, from_posterior(model), reduce, streaming)
     bounds = {}
     for K in sizes:
         mine = {key.split()[0]: v for key, v in found.items() if key.split()[1] == str(K)}

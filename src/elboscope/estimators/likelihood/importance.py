@@ -31,18 +31,9 @@ from elboscope.core import (
     log_weights,
     pareto_smoothed,
     seeded,
-    values_per_sample,
 )
 
-from ..inputs import Inputs, Progress, blocks, likelihood_of, prepared, require_positive
-
-BATCH_SIZE = 256
-# Samples × datapoints of one decoded block: rows of the matrix products inside the decoder. A few
-# thousand keep a layer's activations in a CPU's cache and still fill its vector units.
-BLOCK_ROWS = 2**12
-# No block's decoded data exceed this many elements, however large one datapoint is: 4 MB, which a
-# CPU's cache still holds (1.8 times the speed of 16 MB); a GPU is full well before.
-BLOCK_ELEMENTS = 2**20
+from ..inputs import Inputs, Progress, Streaming, likelihood_of, prepared
 
 # (x, condition, which samples of the K) -> log-weights of these samples.
 Weigh = Callable[[Tensor, Tensor | None, slice], Tensor]
@@ -97,18 +88,9 @@ def importance_sampling(
         >>> abs(log_px.mean - model.log_likelihood(x).mean().item()) < 4 * log_px.mc_error_of_mean
         True
     """
-
-    return weight_average(
-        model,
-        prepared(model, x, condition),
-        from_posterior(model),
-        "importance sampling",
-        num_samples,
-        seed,
-        sample_chunk,
-        batch_size,
-        progress,
-    )
+    inputs = prepared(model, x, condition)
+    streaming = Streaming(num_samples, seed, sample_chunk, batch_size, progress)
+    return weight_average(model, inputs, from_posterior(model), "importance sampling", streaming)
 
 
 def prior_sampling(
@@ -157,17 +139,9 @@ def prior_sampling(
         local, shape = given(model, condition), (samples.stop - samples.start, len(x))
         return local.decode(local.prior().sample(torch.Size(shape))).log_prob(x)
 
-    return weight_average(
-        model,
-        prepared(model, x, condition),
-        weigh,
-        "prior sampling",
-        num_samples,
-        seed,
-        sample_chunk,
-        batch_size,
-        progress,
-    )
+    inputs = prepared(model, x, condition)
+    streaming = Streaming(num_samples, seed, sample_chunk, batch_size, progress)
+    return weight_average(model, inputs, weigh, "prior sampling", streaming)
 
 
 def from_posterior(model: LatentVariableModel) -> Weigh:
@@ -185,18 +159,13 @@ def weight_average(
     inputs: Inputs,
     weigh: Weigh,
     method: str,
-    K: int,
-    seed: int | None,
-    sample_chunk: int | None,
-    batch_size: int | None,
-    progress: Progress | None,
+    streaming: Streaming,
     settings: Mapping[str, object] | None = None,
 ) -> Estimate:
     """Returns log of the mean of K weights per datapoint, with what tells whether to trust it."""
-    found, used = reduced_weights(
-        model, inputs, weigh, averages, K, seed, sample_chunk, batch_size, progress
-    )
-    return as_estimate(method, found, K, {**used, **(settings or {})}, inputs)
+    found, used = reduced_weights(model, inputs, weigh, averages, streaming)
+    settings = {**used, **(settings or {})}
+    return as_estimate(method, found, streaming.num_samples, settings, inputs)
 
 
 def as_estimate(
@@ -228,44 +197,28 @@ def reduced_weights(
     inputs: Inputs,
     weigh: Weigh,
     reduce: Reduce,
-    K: int,
-    seed: int | None,
-    sample_chunk: int | None,
-    batch_size: int | None,
-    progress: Progress | None,
+    streaming: Streaming,
 ) -> tuple[dict[str, Tensor], dict[str, object]]:
     """Streams the weights of a block of datapoints at a time through a reduction over samples.
 
     Returns:
         What the reduction found, per datapoint, and the settings that were in force.
     """
-    require_positive("num_samples", K)
-    require_positive("batch_size", batch_size)
-    require_positive("sample_chunk", sample_chunk)
-    B = min(batch_size or BATCH_SIZE, len(inputs.x))
-    each = values_per_sample(model, inputs.x, inputs.condition) if sample_chunk is None else 1
-    chunk = min(K, sample_chunk or default_chunk(B, each))
-    with evaluating(model), seeded(seed) as used:
+    streaming = streaming.fitted(model, inputs)
+    with evaluating(model), seeded(streaming.seed) as used:
         families = likelihood_of(model, inputs)
-        parts = [
-            reduce(_streamed(inputs, rows, weigh, K, chunk, progress))
-            for rows in blocks(len(inputs.x), B)
-        ]
+        parts = [reduce(_stream(inputs, rows, weigh, streaming)) for rows in streaming.rows(inputs)]
     reduced = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-    return reduced, {"seed": used, **families, "sample_chunk": chunk, "batch_size": B}
+    return reduced, {"seed": used, **families, **streaming.blocks}
 
 
-def default_chunk(batch: int, values: int) -> int:
-    """Returns how many samples to decode at once, each of so many values, for some datapoints."""
-    return max(1, min(BLOCK_ROWS // batch, BLOCK_ELEMENTS // (batch * values)))
-
-
-def _streamed(
-    inputs: Inputs, rows: slice, weigh: Weigh, K: int, chunk: int, progress: Progress | None
+def _stream(
+    inputs: Inputs, rows: slice, weigh: Weigh, streaming: Streaming
 ) -> Float64[Tensor, "K B"]:
     x, condition = inputs.rows(rows)
+    K, progress = streaming.num_samples, streaming.progress
     log_w = torch.empty(K, len(x), dtype=torch.float64, device=x.device)
-    for samples in blocks(K, chunk):
+    for samples in streaming.samples():
         log_w[samples] = weigh(x, condition, samples).double()
         if progress is not None:
             progress(rows.start * K + samples.stop * len(x), len(inputs.x) * K)

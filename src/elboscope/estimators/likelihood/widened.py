@@ -42,7 +42,7 @@ from elboscope.core import (
     log_joint,
 )
 
-from ..inputs import Progress, is_real, log_prob_within, prepared
+from ..inputs import Progress, Streaming, is_real, log_prob_within, prepared
 from .importance import weight_average
 
 
@@ -120,11 +120,7 @@ def widened_importance_sampling(
         inputs,
         weigh,
         "importance sampling, widened",
-        num_samples,
-        seed,
-        sample_chunk,
-        batch_size,
-        progress,
+        Streaming(num_samples, seed, sample_chunk, batch_size, progress),
         {"widened": what, "share": share},
     )
 
