@@ -1,7 +1,9 @@
 """Rules of the package as a whole: what an import costs, touches and needs."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +32,43 @@ def test_every_public_name_resolves_and_is_documented():
 
     undocumented = [n for n in es.__all__ if not (getattr(es, n).__doc__ or n == "__version__")]
     assert undocumented == []
+
+
+def test_a_type_checker_accepts_what_can_be_imported_and_nothing_else():
+    """In a stub only ``import name as name`` is public; there is no other kind of line here."""
+    import elboscope as es
+
+    stub = ast.parse(Path(es.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    *imports, version = stub.body
+    assert ast.unparse(version) == "__version__: str"
+    assert all(isinstance(node, ast.ImportFrom) and node.level == 1 for node in imports)
+    aliases = [alias for node in imports for alias in node.names]
+    assert [a.name for a in aliases if a.asname != a.name] == []
+    assert sorted([a.name for a in aliases] + ["__version__"]) == dir(es) == sorted(set(es.__all__))
+
+
+@pytest.mark.parametrize("room", ["gradients", "inference", "latents", "likelihood", "samples"])
+def test_every_name_of_a_room_resolves_and_is_documented(room):
+    import elboscope as es
+
+    names = getattr(es, room).__all__
+    assert [n for n in names if not getattr(getattr(es, room), n).__doc__] == []
+    assert set(names) <= set(es.estimators.__all__)
+
+
+def test_a_type_checker_agrees(tmp_path):
+    """What mypy accepts runs, and what left the flat list is refused by both."""
+    mypy = pytest.importorskip("mypy.api")
+    import elboscope as es
+
+    file = tmp_path / "names.py"
+    accepted = [f"es.{name}" for name in dir(es)]
+    refused = ["es.ElboSurgery", "es.unit_kl", "es.log_weights", "es.latents.no_such_name"]
+    file.write_text("\n".join(["import elboscope as es", *accepted, *refused]) + "\n")
+    options = ["--ignore-missing-imports", "--follow-imports=silent", f"--cache-dir={tmp_path}"]
+    told = mypy.run([*options, str(file)])[0].splitlines()
+    lines = {int(line.split(":")[1]) for line in told if "[attr-defined]" in line}
+    assert lines == {len(accepted) + 2 + i for i in range(len(refused))}, told
 
 
 def test_core_runs_without_any_optional_extra():

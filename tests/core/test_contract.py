@@ -175,7 +175,7 @@ def test_missing_methods_are_named():
     code = """
 import torch
 from torch import nn
-from elboscope import ContractError, check_model
+from elboscope.core import ContractError, check_model
 class OnlyPrior:
     def prior(self):
         return torch.distributions.MultivariateNormal(torch.zeros(2), torch.eye(2))

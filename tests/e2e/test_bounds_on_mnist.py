@@ -9,17 +9,12 @@ from itertools import pairwise
 
 import pytest
 
-from elboscope import (
-    TrainingSettings,
-    bidirectional_monte_carlo,
-    importance_sampling,
-    importance_weighted_bounds,
-    paired_difference,
-    seeded,
-    train,
-)
+from elboscope import bidirectional_monte_carlo, importance_sampling, seeded, train
+from elboscope.core import paired_difference
 from elboscope.data import Binarisation, mnist
+from elboscope.estimators.likelihood import importance_weighted_bounds
 from elboscope.models import VAE, mlp_vae
+from elboscope.training import TrainingSettings
 
 DYNAMIC = Binarisation("dynamic", seed=0)
 

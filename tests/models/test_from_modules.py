@@ -226,7 +226,8 @@ def test_unknown_words_are_refused_by_name():
     """In a process of its own, since the type check that runs in tests is quicker."""
     code = """
 from torch import nn
-from elboscope import InputError, from_modules
+from elboscope import from_modules
+from elboscope.core import InputError
 for word in ({"likelihood": "poisson"}, {"encoder_output": "mu_var"}, {"decoder_output": "odds"}):
     try:
         from_modules(nn.Linear(6, 4), nn.Linear(2, 6), **word)

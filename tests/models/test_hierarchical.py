@@ -94,7 +94,7 @@ def test_pathwise_gradient_is_the_same_in_expectation_when_frozen():
     grads = {}
     for freeze in (True, False):
         with seeded(5):
-            log_w = es.log_weights(model, x, 4000, freeze=freeze)
+            log_w = es.core.log_weights(model, x, 4000, freeze=freeze)
         rows = [torch.autograd.grad(part.mean(), weight, retain_graph=True)[0]
                 for part in log_w.split(200)]  # fmt: skip
         grads[freeze] = torch.stack(rows)
@@ -128,7 +128,7 @@ def test_architecture_of_burda_and_its_zero_start():
         for p in model.parameters():
             p.zero_()
     x = torch.zeros(3, 784)
-    log_w = es.log_weights(model, x, 2)  # everything is standard normal, and pixels are coins
+    log_w = es.core.log_weights(model, x, 2)  # everything is standard normal, and pixels are coins
     torch.testing.assert_close(log_w, torch.full((2, 3), -784 * math.log(2)))
 
 

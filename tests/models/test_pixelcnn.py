@@ -94,7 +94,7 @@ def test_a_strong_decoder_learns_without_the_code():
     elbo = es.evidence_lower_bound(model, x, 50, seed=0)
     assert elbo.mean == pytest.approx(-math.log(2), abs=0.05)
     assert elbo.mean < -0.6
-    assert es.mutual_information(model, x, seed=0).mean < 0.1
+    assert es.latents.mutual_information(model, x, seed=0).mean < 0.1
 
 
 def test_sizes_that_do_not_fit_are_refused():

@@ -154,7 +154,7 @@ def test_capabilities_say_what_can_be_asked(family):
     assert found.scores_own_draws == (not isinstance(family, FullCovariance))
     assert found.reparameterised
     assert found.problems == ()
-    phi, _ = es.split_parameters(model, x)
+    phi, _ = es.core.split_parameters(model, x)
     assert {id(p) for p in phi} == {id(p) for p in model.parameters() if p.requires_grad}
 
 

@@ -31,7 +31,7 @@ def features():
 
 
 def test_a_row_of_tiles_is_one_unit_and_says_its_nats(digits):
-    found = es.latent_traversals(*digits, levels=(0.1, 0.5, 0.9), seed=0)
+    found = es.latents.latent_traversals(*digits, levels=(0.1, 0.5, 0.9), seed=0)
     data = traversals_data(found)
     expected = as_images(found.mean[1], value_range(found.mean))
     assert np.array_equal(data.tiles[1], expected)
@@ -45,7 +45,7 @@ def test_a_row_of_tiles_is_one_unit_and_says_its_nats(digits):
 
 
 def test_other_data_are_lines_of_the_features_that_move_most(features):
-    found = es.latent_traversals(*features, seed=0)
+    found = es.latents.latent_traversals(*features, seed=0)
     data = traversals_data(found)
     assert data.tiles is None
     figure = plot_traversals(data)
@@ -59,7 +59,7 @@ def test_other_data_are_lines_of_the_features_that_move_most(features):
 
 
 def test_a_path_has_its_datapoints_outside_and_its_density_below(digits):
-    found = es.latent_interpolations(*digits, [(3, 8), (1, 2)], num_steps=5)
+    found = es.latents.latent_interpolations(*digits, [(3, 8), (1, 2)], num_steps=5)
     data = interpolations_data(found)
     figure = plot_interpolations(data)
     way, curve = figure.axes[:2]
@@ -77,12 +77,12 @@ def test_a_path_has_its_datapoints_outside_and_its_density_below(digits):
 
 
 def test_without_a_density_only_the_way_is_drawn(digits):
-    found = replace(es.latent_interpolations(*digits, 2, seed=0), log_ratio=None)
+    found = replace(es.latents.latent_interpolations(*digits, 2, seed=0), log_ratio=None)
     assert len(plot_interpolations(interpolations_data(found)).axes) == 2
 
 
 def test_paths_of_other_data_are_lines(features):
-    found = es.latent_interpolations(*features, [(0, 1)], num_steps=4)
+    found = es.latents.latent_interpolations(*features, [(0, 1)], num_steps=4)
     figure = plot_interpolations(interpolations_data(found))
     line = figure.axes[0].lines[0]
     feature = int(line.get_label()[2:-1])
@@ -91,7 +91,7 @@ def test_paths_of_other_data_are_lines(features):
 
 
 def test_the_manifold_has_z1_to_the_right_and_z2_upwards(digits):
-    found = es.latent_manifold(*digits, num_steps=4)
+    found = es.latents.latent_manifold(*digits, num_steps=4)
     data = manifold_data(found)
     axes = plot_manifold(data).axes[0]
     picture = axes.images[0].get_array()
@@ -102,7 +102,7 @@ def test_the_manifold_has_z1_to_the_right_and_z2_upwards(digits):
 
 
 def test_tiles_that_q_hardly_covers_are_framed(digits):
-    found = es.latent_manifold(*digits, num_steps=3)
+    found = es.latents.latent_manifold(*digits, num_steps=3)
     holes = torch.zeros(3, 3).double()
     holes[2, 0] = -4.0
     frames = plot_manifold(manifold_data(replace(found, log_ratio=holes))).axes[0].patches
@@ -110,7 +110,7 @@ def test_tiles_that_q_hardly_covers_are_framed(digits):
 
 
 def test_the_manifold_of_other_data_is_a_map_per_feature(features):
-    found = es.latent_manifold(features[0], num_steps=4)
+    found = es.latents.latent_manifold(features[0], num_steps=4)
     figure = plot_manifold(manifold_data(found))
     maps = [axes for axes in figure.axes if axes.get_title(loc="left").startswith("x[")]
     flat = found.mean.flatten(0, 1).numpy()
@@ -121,9 +121,11 @@ def test_the_manifold_of_other_data_is_a_map_per_feature(features):
 
 def test_one_latent_is_a_strip_or_lines():
     x = es.data.digits().train[:10]
-    strip = manifold_data(es.latent_manifold(mlp_vae((1, 8, 8), 1, hidden=(8,)), x, num_steps=5))
+    strip = manifold_data(
+        es.latents.latent_manifold(mlp_vae((1, 8, 8), 1, hidden=(8,)), x, num_steps=5)
+    )
     assert plot_manifold(strip).axes[0].images[0].get_array().shape == (8, 40, 3)
-    found = es.latent_manifold(LinearGaussian.conjugate(0.3), num_steps=5)
+    found = es.latents.latent_manifold(LinearGaussian.conjugate(0.3), num_steps=5)
     line = plot_manifold(manifold_data(found)).axes[0].lines[0]
     assert np.allclose(line.get_xdata(), found.z[:, 0, 0])
     assert np.allclose(line.get_ydata(), found.mean[:, 0, 0])

@@ -12,8 +12,8 @@ def found():
     images = es.data.digits()
     x = es.data.Binarisation("fixed", seed=0).fixed_draw(images.train[:200])
     model = es.models.mlp_vae((1, 8, 8), 4, hidden=(16,))
-    low = es.low_posterior_samples(model, x, 15, num_prior=300, seed=0)
-    return es.examine_low_samples(
+    low = es.latents.low_posterior_samples(model, x, 15, num_prior=300, seed=0)
+    return es.latents.examine_low_samples(
         model, x, low, num_data=40, num_samples=2, num_embedded=30, seed=0
     )
 
@@ -48,8 +48,8 @@ def test_the_figure_names_its_four_panels(found):
 def test_data_that_are_no_images_have_no_gallery():
     model = es.models.LinearGaussian.perfect(2, 8, sigma2=0.1)
     x, _ = model.sample(60, seed=0)
-    low = es.low_posterior_samples(model, x, 10, num_prior=100, seed=0)
-    data = low_posterior_data(es.examine_low_samples(model, x, low, num_samples=2, seed=0))
+    low = es.latents.low_posterior_samples(model, x, 10, num_prior=100, seed=0)
+    data = low_posterior_data(es.latents.examine_low_samples(model, x, low, num_samples=2, seed=0))
     assert data.gallery is None
     assert data.embedded_by == "latents"
     assert "low means" in data.elbo

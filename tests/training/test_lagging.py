@@ -50,11 +50,11 @@ def steps_of_the_encoder(losses, most_steps=100):
 
     def encoder(batch):
         taken.append("e")
-        return es.Bound(batch.x, torch.tensor(losses[min(len(taken), len(losses)) - 1]))
+        return es.core.Bound(batch.x, torch.tensor(losses[min(len(taken), len(losses)) - 1]))
 
     def decoder(batch):
         taken.append("d")
-        return es.Bound(batch.x, torch.tensor(0.0))
+        return es.core.Bound(batch.x, torch.tensor(0.0))
 
     batch = Minibatch(torch.zeros(1), 0.5)
     step = lagging_inference_step(
@@ -75,7 +75,7 @@ def test_the_encoder_steps_as_long_as_ten_steps_are_better_than_the_ten_before()
 
 
 def test_after_the_aggressive_epochs_the_ordinary_step_is_taken():
-    plain = es.Bound(torch.zeros(1), torch.tensor(7.0))
+    plain = es.core.Bound(torch.zeros(1), torch.tensor(7.0))
     batch = Minibatch(torch.zeros(1), 1.25)
 
     def other(batch):

@@ -33,9 +33,9 @@ def _run(words: list[str]) -> int:
     except SystemExit as leaving:  # argparse has printed the help
         return int(leaving.code or 0)
     if arguments.version:
-        from elboscope import __version__
+        from importlib.metadata import version
 
-        print(f"elboscope {__version__}")
+        print(f"elboscope {version('elboscope')}")
         return 0
     if arguments.command is None:
         expected = f"a command ({', '.join(COMMANDS)})"

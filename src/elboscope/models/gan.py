@@ -86,7 +86,7 @@ class GAN(nn.Module):
                 f"{type(self).__name__}.{name}",
                 expected="a model with an encoder q(z|x) and a likelihood p(x|z)",
                 got="a generator, of which neither is known",
-                do="Its samples can be scored: es.sample_quality(es.sampler_of(model), x).",
+                do="Its samples can be scored: es.sample_quality(es.samples.sampler_of(model), x).",
             )
         found: Tensor | nn.Module = super().__getattr__(name)
         return found

@@ -7,7 +7,7 @@ A discriminator's logit t estimates a log-ratio. With C = σ(t), label 1 for p�
 
 Neither logarithm is ever taken of a probability, so that none is −∞. Every loss is minimised by
 its own player only; none of them is a bound on log p(x), and the ratio of a trained classifier is
-no measurement: see :func:`elboscope.compare_marginal_kl` for what it can be off.
+no measurement: see :func:`elboscope.estimators.compare_marginal_kl` for what it can be off.
 
 References:
     | Generative Adversarial Nets (Goodfellow et al., 2014), https://arxiv.org/abs/1406.2661

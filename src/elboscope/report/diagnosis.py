@@ -14,9 +14,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from elboscope import __version__
 from elboscope.core import Estimate, Finding, InputError, Sampled, data_id
 from elboscope.core.files import replace_with
+from elboscope.core.version import VERSION
 from elboscope.data import as_tensor
 from elboscope.diagnostics import CHECKS, gather_evidence
 from elboscope.diagnostics.attempts import Progress
@@ -200,7 +200,7 @@ def provenance() -> dict[str, str]:
         ['elboscope', 'python', 'system', 'torch']
     """
     return {
-        "elboscope": __version__,
+        "elboscope": VERSION,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

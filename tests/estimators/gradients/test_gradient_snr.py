@@ -253,7 +253,7 @@ def literal_loop(model: LinearGaussian, x: Tensor, K: int, R: int) -> tuple[Tens
     """Mean and sd of the encoder offset's gradient, one backward pass after the other."""
     gradients = []
     for _ in range(R):
-        loss = -(es.log_weights(model, x, K).logsumexp(0) - math.log(K)).mean()
+        loss = -(es.core.log_weights(model, x, K).logsumexp(0) - math.log(K)).mean()
         gradients.append(torch.autograd.grad(loss, model.encoder.c)[0])
     draws = torch.stack(gradients)
     return draws.mean(0), draws.std(0)

@@ -139,19 +139,21 @@ def test_draws_make_the_density_they_come_from_a_little_wider():
 
 def test_other_numbers_of_latents_are_refused():
     model = es.models.Bimodal(0.3)
-    with pytest.raises(es.InputError, match=r"latent space: expected two latents.*got event shape"):
+    with pytest.raises(
+        es.core.InputError, match=r"latent space: expected two latents.*got event shape"
+    ):
         grid_posterior(model, torch.ones(1, 1, dtype=torch.float64))
     plane = es.models.LinearGaussian.instance_1()
-    with pytest.raises(es.InputError, match="points: expected at least 8"):
+    with pytest.raises(es.core.InputError, match="points: expected at least 8"):
         grid_posterior(plane, torch.zeros(1, 3, dtype=torch.float64), points=4)
 
 
 def test_data_of_another_shape_or_support_are_refused():
     plane = es.models.LinearGaussian.instance_1()
-    with pytest.raises(es.InputError, match=r"x: expected datapoints of shape \(3,\).*\(9,\)"):
+    with pytest.raises(es.core.InputError, match=r"x: expected datapoints of shape \(3,\).*\(9,\)"):
         grid_posterior(plane, torch.zeros(2, 9, dtype=torch.float64))
     bernoulli = es.models.mlp_vae((4,), 2, hidden=(3,))
-    with pytest.raises(es.InputError, match="x: "):
+    with pytest.raises(es.core.InputError, match="x: "):
         grid_posterior(bernoulli, torch.full((2, 4), -1.0))
 
 

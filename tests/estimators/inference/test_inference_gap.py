@@ -26,7 +26,7 @@ PARTS = ("log_px", "elbo", "approximation", "amortisation", "inference")
 class Without:
     """A model without its encoder."""
 
-    def __init__(self, model: es.GenerativeModel) -> None:
+    def __init__(self, model: es.core.GenerativeModel) -> None:
         self.model = model
 
     def prior(self) -> Distribution:
@@ -39,12 +39,12 @@ class Without:
 class Encoded(Without):
     """A model with the encoder that is given."""
 
-    def __init__(self, model: es.GenerativeModel, encode) -> None:
+    def __init__(self, model: es.core.GenerativeModel, encode) -> None:
         super().__init__(model)
         self.encode = encode
 
 
-def adds_up(gap: es.InferenceGap) -> bool:
+def adds_up(gap: es.inference.InferenceGap) -> bool:
     """Whether inference = approximation + amortisation, datapoint by datapoint."""
     total = gap.approximation.values + gap.amortisation.values
     return torch.allclose(total, gap.inference.values, rtol=0, atol=1e-12)
@@ -176,7 +176,7 @@ def trained(latent_dim: int) -> tuple[es.VAE, torch.Tensor]:
     return model, x
 
 
-def by_quadrature(model: es.GenerativeModel, x: torch.Tensor, q: Distribution) -> torch.Tensor:
+def by_quadrature(model: es.core.GenerativeModel, x: torch.Tensor, q: Distribution) -> torch.Tensor:
     """E_q[log p(x, z) − log q(z)] on a grid, two latents."""
     axis, log_cell = line(6.0, 400)
     z = torch.cartesian_prod(axis, axis).float()[:, None]
@@ -275,7 +275,7 @@ def test_a_datapoint_that_diverged_is_named_and_is_in_no_part(other) -> None:
     assert gap.reasons[-1] == "2 of 6 datapoints diverged (2, 5)"
     assert "diverged and left out: 2 of 6 datapoints (2, 5)" in str(gap)
     alone = es.evidence_lower_bound(model, x[gap.index], 10, seed=0)
-    assert es.paired_difference(gap.elbo, alone, "same data").values.isfinite().all()
+    assert es.core.paired_difference(gap.elbo, alone, "same data").values.isfinite().all()
 
 
 def test_where_all_diverged_there_is_no_number_and_no_certificate() -> None:
@@ -315,7 +315,7 @@ def test_a_search_below_the_encoder_is_no_discovery(monkeypatch) -> None:
     x, _ = model.sample(40, seed=0)
     search = inference_gap_bounds.optimal_posterior
 
-    def fails(*args: object, **rest: object) -> es.OptimalPosterior:
+    def fails(*args: object, **rest: object) -> es.inference.OptimalPosterior:
         found = search(*args, **rest)
         values = found.elbo.values.clone()
         values[[4, 7]] -= 0.5
@@ -359,7 +359,7 @@ def test_the_largest_mean_is_taken_for_all_datapoints_if_it_is_no_luck() -> None
     assert chosen.settings["candidate_errors"]["luck"] == pytest.approx(3 / math.sqrt(2))
 
 
-def families() -> dict[str, tuple[es.LatentVariableModel, str]]:
+def families() -> dict[str, tuple[es.core.LatentVariableModel, str]]:
     linear = LinearGaussian.instance_1()
     flow = es.models.mlp_vae((3,), 2, hidden=(4,), scale=0.5, likelihood="gaussian",
                              posterior=es.models.posteriors.RealNVP())  # fmt: skip

@@ -94,7 +94,7 @@ def test_a_trained_model_with_a_flow_agrees_with_its_grid():
         optimiser = torch.optim.Adam(model.parameters(), 0.01)
         for _ in range(150):
             optimiser.zero_grad()
-            es.log_weights(model, x, 4).mean().neg().backward()
+            es.core.log_weights(model, x, 4).mean().neg().backward()
             optimiser.step()
     gap = inference_gap(
         model, x[:6], "diagonal", richer=None, num_samples=2000, seed=0, max_steps=200
@@ -144,7 +144,7 @@ def test_rows_of_local_flows_are_their_own_flows():
 
 def test_the_gap_of_other_data_is_refused(gaussian):
     model, x, gap = gaussian
-    with pytest.raises(es.InputError, match="gap: expected the inference gap of this x"):
+    with pytest.raises(es.core.InputError, match="gap: expected the inference gap of this x"):
         local_posteriors(model, x + 1, gap)
-    with pytest.raises(es.InputError, match="gap: expected the inference gap of this x"):
+    with pytest.raises(es.core.InputError, match="gap: expected the inference gap of this x"):
         local_posteriors(model, x[:3], gap)

@@ -35,7 +35,7 @@ X = torch.tensor([[1.0, -1.0, 0.5]], dtype=torch.float64)
 class Without:
     """A model without its encoder."""
 
-    def __init__(self, model: es.GenerativeModel) -> None:
+    def __init__(self, model: es.core.GenerativeModel) -> None:
         self.model = model
 
     def prior(self) -> Distribution:
@@ -48,7 +48,7 @@ class Without:
 class Encoded(Without):
     """A model with an encoder of our own: N(mean, std²) for every x."""
 
-    def __init__(self, model: es.GenerativeModel, mean: float, std: float) -> None:
+    def __init__(self, model: es.core.GenerativeModel, mean: float, std: float) -> None:
         super().__init__(model)
         self.mean, self.std = mean, std
 
@@ -153,7 +153,7 @@ def test_no_datapoint_of_a_trained_vae_is_below_its_encoder(digits) -> None:
     model.train()
     found = optimal_posterior(model, x[:120], num_samples=1000, seed=0)
     q = es.evidence_lower_bound(model, x[:120], 1000, seed=1)
-    gap = es.paired_difference(found.elbo, q, "amortisation gap")
+    gap = es.core.paired_difference(found.elbo, q, "amortisation gap")
     assert gap.mean > 0.1
     assert (gap.values > -4 * gap.mc_stderr).all()
     log_px = es.importance_sampling(model, x[:120], 1000, seed=2)
@@ -242,7 +242,7 @@ def test_datapoints_that_diverge_are_named_and_left_out(first) -> None:
     assert "2 of 6 datapoints diverged" in text
     assert "2 diverged and left out (datapoints 2, 5)" in text
     rest = es.evidence_lower_bound(model, x[found.index], 10, seed=0)
-    assert es.paired_difference(found.elbo, rest, "gap").values.isfinite().all()
+    assert es.core.paired_difference(found.elbo, rest, "gap").values.isfinite().all()
 
 
 def test_too_few_steps_are_not_certified_and_say_which_datapoints() -> None:

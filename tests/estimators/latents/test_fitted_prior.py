@@ -72,7 +72,7 @@ def test_with_the_aggregate_posterior_itself_the_gain_of_the_bound_is_the_margin
     error = gain.std() / math.sqrt(len(gain))
     assert abs(gain.mean() - model.marginal_kl()) < 3 * error
     after = es.evidence_lower_bound(best, x, 200, seed=0)
-    paired = es.paired_difference(after, before, "gain")
+    paired = es.core.paired_difference(after, before, "gain")
     off = abs(paired.mean - gain.mean().item())
     assert off < 4 * math.hypot(before.mc_error_of_mean, after.mc_error_of_mean)
 
@@ -118,7 +118,7 @@ def test_the_reported_gain_is_the_difference_of_the_bounds_on_held_out_data(fami
     fitted = fit_prior(model, x, family, x_held_out=other, seed=0, max_steps=300)
     assert fitted.gain.data_id == data_id(other)
     bounds = [es.evidence_lower_bound(m, other, 400, seed=2) for m in (model, fitted)]
-    paired = es.paired_difference(bounds[1], bounds[0], "gain")
+    paired = es.core.paired_difference(bounds[1], bounds[0], "gain")
     noise = math.hypot(*(b.mc_error_of_mean for b in bounds), fitted.gain.mc_error_of_mean)
     assert abs(paired.mean - fitted.gain.mean) < 4 * noise
     assert fitted.gain.mean > 1

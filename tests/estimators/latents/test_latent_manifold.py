@@ -25,7 +25,7 @@ class WithPrior:
 
 def test_nodes_are_equidistant_in_the_priors_own_probability():
     model = LinearGaussian.instance_1()
-    grid = es.latent_manifold(model, num_steps=8)
+    grid = es.latents.latent_manifold(model, num_steps=8)
     u = torch.special.ndtr(grid.z)
     middles = (torch.arange(8).double() + 0.5) / 8
     assert torch.allclose(u[..., 0], middles[:, None].expand(8, 8), atol=1e-12)
@@ -37,7 +37,7 @@ def test_nodes_are_equidistant_in_the_priors_own_probability():
 def test_any_factorised_prior_has_its_own_quantiles():
     zeros, scale = torch.zeros(2).double(), torch.tensor([1.0, 3.0]).double()
     prior = Independent(Laplace(zeros, scale), 1)
-    grid = es.latent_manifold(WithPrior(LinearGaussian.instance_1(), prior), num_steps=5)
+    grid = es.latents.latent_manifold(WithPrior(LinearGaussian.instance_1(), prior), num_steps=5)
     u = Laplace(zeros, scale).cdf(grid.z)
     assert torch.allclose(u[:, 0, 0], grid.levels, atol=1e-12)
     assert torch.allclose(u[0, :, 1], grid.levels, atol=1e-12)
@@ -48,7 +48,9 @@ def test_cells_of_a_mixture_have_equal_mass_by_draws():
     centres = torch.tensor([[-4.0, -4.0], [4.0, 4.0]]).double()
     parts = Independent(Normal(centres, torch.ones_like(centres)), 1)
     prior = MixtureSameFamily(Categorical(torch.ones(2)), parts)
-    grid = es.latent_manifold(WithPrior(LinearGaussian.instance_1(), prior), num_steps=6, seed=0)
+    grid = es.latents.latent_manifold(
+        WithPrior(LinearGaussian.instance_1(), prior), num_steps=6, seed=0
+    )
     assert "draws of the prior, those of z₂ within strips of z₁" in grid.nodes_by
     S = 400 * 36
     of_first = 0.5 * torch.special.ndtr(grid.z[:, 0, 0, None] - centres[:, 0]).sum(1)
@@ -60,7 +62,7 @@ def test_cells_of_a_mixture_have_equal_mass_by_draws():
 
 def test_a_single_latent_makes_a_strip():
     model = LinearGaussian.conjugate(0.5)
-    grid = es.latent_manifold(model, num_steps=7)
+    grid = es.latents.latent_manifold(model, num_steps=7)
     assert grid.z.shape == (7, 1, 1)
     assert torch.allclose(torch.special.ndtr(grid.z[:, 0, 0]), grid.levels, atol=1e-12)
     assert torch.allclose(grid.mean[:, 0, 0], grid.z[:, 0, 0], atol=1e-12)
@@ -69,17 +71,17 @@ def test_a_single_latent_makes_a_strip():
 def test_beside_each_tile_stands_the_ratio_of_q_to_the_prior():
     model = LinearGaussian.instance_2()
     x, _ = model.sample(200, seed=0)
-    grid = es.latent_manifold(model, x, num_steps=4)
+    grid = es.latents.latent_manifold(model, x, num_steps=4)
     z = grid.z.flatten(0, 1)
     truth = model.encode(x).log_prob(z[:, None]).logsumexp(1) - math.log(200)
     truth = truth - model.prior().log_prob(z)
     assert torch.allclose(grid.log_ratio.flatten(), truth, atol=1e-9)
-    assert es.latent_manifold(model).why_no_ratio == "no data were given"
+    assert es.latents.latent_manifold(model).why_no_ratio == "no data were given"
     alone = WithPrior(model, model.prior())
-    assert es.latent_manifold(alone, x).why_no_ratio == "the model has no encoder"
+    assert es.latents.latent_manifold(alone, x).why_no_ratio == "the model has no encoder"
 
 
 def test_more_than_two_latents_are_refused():
     model = LinearGaussian.perfect(3, 5)
     with pytest.raises(InputError, match="expected one or two latents, which can be laid out; got"):
-        es.latent_manifold(model)
+        es.latents.latent_manifold(model)

@@ -27,11 +27,11 @@ def plane():
 def test_the_pictures_are_those_of_the_public_functions(plane):
     model = LinearGaussian.instance_1()
     x, _ = model.sample(60, seed=0)
-    alone = es.latent_traversals(model, x, seed=3)
+    alone = es.latents.latent_traversals(model, x, seed=3)
     assert torch.equal(plane.traversals.mean, alone.mean)
-    assert torch.equal(plane.manifold.z, es.latent_manifold(model, x).z)
+    assert torch.equal(plane.manifold.z, es.latents.latent_manifold(model, x).z)
     paths = plane.interpolations
-    again = es.latent_interpolations(model, x, [tuple(p) for p in paths.pairs.tolist()])
+    again = es.latents.latent_interpolations(model, x, [tuple(p) for p in paths.pairs.tolist()])
     assert torch.equal(paths.log_ratio, again.log_ratio)
 
 

@@ -25,7 +25,7 @@ def scored():
         model = es.models.mlp_hybrid(
             (1, 8, 8), 2, (8,), code_hidden=(8,), likelihood="gaussian", scale=0.3
         )
-    gap = es.sample_quality_gap(model, DIGITS[:200], seed=0)
+    gap = es.samples.sample_quality_gap(model, DIGITS[:200], seed=0)
     return complete_evidence(
         sample_quality=gap.samples,
         sample_quality_gap=gap,

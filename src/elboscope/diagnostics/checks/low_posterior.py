@@ -132,7 +132,7 @@ def _action(severity: Severity) -> str:
     if severity in ("ok", "undecided"):
         return ""
     return (
-        "Do not use log p(x) to reject its samples. Look at them (es.low_posterior_samples(model, "
-        "x_train), then plots.plot_low_posterior), and close the holes: es.fit_prior(model, "
-        "x_train), or a larger weight of the KL."
+        "Do not use log p(x) to reject its samples. Look at them "
+        "(es.latents.low_posterior_samples(model, x_train), then plots.plot_low_posterior), and "
+        "close the holes: es.fit_prior(model, x_train), or a larger weight of the KL."
     )

@@ -187,7 +187,7 @@ TAUGHT = ("digits", "mnist", "cifar10", "color_digits", "color_mnist")
 # digits turned upside down (13 %).
 MORE_DOUBT = 0.1
 FLAT = {64: (1, 8, 8), 784: (1, 28, 28), 3072: (3, 32, 32)}
-YOURS = "es.sample_quality(es.sampler_of(model), x, classifier=…) takes one of yours"
+YOURS = "es.sample_quality(es.samples.sampler_of(model), x, classifier=…) takes one of yours"
 
 
 class Suitable(NamedTuple):

@@ -15,6 +15,7 @@ from .held_out import held_out_marginal_kl
 from .interpolations import LatentInterpolations, latent_interpolations
 from .low_posterior import LatentSamples, LowPosteriorSamples, low_posterior_samples
 from .low_posterior_analysis import LowSampleAnalysis, Separation, auroc, examine_low_samples
+from .monitor import Monitor
 from .pictures import LatentManifold, latent_manifold
 from .ratio import DensityRatioKL, RatioClassifier, marginal_kl_by_ratio
 from .surgery import ElboSurgery, elbo_surgery, marginal_kl, mutual_information
@@ -34,6 +35,7 @@ __all__ = [
     "LowPosteriorSamples",
     "LowSampleAnalysis",
     "MarginalKLComparison",
+    "Monitor",
     "RatioClassifier",
     "Separation",
     "active_units",

@@ -153,8 +153,8 @@ def compare_marginal_kl(
         >>> import elboscope as es
         >>> model = es.models.LinearGaussian.instance_2()
         >>> x, _ = model.sample(400, seed=0)
-        >>> few = es.RatioClassifier((16,), max_steps=50)
-        >>> found = es.compare_marginal_kl(model, x, classifier=few, max_steps=20, seed=0)
+        >>> few = es.latents.RatioClassifier((16,), max_steps=50)
+        >>> found = es.latents.compare_marginal_kl(model, x, classifier=few, max_steps=20, seed=0)
         >>> found.best_bound.mean < model.marginal_kl().item() + 3 * found.best_bound.stderr
         True
     """

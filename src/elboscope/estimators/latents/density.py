@@ -98,7 +98,7 @@ def marginal_kl_by_density(
         >>> import elboscope as es
         >>> model = es.models.LinearGaussian.instance_1()
         >>> x, _ = model.sample(400, seed=0)
-        >>> bound = es.marginal_kl_by_density(model, x, "gmm", seed=0)
+        >>> bound = es.latents.marginal_kl_by_density(model, x, "gmm", seed=0)
         >>> bound.side, bound.mean < model.marginal_kl().item() + 3 * bound.stderr
         ('lower', True)
     """

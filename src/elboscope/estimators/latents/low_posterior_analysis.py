@@ -138,7 +138,7 @@ def examine_low_samples(
         >>> import elboscope as es
         >>> model = es.models.LinearGaussian.perfect(2, 8, sigma2=0.1)
         >>> x, _ = model.sample(500, seed=0)
-        >>> low = es.low_posterior_samples(model, x, 50, num_prior=2000, seed=0)
+        >>> low = es.latents.low_posterior_samples(model, x, 50, num_prior=2000, seed=0)
         >>> found = examine_low_samples(model, x, low, seed=0)
         >>> found.separation.low < 0.5 < found.separation.high or found.separation.auroc > 0.5
         True

@@ -223,7 +223,7 @@ def latent_manifold(
                 "model",
                 expected="one or two latents, which can be laid out",
                 got=f"{d}",
-                do="Look at es.latent_traversals(model, x).",
+                do="Look at es.latents.latent_traversals(model, x).",
             )
         levels = (torch.arange(num_steps, dtype=torch.float64) + 0.5) / num_steps
         z, how = _nodes(prior, levels, d)

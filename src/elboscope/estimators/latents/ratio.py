@@ -346,7 +346,7 @@ def marginal_kl_by_ratio(
         >>> import elboscope as es
         >>> model = es.models.LinearGaussian.instance_1()
         >>> x, _ = model.sample(400, seed=0)
-        >>> by_ratio = es.marginal_kl_by_ratio(model, x, es.RatioClassifier((8,)), seed=0)
+        >>> by_ratio = marginal_kl_by_ratio(model, x, RatioClassifier((8,)), seed=0)
         >>> [estimate.side for estimate in by_ratio]
         ['none', 'lower', 'lower']
     """

@@ -227,7 +227,8 @@ def latent_space(
 # d the distance to the nearest code, in units of the codes' own covariance, which makes it the
 # same for any affine change of the latents. It is 0.01 if draws are distributed like codes. It
 # asks for no density, and so can be asked of an autoencoder, which has none; for a model with a
-# posterior density :func:`elboscope.low_posterior_samples` asks the same of log q(z) − log p(z).
+# posterior density :func:`elboscope.estimators.low_posterior_samples` asks the same of
+# log q(z) − log p(z).
 #
 # It says nothing of what the decoder makes of a hole: see :func:`elboscope.models.completeness`,
 # which compares images.

@@ -294,9 +294,10 @@ def constant_rate(epoch: float) -> float:
 
 # What is measured of the low-posterior samples of one model, as a flat record of tensors.
 #
-# The five analyses are those of :func:`elboscope.examine_low_samples`. Two of them are of *grey*
-# images, also where the likelihood takes binary ones: pixel values, and the nearest neighbours,
-# since the distance to a binary draw is dominated by its noise and prefers images without any.
+# The five analyses are those of :func:`elboscope.estimators.examine_low_samples`. Two of them are
+# of *grey* images, also where the likelihood takes binary ones: pixel values, and the nearest
+# neighbours, since the distance to a binary draw is dominated by its noise and prefers images
+# without any.
 # The KL and the ELBO of a neighbour are of its binary draw.
 #
 # A record is kept as a file of the sitting, so that tables and figures are made of it alone.

@@ -1,0 +1,45 @@
+# The table of public names, flat ones and rooms: __init__.py reads it too.
+from . import classifiers as classifiers
+from . import core as core
+from . import data as data
+from . import diagnostics as diagnostics
+from . import distributions as distributions
+from . import estimators as estimators
+from . import models as models
+from . import nn as nn
+from . import objectives as objectives
+from . import plots as plots
+from . import report as report
+from . import training as training
+from .core import Estimate as Estimate
+from .core import Finding as Finding
+from .core import check_model as check_model
+from .core import seeded as seeded
+from .estimators import active_units as active_units
+from .estimators import annealed_importance_sampling as annealed_importance_sampling
+from .estimators import bidirectional_monte_carlo as bidirectional_monte_carlo
+from .estimators import elbo_surgery as elbo_surgery
+from .estimators import evidence_lower_bound as evidence_lower_bound
+from .estimators import fit_prior as fit_prior
+from .estimators import gradient_snr as gradient_snr
+from .estimators import gradients as gradients
+from .estimators import importance_sampling as importance_sampling
+from .estimators import inference as inference
+from .estimators import inference_gap as inference_gap
+from .estimators import latents as latents
+from .estimators import likelihood as likelihood
+from .estimators import log_likelihood as log_likelihood
+from .estimators import marginal_kl as marginal_kl
+from .estimators import optimal_posterior as optimal_posterior
+from .estimators import refine as refine
+from .estimators import sample_quality as sample_quality
+from .estimators import samples as samples
+from .estimators.latents import Monitor as Monitor
+from .models import VAE as VAE
+from .models import from_modules as from_modules
+from .report import Diagnosis as Diagnosis
+from .report import diagnose as diagnose
+from .training import load_run as load_run
+from .training import train as train
+
+__version__: str
