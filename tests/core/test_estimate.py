@@ -154,3 +154,8 @@ def test_a_difference_keeps_the_counts_and_notes_that_both_share():
     b = estimate([0.0, 2.0], data_id="f", num_samples=9, num_chains=2, notes=("scaled",))
     found = paired_difference(a, b, "gap")
     assert (found.num_samples, found.num_chains, found.notes) == (None, 2, ("scaled",))
+
+
+def test_a_headline_is_printed_instead_of_the_number():
+    e = estimate([1.0, 2.0], headline="1 of 2 units active", num_samples=3)
+    assert str(e) == "1 of 2 units active (n=2, importance sampling, K=3)"

@@ -42,6 +42,8 @@ class Estimate:
         num_samples: K, as taken from the tensor of weights or draws; None where there is no K.
         num_temperatures: T, the increments of annealing, as taken from the tensor of β.
         num_chains: C, the chains of each datapoint, as taken from the tensor of weights.
+        headline: What is printed instead of the name and the number, where another number says
+            more than the mean or the total: ``"7 of 10 units active"``.
         notes: What was done to the data before, in words: ``"8-bit values scaled by 1/255"``.
     """
 
@@ -61,6 +63,7 @@ class Estimate:
     num_temperatures: int | None = None
     num_chains: int | None = None
     notes: tuple[str, ...] = ()
+    headline: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", self._shown())
@@ -120,6 +123,8 @@ class Estimate:
         return f"<Estimate: {self}>"
 
     def __str__(self) -> str:
+        if self.headline:
+            return f"{self.headline} ({self._how()})"
         value = self.total if self.axis == "unit" else self.mean
         what = f"total {self.name}" if self.axis == "unit" else self.name
         return f"{what} {_MARK[self.side]} {self._number(value)} ({self._how()})"

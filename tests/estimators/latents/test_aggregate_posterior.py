@@ -178,7 +178,7 @@ def test_real_nvp_is_inverted_for_every_pair() -> None:
             z = q.draw(index)
             alone = torch.stack([model.encode(x[n : n + 1]).log_prob(z) for n in range(40)])
             found = log_aggregate_posterior(z, q, index)
-            kl = marginal_kl(model, x, 4000, seed=0)
+            kl = marginal_kl(model, x, num_draws=4000, seed=0)
     assert (found - (alone.logsumexp(0) - math.log(40))).abs().max() < 1e-9
     assert "sampled average KL" in kl.method
     assert kl.settings["mixture_size"] == 40

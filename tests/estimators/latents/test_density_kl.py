@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from elboscope.core import InputError, paired_difference, seeded
-from elboscope.estimators import marginal_kl_by_density
+from elboscope.estimators import marginal_kl
 from elboscope.estimators.latents import density as density_kl
 from elboscope.estimators.latents.density import AutoregressiveLSTM, FlowDensity, descend
 from elboscope.estimators.latents.gaussian_mixture import fitted_mixture
@@ -64,7 +64,7 @@ def test_bounds_of_the_linear_gaussian_lie_below_the_truth_and_near_it(family) -
     model = LinearGaussian.instance_2()
     x, _ = model.sample(4000, seed=0)
     x_new, _ = model.sample(4000, seed=1)
-    bound = marginal_kl_by_density(model, x, family, x_held_out=x_new, max_steps=300, seed=0)
+    bound = marginal_kl(model, x_new, "density", density=family, x_train=x, max_steps=300, seed=0)
     truth = model.marginal_kl().item()
     assert bound.side == "lower"
     assert truth - 0.02 - 3.3 * bound.stderr < bound.mean < truth + 3.3 * bound.stderr
@@ -78,7 +78,9 @@ def test_a_flow_and_an_lstm_see_a_correlation_that_one_diagonal_gaussian_misses(
     model = Given(6, torch.tensor(0.1))
     covariance = 0.9025 * torch.ones(6, 6) + (0.04 + 0.01) * torch.eye(6)
     truth = 0.5 * (covariance.trace() - 6 - covariance.logdet()).item()
-    found = {f: marginal_kl_by_density(model, x, f, max_steps=400, seed=0) for f in FAMILIES}
+    found = {
+        f: marginal_kl(model, x, "density", density=f, max_steps=400, seed=0) for f in FAMILIES
+    }
     for bound in found.values():
         assert bound.mean < truth + 3.3 * bound.stderr
         assert bound.mean > 10 * bound.stderr
@@ -94,7 +96,7 @@ def test_a_perfect_model_of_narrow_posteriors_has_no_hole(family) -> None:
     model = LinearGaussian.perfect(10, 12)
     for seed in range(3):
         x, _ = model.sample(300, seed=seed)
-        bound = marginal_kl_by_density(model, x, family, max_steps=100, seed=seed)
+        bound = marginal_kl(model, x, "density", density=family, max_steps=100, seed=seed)
         assert bound.mean < 3 * bound.stderr
 
 
@@ -128,8 +130,8 @@ def test_refusals() -> None:
     with pytest.raises(InputError, match="'gmm', 'maf' or 'lstm'; got 'kde'"):
         unchecked("kde", 2)
     with pytest.raises(InputError, match="max_steps: expected at least 1"):
-        marginal_kl_by_density(model, x, max_steps=0)
+        marginal_kl(model, x, "density", max_steps=0)
     with pytest.raises(InputError, match="at least 2 for MAF"):
-        marginal_kl_by_density(LinearGaussian.conjugate(), x[:, :1])
+        marginal_kl(LinearGaussian.conjugate(), x[:, :1], "density")
     with pytest.raises(InputError, match="at least 20 datapoints; got 10"):
-        marginal_kl_by_density(model, x[:10])
+        marginal_kl(model, x[:10], "density")

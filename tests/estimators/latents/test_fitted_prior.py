@@ -35,7 +35,7 @@ def grid(d, half=12.0, n=4001):
 @pytest.mark.parametrize("instance", ["instance_1", "instance_2"])
 def test_the_gain_is_the_marginal_kl_where_the_aggregate_posterior_is_gaussian(instance):
     model = getattr(LinearGaussian, instance)()
-    fitted = fit_prior(model, sampled(model, 8000), x_held_out=sampled(model, 8000, 1), seed=0)
+    fitted = fit_prior(model, sampled(model, 8000, 1), x_train=sampled(model, 8000), seed=0)
     exact = model.marginal_kl().item()
     assert abs(fitted.gain.mean - exact) < 3 * fitted.gain.stderr
     r = fitted.prior()
@@ -115,7 +115,7 @@ def test_the_reported_gain_is_the_difference_of_the_bounds_on_held_out_data(fami
     model, _ = vae(2)
     with seeded(1):
         x, other = (torch.rand(2, 400, 5) < 0.4).double()
-    fitted = fit_prior(model, x, family, x_held_out=other, seed=0, max_steps=300)
+    fitted = fit_prior(model, other, family, x_train=x, seed=0, max_steps=300)
     assert fitted.gain.data_id == data_id(other)
     bounds = [es.evidence_lower_bound(m, other, 400, seed=2) for m in (model, fitted)]
     paired = es.core.paired_difference(bounds[1], bounds[0], "gain")

@@ -23,7 +23,7 @@ def test_held_out_data_evaluate_and_x_fits() -> None:
     model = LinearGaussian.instance_2()
     x, _ = model.sample(3000, seed=0)
     x_new, _ = model.sample(2000, seed=1)
-    bound = held_out_marginal_kl(model, x, x_held_out=x_new, seed=0)
+    bound = held_out_marginal_kl(model, x_new, x_train=x, seed=0)
     assert len(bound.values) == bound.settings["evaluated_on"] == 2000
     assert bound.settings["fitted_on"] == 2000
     assert abs(bound.mean - 0.1130020622) < 3.3 * bound.stderr
@@ -41,8 +41,8 @@ def test_two_modes_need_a_mixture() -> None:
 
 def test_conditions_must_come_for_both() -> None:
     x = torch.zeros(50, 1).double()
-    with pytest.raises(InputError, match="conditions for both x and x_held_out"):
-        held_out_marginal_kl(Shifted(), x, x_held_out=x, condition=x)
+    with pytest.raises(InputError, match="conditions for both x and x_train"):
+        held_out_marginal_kl(Shifted(), x, x_train=x, condition=x)
 
 
 def test_diverged_posterior_is_named() -> None:

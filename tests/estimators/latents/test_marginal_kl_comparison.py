@@ -12,8 +12,10 @@ from elboscope.estimators import (
     RatioClassifier,
     compare_marginal_kl,
     elbo_surgery,
+    marginal_kl,
     marginal_kl_disagreements,
 )
+from elboscope.estimators.latents.ratio import density_ratio_kl
 from elboscope.models import LinearGaussian
 
 from ..likelihood.test_lower_bound import Flowing
@@ -29,7 +31,7 @@ def test_every_estimator_is_on_its_stated_side_of_the_linear_gaussian(instance: 
     truth = model.marginal_kl().item()
     x, _ = model.sample(4000, seed=0)
     x_new, _ = model.sample(3000, seed=1)
-    found = compare_marginal_kl(model, x, x_held_out=x_new, classifier=SMALL, max_steps=200, seed=0)
+    found = compare_marginal_kl(model, x_new, x_train=x, classifier=SMALL, max_steps=200, seed=0)
     assert tuple(found.estimates) == ("mixture", "mixture_plain", "ratio", *BOUNDS)
     for name, estimate in found.estimates.items():
         assert estimate.side == ("lower" if name in BOUNDS else "none")
@@ -171,3 +173,30 @@ def test_the_mixture_of_a_surgery_is_not_drawn_again() -> None:
     assert [name for name in found.estimates if name in BOUNDS[2:]] == ["gmm"]
     with pytest.raises(InputError, match="surgery: expected that of x; got that of other data"):
         compare_marginal_kl(model, x[:50], surgery=surgery, seed=0)
+
+
+def test_one_method_is_that_of_the_comparison():
+    model = LinearGaussian.instance_2()
+    x, _ = model.sample(200, seed=0)
+    mixture = marginal_kl(model, x, num_draws=200, seed=0)
+    assert mixture.method.startswith("average KL − mutual information")
+    ratio = marginal_kl(model, x, "classifier", classifier=SMALL, seed=0)
+    parts = density_ratio_kl(model, x, SMALL, seed=0)
+    assert (ratio.side, ratio.mean) == ("none", parts.ratio.mean)
+    assert torch.equal(ratio.diagnostics["donsker_varadhan"], parts.donsker_varadhan.values)
+    assert torch.equal(ratio.diagnostics["nwj"], parts.nwj.values)
+    assert marginal_kl(model, x, "density", density="gmm", seed=0).side == "lower"
+
+
+def test_the_mixture_is_of_the_training_data_where_they_are_given():
+    model = LinearGaussian.instance_2()
+    x, _ = model.sample(50, seed=0)
+    x_train, _ = model.sample(120, seed=1)
+    found = marginal_kl(model, x, x_train=x_train, num_draws=120, seed=0)
+    assert torch.equal(found.values, marginal_kl(model, x_train, num_draws=120, seed=0).values)
+
+
+def test_an_unknown_method_is_told():
+    expected = "method: expected 'mixture', 'classifier' or 'density'; got 'ratio'"
+    with pytest.raises(InputError, match=expected):
+        marginal_kl(LinearGaussian.instance_1(), torch.zeros(30, 3), "ratio")

@@ -7,9 +7,15 @@ import torch
 from torch import Tensor
 
 from elboscope.core import InputError, evaluating, seeded
-from elboscope.estimators import RatioClassifier, marginal_kl_by_ratio
+from elboscope.estimators import RatioClassifier
 from elboscope.estimators.latents.aggregate_parts import Parts, split_aggregate
-from elboscope.estimators.latents.ratio import PRIOR_DRAWS, DensityRatioKL, _penalty, with_critic
+from elboscope.estimators.latents.ratio import (
+    PRIOR_DRAWS,
+    DensityRatioKL,
+    _penalty,
+    density_ratio_kl,
+    with_critic,
+)
 from elboscope.models import LinearGaussian
 
 SMALL = RatioClassifier((64, 64), max_steps=300)
@@ -92,7 +98,7 @@ def test_trained_classifiers_lie_below_the_truth_and_near_it(
 ) -> None:
     x, _ = model.sample(4000, seed=0)
     truth = model.marginal_kl().item()
-    for estimate in marginal_kl_by_ratio(model, x, SMALL, seed=0):
+    for estimate in density_ratio_kl(model, x, SMALL, seed=0):
         assert truth - loss - 3.3 * estimate.stderr < estimate.mean
         if estimate.side == "lower":
             assert estimate.mean < truth + 3.3 * estimate.stderr
@@ -102,7 +108,7 @@ def test_a_perfect_model_of_narrow_posteriors_has_no_hole() -> None:
     model = LinearGaussian.perfect(10, 12)
     for seed in range(3):
         x, _ = model.sample(300, seed=seed)
-        found = marginal_kl_by_ratio(model, x, SMALL, seed=seed)
+        found = density_ratio_kl(model, x, SMALL, seed=seed)
         assert abs(found.ratio.mean) < 0.05 + 3 * found.ratio.stderr
         for bound in (found.donsker_varadhan, found.nwj):
             assert bound.mean <= 3 * bound.stderr
@@ -121,14 +127,14 @@ def test_the_errors_state_the_scatter_over_data_sets() -> None:
 def test_the_value_depends_on_the_classifier_and_says_which() -> None:
     model = LinearGaussian.perfect(5, 6).with_mistuned_posterior(mean_shift=0.5)
     x, _ = model.sample(400, seed=0)
-    linear = marginal_kl_by_ratio(model, x, RatioClassifier((), max_steps=200), seed=0)
-    few = marginal_kl_by_ratio(model, x, RatioClassifier(max_steps=3), seed=0)
+    linear = density_ratio_kl(model, x, RatioClassifier((), max_steps=200), seed=0)
+    few = density_ratio_kl(model, x, RatioClassifier(max_steps=3), seed=0)
     assert "classifier linear" in linear.ratio.method
     assert "(no bound)" in linear.ratio.method
     assert few.ratio.mean < linear.ratio.mean - 3 * linear.ratio.stderr  # log q/p is linear here
     assert linear.ratio.settings["hidden"] == ()
     last = RatioClassifier((64,), max_steps=200, early_stopping=False, learning_rate=0.02)
-    overfitted = marginal_kl_by_ratio(model, x[:40], last, seed=0)
+    overfitted = density_ratio_kl(model, x[:40], last, seed=0)
     assert overfitted.ratio.settings["best_step"] == 200
     cross_entropy = -overfitted.ratio.settings["score"]
     assert cross_entropy > -few.ratio.settings["score"]  # worse than knowing nothing
@@ -154,7 +160,7 @@ def test_activation_noise_and_dropout_act_in_training_only() -> None:
     model = LinearGaussian.instance_1()
     x, _ = model.sample(100, seed=0)
     penalised = RatioClassifier((16,), max_steps=4, dropout=0.5, gradient_penalty=1.0)
-    found = marginal_kl_by_ratio(model, x, penalised, seed=0)
+    found = density_ratio_kl(model, x, penalised, seed=0)
     assert found.ratio.settings["gradient_penalty"] == 1.0
 
 

@@ -96,8 +96,8 @@ def test_marginal_kl_is_invariant_to_collapsed_dimensions(num_draws: int) -> Non
         x = torch.randn(400, 2, dtype=torch.float64)
     wide = torch.cat([x, torch.zeros(400, 5, dtype=torch.float64)], 1)
     sigma = torch.tensor([0.5, 0.2, 1, 1, 1, 1, 1])
-    a = marginal_kl(Given(2, sigma[:2]), x, num_draws, seed=1)
-    b = marginal_kl(Given(7, sigma), wide, num_draws, seed=1)
+    a = marginal_kl(Given(2, sigma[:2]), x, num_draws=num_draws, seed=1)
+    b = marginal_kl(Given(7, sigma), wide, num_draws=num_draws, seed=1)
     assert a.mean == pytest.approx(b.mean, abs=1e-10)
     assert a.stderr == pytest.approx(b.stderr, abs=1e-10)
 
@@ -128,7 +128,7 @@ def test_population_error_covers() -> None:
     z = []
     for seed in range(60):
         x, _ = model.sample(1500, seed=seed)
-        estimate = marginal_kl(model, x, 6000, seed=seed)
+        estimate = marginal_kl(model, x, num_draws=6000, seed=seed)
         z.append((estimate.mean - truth) / estimate.stderr)
     covered = sum(abs(value) < 1.96 for value in z) / len(z)
     assert covered >= 0.85  # binomial(60, .95): below .85 once in two hundred
@@ -147,7 +147,7 @@ def test_the_interval_covers_the_population_in_95_percent_of_200_seeds(
     covered = 0
     for seed in range(200):
         x, _ = model.sample(1500, seed=seed)
-        estimate = marginal_kl(model, x, num_draws, seed=seed)
+        estimate = marginal_kl(model, x, num_draws=num_draws, seed=seed)
         covered += abs(estimate.mean - truth) < 1.96 * estimate.stderr
     assert 0.92 <= covered / 200 <= 0.98
 

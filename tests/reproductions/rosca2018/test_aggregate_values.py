@@ -48,7 +48,7 @@ def test_all_parts_are_those_of_the_closed_form(measured):
 
 def test_it_is_the_estimate_of_the_library(measured):
     model, x, values = measured
-    estimate = marginal_kl(model, x, 2000, seed=0)
+    estimate = marginal_kl(model, x, num_draws=2000, seed=0)
     assert values.marginal.value == pytest.approx(estimate.mean, abs=1e-12)
     assert values.marginal.error == pytest.approx(estimate.stderr, rel=1e-9)
 

@@ -147,11 +147,11 @@ def _sets(plan: Plan) -> _Sets:
 def _fitted(model: LatentVariableModel, sets: _Sets, plan: Plan) -> FittedPriorModel:
     return estimators.fit_prior(
         model,
-        sets.x,
-        x_held_out=sets.x_held_out,
+        sets.x_held_out,
+        x_train=sets.x,
         seed=plan.seed,
-        condition=sets.condition,
-        condition_held_out=sets.condition_held_out,
+        condition=sets.condition_held_out,
+        condition_train=sets.condition,
     )
 
 
@@ -160,15 +160,15 @@ def _compared(model: LatentVariableModel, plan: Plan, evidence: Evidence) -> Mar
     held_out = plan.x_train is not None
     return estimators.compare_marginal_kl(
         model,
-        plan.x_mixture,
-        x_held_out=plan.x if held_out else None,
+        plan.x if held_out else plan.x_mixture,
+        x_train=plan.x_mixture if held_out else None,
         classifier=RatioClassifier(max_steps=budget.ratio_steps),
         densities=budget.densities,
         max_steps=budget.ratio_steps,
         surgery=evidence.surgery,
         seed=plan.seed,
-        condition=plan.condition_mixture,
-        condition_held_out=plan.condition if held_out else None,
+        condition=plan.condition if held_out else plan.condition_mixture,
+        condition_train=plan.condition_mixture if held_out else None,
     )
 
 

@@ -5,10 +5,10 @@ from .comparison import (
     Disagreement,
     MarginalKLComparison,
     compare_marginal_kl,
+    marginal_kl,
     marginal_kl_disagreements,
 )
 from .decoder_use import implied_kl_weight, implied_variance, zeroing_effect
-from .density import marginal_kl_by_density
 from .discriminator import DiscriminatorKL, discriminator_kl
 from .fitted_prior import FittedPriorModel, fit_prior
 from .held_out import held_out_marginal_kl
@@ -17,13 +17,12 @@ from .low_posterior import LatentSamples, LowPosteriorSamples, low_posterior_sam
 from .low_posterior_analysis import LowSampleAnalysis, Separation, auroc, examine_low_samples
 from .monitor import Monitor
 from .pictures import LatentManifold, latent_manifold
-from .ratio import DensityRatioKL, RatioClassifier, marginal_kl_by_ratio
-from .surgery import ElboSurgery, elbo_surgery, marginal_kl, mutual_information
+from .ratio import RatioClassifier
+from .surgery import ElboSurgery, elbo_surgery, mutual_information
 from .traversals import LatentTraversals, latent_traversals
 from .units import active_units, posterior_variance, unit_kl
 
 __all__ = [
-    "DensityRatioKL",
     "Disagreement",
     "DiscriminatorKL",
     "ElboSurgery",
@@ -55,8 +54,6 @@ __all__ = [
     "log_marginal_posteriors",
     "low_posterior_samples",
     "marginal_kl",
-    "marginal_kl_by_density",
-    "marginal_kl_by_ratio",
     "marginal_kl_disagreements",
     "mutual_information",
     "posterior_variance",

@@ -9,7 +9,7 @@ about the population.
 
 from __future__ import annotations
 
-__all__ = ["Part", "Parts", "require_both_conditions", "split_aggregate"]
+__all__ = ["Part", "Parts", "aggregated", "split_aggregate"]
 
 from typing import NamedTuple
 
@@ -72,46 +72,51 @@ class Parts(NamedTuple):
 def split_aggregate(
     model: LatentVariableModel,
     x: object,
-    x_held_out: object = None,
+    x_train: object = None,
     condition: Tensor | None = None,
-    condition_held_out: Tensor | None = None,
+    condition_train: Tensor | None = None,
 ) -> Parts:
-    """Splits x at random and draws from the posteriors of each part, several times if it is small.
+    """Splits data at random and draws from each part's posteriors, several times if it is small.
 
     Runs inside ``core.evaluating`` and ``core.seeded``.
 
     Args:
         model: The model, with an encoder.
-        x: Half of it fits, a quarter chooses, a quarter evaluates.
-        x_held_out: Data to evaluate on; then two thirds of x fit and one third chooses.
+        x: Data to evaluate on; without x_train a quarter of them, while half fits and a quarter
+            chooses.
+        x_train: Data of which two thirds fit and one third chooses.
         condition: One row per datapoint of x.
-        condition_held_out: One row per datapoint of x_held_out.
+        condition_train: One row per datapoint of x_train.
 
     Raises:
         InputError: Fewer than twenty datapoints; draws that are not finite; conditions for one
             of the two data sets.
     """
-    inputs = prepared(model, x, condition)
-    if x_held_out is not None:
-        require_both_conditions(condition, condition_held_out)
-        other = prepared(model, x_held_out, condition_held_out, "x_held_out")
-    else:
-        other = None
-    pieces = _pieces(inputs, other)
+    held_out = prepared(model, x, condition)
+    inputs = aggregated(model, held_out, x_train, condition_train)
+    pieces = _pieces(inputs, None if x_train is None else held_out)
     prior = given(model, inputs.rows(slice(0, 1))[1]).prior()
     fit, choose, evaluate = (_drawn(model, prior, piece) for piece in pieces)
-    of = other or inputs
-    return Parts(fit, choose, evaluate, prior, inputs.x.dtype, of.data_id, of.notes)
+    return Parts(fit, choose, evaluate, prior, inputs.x.dtype, held_out.data_id, held_out.notes)
 
 
-def require_both_conditions(condition: Tensor | None, condition_held_out: Tensor | None) -> None:
-    """Refuses conditions for one of two data sets."""
-    if (condition is None) != (condition_held_out is None):
+def aggregated(
+    model: LatentVariableModel, inputs: Inputs, x_train: object, condition_train: Tensor | None
+) -> Inputs:
+    """Returns the data whose aggregate posterior is meant: x_train where given, else x.
+
+    Raises:
+        InputError: Conditions for one of the two data sets.
+    """
+    if x_train is None:
+        return inputs
+    if (inputs.condition is None) != (condition_train is None):
         raise InputError(
-            "condition_held_out",
-            expected="conditions for both x and x_held_out, or for neither",
+            "condition_train",
+            expected="conditions for both x and x_train, or for neither",
             got="conditions for one of them",
         )
+    return prepared(model, x_train, condition_train, "x_train")
 
 
 def _pieces(inputs: Inputs, other: Inputs | None) -> tuple[Inputs, Inputs, Inputs]:

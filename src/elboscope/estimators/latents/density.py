@@ -20,7 +20,6 @@ __all__ = [
     "density_kl_of",
     "descend",
     "fitted_network",
-    "marginal_kl_by_density",
 ]
 
 import copy
@@ -35,16 +34,13 @@ from torch import Tensor, nn
 from elboscope.core import (
     Estimate,
     InputError,
-    LatentVariableModel,
-    evaluating,
-    seeded,
     standard_error,
 )
 from elboscope.distributions import masked_autoregressive_flow
 
-from ..inputs import blocks, require_positive
+from ..inputs import blocks
 from .aggregate import averages
-from .aggregate_parts import Part, Parts, split_aggregate
+from .aggregate_parts import Part, Parts
 from .gaussian_mixture import LogDensity, fitted_mixture, one_thread
 
 DensityFamily = Literal["gmm", "maf", "lstm"]
@@ -54,64 +50,22 @@ COMPONENTS = (1, 3, 10, 30, 100)
 MAX_STEPS = 2000
 
 
-def marginal_kl_by_density(
-    model: LatentVariableModel,
-    x: object,
-    family: DensityFamily = "maf",
-    *,
-    x_held_out: object = None,
-    max_steps: int = MAX_STEPS,
-    seed: int | None = None,
-    condition: Tensor | None = None,
-    condition_held_out: Tensor | None = None,
-) -> Estimate:
-    r"""Bounds :math:`\mathrm{KL}(q(z) \| p(z))` from below by a density model of q(z), in nats.
-
-    It is not an estimate of that KL: it lacks KL(q(z) ‖ r). Nor is a value of zero evidence of a
-    matched prior.
-
-    Args:
-        model: The model, with an encoder.
-        x: Data. Half fits, a quarter chooses, a quarter evaluates.
-        family: ``"gmm"``, mixtures of up to 100 diagonal Gaussians; ``"maf"``, a masked
-            autoregressive flow; ``"lstm"``, an autoregressive LSTM with Gaussian conditionals.
-        x_held_out: Data to evaluate on; then two thirds of x fit and one third chooses.
-        max_steps: Gradient steps of the networks at most.
-        seed: Of the split, the draws and the fit.
-        condition: One row per datapoint of x.
-        condition_held_out: One row per datapoint of x_held_out.
-
-    Returns:
-        log r − log p per datapoint of the evaluated part; the method names r.
-
-    Raises:
-        InputError: Fewer than twenty datapoints; a flow of one latent unit; draws that are not
-            finite.
-
-    References:
-        | Distribution Matching in Variational Inference (Rosca et al., 2018),
-          https://arxiv.org/abs/1802.06847, algorithm 4
-        | Masked Autoregressive Flow for Density Estimation (Papamakarios et al., 2017),
-          https://arxiv.org/abs/1705.07057
-
-    Example:
-        >>> import elboscope as es
-        >>> model = es.models.LinearGaussian.instance_1()
-        >>> x, _ = model.sample(400, seed=0)
-        >>> bound = es.latents.marginal_kl_by_density(model, x, "gmm", seed=0)
-        >>> bound.side, bound.mean < model.marginal_kl().item() + 3 * bound.stderr
-        ('lower', True)
-    """
-    require_positive("max_steps", max_steps)
-    with evaluating(model), seeded(seed) as used:
-        parts = split_aggregate(model, x, x_held_out, condition, condition_held_out)
-        return density_kl_of(parts, family, used, max_steps=max_steps)
-
-
 def density_kl_of(
     parts: Parts, family: DensityFamily, seed: int, *, max_steps: int = MAX_STEPS
 ) -> Estimate:
-    """From draws in three parts to the bound of one family; inside ``core.seeded``."""
+    """From draws in three parts to the bound of one family; inside ``core.seeded``.
+
+    Args:
+        parts: Draws that fit, that choose and that evaluate.
+        family: ``"gmm"``, mixtures of up to 100 diagonal Gaussians; ``"maf"``, a masked
+            autoregressive flow; ``"lstm"``, an autoregressive LSTM with Gaussian conditionals.
+        seed: The seed in force, for the record.
+        max_steps: Gradient steps of the networks at most.
+
+    References:
+        | Masked Autoregressive Flow for Density Estimation (Papamakarios et al., 2017),
+          https://arxiv.org/abs/1705.07057
+    """
     name, log_r, record = _fitted(parts, family, max_steps)
     evaluate = parts.evaluate
     with one_thread():

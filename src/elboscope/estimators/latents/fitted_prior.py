@@ -56,11 +56,11 @@ def fit_prior(
     x: object,
     family: PriorDensity = "gmm",
     *,
-    x_held_out: object = None,
+    x_train: object = None,
     max_steps: int = 2000,
     seed: int | None = None,
     condition: Tensor | None = None,
-    condition_held_out: Tensor | None = None,
+    condition_train: Tensor | None = None,
 ) -> FittedPriorModel:
     r"""Returns the model with a prior fitted to its aggregate posterior q(z).
 
@@ -73,11 +73,12 @@ def fit_prior(
         family: ``"gmm"``, mixtures of 1 to 50 Gaussians with diagonal or full covariances, of
             which the second part chooses; ``"flow"``, a masked autoregressive flow on the
             standardised latents, for two latents or more.
-        x_held_out: Data to evaluate on; then two thirds of x fit and one third chooses.
+        x_train: Data to fit on; then two thirds of them fit, one third chooses, and all of x
+            evaluate.
         max_steps: Gradient steps of the flow at most; the second part stops it.
-        seed: Of the split, the draws and the fits.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint of x; the prior does not depend on it.
-        condition_held_out: One row per datapoint of x_held_out.
+        condition_train: One row per datapoint of x_train.
 
     Returns:
         A model, with the held-out gain as ``gain``. Where nothing scored better than the model's
@@ -102,7 +103,7 @@ def fit_prior(
     """
     require_positive("max_steps", max_steps)
     with evaluating(model), seeded(seed) as used:
-        parts = split_aggregate(model, x, x_held_out, condition, condition_held_out)
+        parts = split_aggregate(model, x, x_train, condition, condition_train)
         with one_thread():
             name, r = _best(parts, _candidates(parts, family, max_steps))
         gain = _gain(parts, name, r, {"seed": used, **parts.settings, "density": name})

@@ -33,10 +33,10 @@ def held_out_marginal_kl(
     model: LatentVariableModel,
     x: object,
     *,
-    x_held_out: object = None,
+    x_train: object = None,
     seed: int | None = None,
     condition: Tensor | None = None,
-    condition_held_out: Tensor | None = None,
+    condition_train: Tensor | None = None,
 ) -> Estimate:
     r"""Bounds the population's :math:`\mathrm{KL}(q(z) \| p(z))` from below, in nats.
 
@@ -46,10 +46,11 @@ def held_out_marginal_kl(
     Args:
         model: The model, with an encoder.
         x: Data. Half fits the densities, a quarter chooses among them, a quarter evaluates.
-        x_held_out: Data to evaluate on; then two thirds of x fit and one third chooses.
-        seed: Of the split, the draws and the fits.
+        x_train: Data to fit on; then two thirds of them fit, one third chooses, and all of x
+            evaluate.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint of x.
-        condition_held_out: One row per datapoint of x_held_out.
+        condition_train: One row per datapoint of x_train.
 
     Returns:
         log r − log p per datapoint of the evaluated part, a lower bound; the method names r.
@@ -70,7 +71,7 @@ def held_out_marginal_kl(
         True
     """
     with evaluating(model), seeded(seed) as used:
-        parts = split_aggregate(model, x, x_held_out, condition, condition_held_out)
+        parts = split_aggregate(model, x, x_train, condition, condition_train)
         fit, choose, evaluate = parts.fit, parts.choose, parts.evaluate
         with one_thread():
             name, log_r = _chosen(fit, choose)

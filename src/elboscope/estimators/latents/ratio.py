@@ -28,8 +28,8 @@ __all__ = [
     "RatioBounds",
     "RatioClassifier",
     "Scores",
+    "density_ratio_kl",
     "fitted_classifier",
-    "marginal_kl_by_ratio",
     "ratio_bounds",
     "ratio_kl_of",
 ]
@@ -303,55 +303,28 @@ class DensityRatioKL(NamedTuple):
     nwj: Estimate
 
 
-def marginal_kl_by_ratio(
+def density_ratio_kl(
     model: LatentVariableModel,
     x: object,
     classifier: RatioClassifier = STANDARD,
     *,
-    x_held_out: object = None,
+    x_train: object = None,
     seed: int | None = None,
     condition: Tensor | None = None,
-    condition_held_out: Tensor | None = None,
+    condition_train: Tensor | None = None,
 ) -> DensityRatioKL:
-    r"""Estimates :math:`\mathrm{KL}(q(z) \| p(z))` by a classifier, with two lower bounds beside.
-
-    The ratio is not a bound, in either direction: read it with the bounds. It needs draws of
-    q(z) and p(z) only, so that it exists for posteriors without a density.
-
-    Args:
-        model: The model, with an encoder.
-        x: Data. Half trains the classifier, a quarter stops it, a quarter evaluates.
-        classifier: Its layers and its training; the value depends on them.
-        x_held_out: Data to evaluate on; then two thirds of x train and one third stops.
-        seed: Of the split, the draws and the training.
-        condition: One row per datapoint of x.
-        condition_held_out: One row per datapoint of x_held_out.
-
-    Returns:
-        The ratio and the bounds, per datapoint of the evaluated part. Their ``stderr`` contains
-        the error of the prior draws.
-
-    Raises:
-        InputError: Fewer than twenty datapoints; draws that are not finite.
-
-    References:
-        | Distribution Matching in Variational Inference (Rosca et al., 2018),
-          https://arxiv.org/abs/1802.06847, algorithm 3
-        | Estimating divergence functionals and the likelihood ratio by convex risk minimization
-          (Nguyen, Wainwright, Jordan, 2010), https://arxiv.org/abs/0809.0853
-        | Formal Limitations on the Measurement of Mutual Information (McAllester, Stratos, 2018),
-          https://arxiv.org/abs/1811.04251
+    """Returns all three estimates of one classifier; arguments as of :func:`marginal_kl`.
 
     Example:
         >>> import elboscope as es
         >>> model = es.models.LinearGaussian.instance_1()
         >>> x, _ = model.sample(400, seed=0)
-        >>> by_ratio = marginal_kl_by_ratio(model, x, RatioClassifier((8,)), seed=0)
-        >>> [estimate.side for estimate in by_ratio]
+        >>> found = density_ratio_kl(model, x, RatioClassifier((8,)), seed=0)
+        >>> [estimate.side for estimate in found]
         ['none', 'lower', 'lower']
     """
     with evaluating(model), seeded(seed) as used:
-        parts = split_aggregate(model, x, x_held_out, condition, condition_held_out)
+        parts = split_aggregate(model, x, x_train, condition, condition_train)
         return ratio_kl_of(parts, used, classifier)
 
 

@@ -9,7 +9,7 @@ unavailable for a family of posteriors or a prior is None, with the reason in ``
 
 from __future__ import annotations
 
-__all__ = ["ElboSurgery", "elbo_surgery", "marginal_kl", "mutual_information"]
+__all__ = ["ElboSurgery", "elbo_surgery", "mutual_information"]
 
 import math
 from collections.abc import Callable, Mapping
@@ -30,6 +30,7 @@ from elboscope.core import (
 from ..inputs import Progress, prepared
 from ..likelihood.bounds import reconstruction
 from .aggregate import AggregateDraws, Averages, averages, draw_aggregate
+from .aggregate_parts import aggregated
 from .held_out import held_out_marginal_kl
 from .units import MarginalDraws, dimensionwise_kl_of, total_correlation_of
 
@@ -76,25 +77,25 @@ def elbo_surgery(
     *,
     num_draws: int | None = None,
     seed: int | None = None,
-    x_held_out: object = None,
+    x_train: object = None,
     condition: Tensor | None = None,
-    condition_held_out: Tensor | None = None,
+    condition_train: Tensor | None = None,
     progress: Progress | None = None,
 ) -> ElboSurgery:
     r"""Cuts the average ELBO into reconstruction, mutual information and marginal KL.
 
-    The mixture q_N is over all of x. Its mutual information and marginal KL are statements about
-    N datapoints; where I comes near log N they say little about the population, whose KL(q‖p)
-    is bounded from below by ``marginal_kl_held_out``.
+    The mixture q_N is over all of x, or of x_train where that is given. Its mutual information
+    and marginal KL are statements about N datapoints; where I comes near log N they say little
+    about the population, whose KL(q‖p) is bounded from below by ``marginal_kl_held_out``.
 
     Args:
         model: The model, with an encoder.
-        x: Data.
+        x: Data, ``(N, *X)``.
         num_draws: S, draws from q_N; by default as many as take seconds.
-        seed: Of all draws.
-        x_held_out: Other data for the held-out bound; by default a part of x.
+        seed: Random seed; None picks one and records it.
+        x_train: Data to take apart instead of x, on which the held-out bound is then evaluated.
         condition: One row per datapoint of x.
-        condition_held_out: One row per datapoint of x_held_out.
+        condition_train: One row per datapoint of x_train.
         progress: Called with the draws scored and their number.
 
     Returns:
@@ -118,7 +119,7 @@ def elbo_surgery(
         >>> abs(total - parts.kl.mean) < 1e-9
         True
     """
-    inputs = prepared(model, x, condition)
+    inputs = aggregated(model, prepared(model, x, condition), x_train, condition_train)
     with evaluating(model), seeded(seed) as used:
         draws = draw_aggregate(model, inputs, num_draws, used, progress=progress)
     unavailable: dict[str, str] = {}
@@ -136,10 +137,10 @@ def elbo_surgery(
         lambda: held_out_marginal_kl(
             model,
             x,
-            x_held_out=x_held_out,
+            x_train=x_train,
             seed=used,
             condition=condition,
-            condition_held_out=condition_held_out,
+            condition_train=condition_train,
         ),
     )
     by_dimension = None
@@ -149,7 +150,13 @@ def elbo_surgery(
         shared = marginal
         by_dimension = or_reason("dimensionwise_kl", lambda: dimensionwise_kl_of(shared))
     return ElboSurgery(
-        reconstruction(model, x, RECONSTRUCTION_SAMPLES, seed=used, condition=condition),
+        reconstruction(
+            model,
+            x if x_train is None else x_train,
+            RECONSTRUCTION_SAMPLES,
+            seed=used,
+            condition=inputs.condition,
+        ),
         average_kl_of(draws),
         information_of(draws),
         marginal_kl_of(draws),
@@ -210,56 +217,6 @@ def average_kl_of(draws: AggregateDraws) -> Estimate:
 # the interval is printed beside it, and the held-out lower bound.
 
 ESTIMAND = "KL(q_N‖p) of this mixture; stderr: over the population, its finite-N bias apart"
-
-
-def marginal_kl(
-    model: LatentVariableModel,
-    x: object,
-    num_draws: int | None = None,
-    *,
-    seed: int | None = None,
-    condition: Tensor | None = None,
-    progress: Progress | None = None,
-) -> Estimate:
-    r"""Estimates :math:`\mathrm{KL}(q_N(z) \| p(z))` by average KL − mutual information, in nats.
-
-    It is not the KL of the population's aggregate posterior, which it overstates for narrow
-    posteriors; :func:`held_out_marginal_kl` bounds that from below.
-
-    Args:
-        model: The model, with an encoder.
-        x: Data; the mixture q_N is over all of them.
-        num_draws: S, draws from q_N; by default as many as take seconds, and at least 1000 for
-            flows, which are inverted N·S times.
-        seed: Of the draws.
-        condition: One row per datapoint.
-        progress: Called with the draws done and their number.
-
-    Returns:
-        kl_n − i_n per datapoint (per draw, where S < N), whose mean is the marginal KL. Where
-        the average KL has no closed form it is sampled, and the method says so.
-
-    Raises:
-        InputError: x cannot be data; fewer than two draws.
-        ContractError: The posterior has no density.
-
-    References:
-        | ELBO surgery (Hoffman, Johnson, 2016)
-        | Distribution Matching in Variational Inference (Rosca et al., 2018),
-          https://arxiv.org/abs/1802.06847, algorithm 2
-
-    Example:
-        >>> import elboscope as es
-        >>> model = es.models.LinearGaussian.instance_1()
-        >>> x, _ = model.sample(2000, seed=0)
-        >>> kl = marginal_kl(model, x, seed=0)
-        >>> abs(kl.mean - model.marginal_kl().item()) < 3 * kl.stderr
-        True
-    """
-    inputs = prepared(model, x, condition)
-    with evaluating(model), seeded(seed) as used:
-        draws = draw_aggregate(model, inputs, num_draws, used, progress=progress)
-    return marginal_kl_of(draws)
 
 
 def marginal_kl_of(draws: AggregateDraws) -> Estimate:

@@ -71,7 +71,7 @@ def active_units(
         condition: One row per datapoint.
 
     Returns:
-        The variance per unit, with n − 1. ``settings["active"]`` is their number,
+        The variance per unit, with n − 1; printed is the number of active units.
         ``diagnostics``: ``active`` (1 or 0) and ``stderr``, the error of each variance.
 
     Raises:
@@ -84,8 +84,8 @@ def active_units(
         >>> import elboscope as es
         >>> model = es.models.LinearGaussian.instance_1()
         >>> x, _ = model.sample(500, seed=0)
-        >>> active_units(model, x).settings["active"]
-        2
+        >>> print(active_units(model, x))
+        2 of 2 units active (units=2, exact means, 2 of 2 above 0.01)
     """
     moments = _moments(model, x, seed, condition)
     mu, noise = moments.mean, moments.noise
@@ -107,6 +107,7 @@ def active_units(
         measured_in="z²",
         num_samples=moments.num_samples,
         notes=moments.inputs.notes,
+        headline=f"{count} of {len(values)} units active",
     )
 
 

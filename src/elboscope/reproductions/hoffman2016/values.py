@@ -89,7 +89,7 @@ def final_parts(
         x_test: Of the held-out lower bound and the test bound.
         seed: Of the draws.
     """
-    parts = elbo_surgery(model, x, seed=seed, x_held_out=x_test)
+    parts = elbo_surgery(model, x_test, x_train=x, seed=seed)
     named = {
         "reconstruction": parts.reconstruction,
         "kl": parts.kl,
@@ -128,7 +128,7 @@ def fitted_parts(
     """
     found: dict[str, Tensor] = {}
     for family in FAMILIES:
-        fitted = fit_prior(model, x, family, x_held_out=x_test, max_steps=max_steps, seed=seed)
+        fitted = fit_prior(model, x_test, family, x_train=x, max_steps=max_steps, seed=seed)
         found[f"gain.{family}"] = _pair(fitted.gain)
         found[f"left.{family}"] = _pair(marginal_kl(fitted, x, seed=seed))
     return found

@@ -42,9 +42,10 @@ from torch import Tensor
 from elboscope.core import evaluating, generated, seeded
 from elboscope.data import color_digits, color_mnist
 from elboscope.data.images import content_checksum
-from elboscope.estimators import DensityRatioKL, RatioClassifier, marginal_kl_by_ratio
+from elboscope.estimators import RatioClassifier
 from elboscope.estimators.inputs import blocks, prepared
 from elboscope.estimators.latents.aggregate import draw_aggregate
+from elboscope.estimators.latents.ratio import density_ratio_kl
 from elboscope.models import Hybrid
 
 from ..frame.result import Scale
@@ -159,7 +160,7 @@ def fitted_ratio(
         classifier: Its layers and steps.
         seed: Of the split, the draws and the training.
     """
-    found: DensityRatioKL = marginal_kl_by_ratio(model, x, classifier, seed=seed)
+    found = density_ratio_kl(model, x, classifier, seed=seed)
     return torch.tensor([[e.mean, e.stderr] for e in found], dtype=torch.float64)
 
 
