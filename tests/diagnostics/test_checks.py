@@ -249,7 +249,7 @@ def test_low_posterior_of_posteriors_too_narrow_for_their_number_is_undecided():
 
 
 def test_prior_hole_shows_that_the_swapped_bound_exceeds_log_px():
-    parts = surgery(3.0, 2.9, 0.1, 0.05)._replace(reconstruction=estimate(-1.0))
+    parts = replace(surgery(3.0, 2.9, 0.1, 0.05), reconstruction=estimate(-1.0))
     finding = prior_hole(evidence(surgery=parts))
     assert "-1.10 nats is not a bound on log p(x): it exceeds log p̂ = -4.00" in finding.summary
     assert finding.evidence["interval"] == pytest.approx((0.0, 3.0))  # 3 − log 1000 is below zero

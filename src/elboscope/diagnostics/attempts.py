@@ -11,6 +11,7 @@ from torch import Tensor
 
 from elboscope.core import Estimate
 from elboscope.core.torch_errors import first_line, met_nan
+from elboscope.estimators import DiscriminatorKL, ElboSurgery, LogLikelihood
 
 T = TypeVar("T")
 
@@ -85,6 +86,8 @@ def _values(quantity: object) -> list[Tensor]:
         return [quantity.values]
     if isinstance(quantity, Tensor):
         return [quantity]
+    if isinstance(quantity, DiscriminatorKL | ElboSurgery | LogLikelihood):
+        quantity = quantity.parts()
     if isinstance(quantity, tuple):
         return [v for part in quantity for v in _values(part)]
     return []

@@ -113,15 +113,13 @@ def _latent_space(evidence: Evidence) -> dict[str, Any]:
     found, fitted = evidence.marginal_kl_comparison, evidence.fitted_prior
     low = evidence.low_posterior
     return {
-        "disagreements": None
-        if found is None
-        else [plain(one._asdict()) for one in found.disagreements],
+        "disagreements": None if found is None else [plain(one) for one in found.disagreements],
         "fitted_prior": None if fitted is None else str(fitted.gain.settings["density"]),
         "low_posterior": None
         if low is None
         else {
             "uncovered": plain(low.samples.uncovered),
-            **plain(low.separation._asdict()),
+            **plain(low.separation),
             "settings": plain(low.settings),
         },
     }
@@ -155,7 +153,7 @@ def _inference(evidence: Evidence) -> dict[str, Any] | None:
         "n": len(gap.index),
         "diverged": list(searched_rows(evidence, gap.diverged)),
         "log_px_by": plain(gap.settings.get("chosen", "")),
-        "test_minus_train": None if generalisation is None else plain(generalisation._asdict()),
+        "test_minus_train": None if generalisation is None else plain(generalisation),
     }
 
 

@@ -176,7 +176,7 @@ def sample_estimates(evidence: Evidence) -> dict[str, Estimate]:
     )
     found: dict[str, Estimate] = {}
     if own is not None:
-        found |= dict(zip(DISCRIMINATOR, own, strict=True))
+        found |= dict(zip(DISCRIMINATOR, own.parts(), strict=True))
     if samples is not None:
         found |= _named("sample", samples.estimates)
     if both is not None:

@@ -1,6 +1,7 @@
 """Posteriors on a grid: against exact Gaussians, two modes, narrow ones, and other quadratures."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -111,8 +112,8 @@ def test_entropies_of_a_gaussian_are_its_own_and_no_more_than_its_moments():
     z = grid.nodes()[:, 0]
     modes = torch.logsumexp(two.log_prob(z[:, :1]), 1) - math.log(2)
     other = modes + Normal(0.0, 0.3).log_prob(z[:, 1])
-    found = grid._replace(
-        log_density=torch.stack([gaussian.log_prob(z), other]).reshape(2, 300, 300)
+    found = replace(
+        grid, log_density=torch.stack([gaussian.log_prob(z), other]).reshape(2, 300, 300)
     )
     exact, of_moments = found.entropy(), found.gaussian_entropy()
     assert exact[0] == pytest.approx(gaussian.entropy().item(), abs=1e-9)

@@ -69,7 +69,8 @@ class UnpairedDifference:
         )
 
 
-class Generalisation(NamedTuple):
+@dataclass(frozen=True)
+class Generalisation:
     """How much larger each gap is on test data than on training data, in nats.
 
     Attributes:
@@ -83,7 +84,7 @@ class Generalisation(NamedTuple):
     inference: UnpairedDifference
 
     def __str__(self) -> str:
-        return "\n".join(str(part) for part in self)
+        return f"{self.approximation}\n{self.amortisation}\n{self.inference}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -15,6 +15,7 @@ __all__ = ["GridPosterior", "density_of_draws", "grid_posterior", "log_density_a
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -107,7 +108,8 @@ def grid_posterior(
         for rows in blocks(len(inputs.x), TOGETHER):
             index = torch.arange(len(inputs.x), device=inputs.x.device)[rows]
             parts.append(_closed_in(target, index, box.rows(rows), kept.rows(rows), points))
-    return GridPosterior(*(torch.cat(field) for field in zip(*parts, strict=True)))
+    names = [field.name for field in fields(GridPosterior)]
+    return GridPosterior(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
 
 def _require_plane(model: GenerativeModel) -> None:
@@ -208,7 +210,8 @@ def _on_grid(target: Target, index: Tensor, box: Box, points: int) -> GridPoster
 NODES = 4096
 
 
-class GridPosterior(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class GridPosterior:
     """p(z|x) of some x, each on a grid of its own.
 
     Attributes:
@@ -225,7 +228,10 @@ class GridPosterior(NamedTuple):
 
     def row(self, index: int) -> GridPosterior:
         """Returns the one of a datapoint, B = 1."""
-        return GridPosterior(*(field[index : index + 1] for field in self))
+        rows = slice(index, index + 1)
+        return GridPosterior(
+            self.log_density[rows], self.z1[rows], self.z2[rows], self.log_px[rows]
+        )
 
     def cell(self) -> Float64[Tensor, " B"]:
         """Returns the area of a cell."""

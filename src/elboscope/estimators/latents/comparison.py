@@ -338,7 +338,8 @@ MEANING: dict[tuple[Kind, Kind], str] = {
 }
 
 
-class Disagreement(NamedTuple):
+@dataclass(frozen=True)
+class Disagreement:
     """Two estimates of the marginal KL that differ by more than their errors.
 
     Attributes:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 __all__ = ["DiscriminatorKL", "discriminator_kl"]
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -31,7 +31,8 @@ from ..inputs import Inputs, blocks, prepared, require_positive
 AT_ONCE = 256
 
 
-class DiscriminatorKL(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class DiscriminatorKL:
     """By the discriminator of codes that a model carries.
 
     Attributes:
@@ -41,6 +42,10 @@ class DiscriminatorKL(NamedTuple):
 
     kl: Estimate
     accuracy: Estimate
+
+    def parts(self) -> tuple[Estimate, ...]:
+        """Returns both estimates."""
+        return self.kl, self.accuracy
 
 
 def discriminator_kl(

@@ -24,7 +24,6 @@ __all__ = ["LatentSamples", "LowPosteriorSamples", "low_posterior_samples"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64, Int64, Shaped
@@ -42,7 +41,8 @@ MOST_REFERENCE = 2000
 REFERENCE_QUANTILE = 0.01
 
 
-class LatentSamples(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class LatentSamples:
     """Some of the prior draws, decoded.
 
     Attributes:

@@ -27,7 +27,6 @@ __all__ = ["LowSampleAnalysis", "Separation", "auroc", "embedded", "examine_low_
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -50,7 +49,8 @@ _Set = tuple[Tensor, Tensor | None]
 """Datapoints and their conditions."""
 
 
-class Separation(NamedTuple):
+@dataclass(frozen=True)
+class Separation:
     """How well the ELBO tells data from low-q samples.
 
     Attributes:

@@ -13,7 +13,8 @@ __all__ = ["ElboSurgery", "elbo_surgery", "mutual_information"]
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -38,7 +39,8 @@ RECONSTRUCTION_SAMPLES = 10
 T = TypeVar("T")
 
 
-class ElboSurgery(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class ElboSurgery:
     """The parts of the average ELBO, in nats.
 
     Attributes:
@@ -64,6 +66,14 @@ class ElboSurgery(NamedTuple):
     dimensionwise_kl: Estimate | None
     log_n: float
     unavailable: Mapping[str, str]
+
+    def parts(self) -> tuple[Estimate | None, ...]:
+        """Returns all estimates: a number that is not finite in one spoils the surgery."""
+        return (
+            self.reconstruction, self.kl, self.mutual_information, self.marginal_kl,
+            self.marginal_kl_plain, self.marginal_kl_held_out, self.total_correlation,
+            self.dimensionwise_kl,
+        )  # fmt: skip
 
     @property
     def interval(self) -> tuple[float, float]:

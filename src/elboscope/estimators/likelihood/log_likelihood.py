@@ -21,7 +21,7 @@ from __future__ import annotations
 __all__ = ["LogLikelihood", "log_likelihood"]
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import NamedTuple
 
@@ -49,7 +49,8 @@ from .importance import importance_sampling
 from .widened import widened_importance_sampling
 
 
-class LogLikelihood(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class LogLikelihood:
     """log p(x), what it was made of, and how far it can be off on data like the model's own.
 
     Attributes:
@@ -71,6 +72,14 @@ class LogLikelihood(NamedTuple):
     simulated: Estimate
     simulated_importance: Estimate | None
     certificate: Certificate
+
+    def parts(self) -> tuple[Estimate | None, ...]:
+        """Returns all estimates: a number that is not finite in one spoils the certificate."""
+        s = self.sandwich
+        return (
+            self.log_px, self.importance, self.widened, self.annealed, s.lower, s.upper,
+            s.lower_doubled, s.upper_doubled, self.simulated, self.simulated_importance,
+        )  # fmt: skip
 
     def __str__(self) -> str:
         return f"{self.log_px}; {self.certificate}"

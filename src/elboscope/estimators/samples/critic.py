@@ -110,7 +110,8 @@ class CriticTraining:
         )
 
 
-class WassersteinCritic(NamedTuple):
+@dataclass(frozen=True, eq=False, repr=False)
+class WassersteinCritic:
     """What an independent critic says; each Estimate has one value a seed.
 
     Attributes:
@@ -126,8 +127,13 @@ class WassersteinCritic(NamedTuple):
     train: Estimate | None
     overfitting: Estimate | None
 
+    def parts(self) -> tuple[Estimate | None, ...]:
+        """Returns all estimates, in the order of the attributes."""
+        return self.validation, self.test, self.train, self.overfitting
+
     def __repr__(self) -> str:
-        return f"<WassersteinCritic: {'; '.join(str(e) for e in self if e is not None)}>"
+        known = [estimate for estimate in self.parts() if estimate is not None]
+        return f"<WassersteinCritic: {'; '.join(map(str, known))}>"
 
 
 def wasserstein_critic(

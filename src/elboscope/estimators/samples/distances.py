@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -123,7 +123,8 @@ UNITS = {
 }
 
 
-class NeighbourMetrics(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class NeighbourMetrics:
     """Precision, recall, density and coverage, each an Estimate by groups."""
 
     precision: Estimate
@@ -183,7 +184,7 @@ def neighbour_metrics(
 
     values = group_values(four, len(data), len(samples), groups)
     ks = (k_recall, k_recall, k_coverage, k_coverage)
-    rows = zip(NeighbourMetrics._fields, values.unbind(), ks, strict=True)
+    rows = zip([field.name for field in fields(NeighbourMetrics)], values.unbind(), ks, strict=True)
     return NeighbourMetrics(*(_estimate(*row, len(data), len(samples)) for row in rows))
 
 

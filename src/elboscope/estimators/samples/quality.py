@@ -146,7 +146,7 @@ def scored(sampler: Sampler, count: int, reference: Reference) -> SampleQuality:
     found = reference.classifier(images)
     compared = min(reference.num_compared, count, len(data))
     features = reference.extracted.features[:compared], found.features[:compared]
-    near = neighbour_metrics(*features)._asdict()
+    near = dict(vars(neighbour_metrics(*features)))
     near["frechet_distance"] = feature_frechet_distance(*features)
     near = {name: _labelled(e, reference.label) for name, e in near.items()}
     return SampleQuality(

@@ -67,7 +67,7 @@ class SampleQuality:
         found = {name: value for name, value in vars(self).items() if isinstance(value, Estimate)}
         if self.critic is not None:
             named = ("critic_validation", "critic_test", "critic_train", "overfitting")
-            scores = zip(named, self.critic, strict=True)
+            scores = zip(named, self.critic.parts(), strict=True)
             found |= {name: value for name, value in scores if value is not None}
         return found
 
