@@ -19,7 +19,7 @@ DIGITS = es.data.digits()
 
 
 def scored(sampler, **settings) -> SampleQuality:
-    defaults = {"num_samples": 1000, "critic": None, "seed": 0}
+    defaults = {"num_images": 1000, "critic": None, "seed": 0}
     return sample_quality(sampler, DIGITS.test, **(defaults | settings))
 
 
@@ -92,11 +92,11 @@ def test_the_line_and_the_table_show_the_data_beside():
 
 
 def test_the_data_s_inception_score_is_of_splits_as_large_as_those_of_samples():
-    found = scored(real, num_samples=1300)
+    found = scored(real, num_images=1300)
     score, data = found.inception_score, found.of_data["inception_score"]
     assert (len(score.values), score.settings["images"]) == (10, 1300)
     assert (len(data.values), data.settings["images"]) == (2, 260)
-    assert "inception_score" not in scored(real, num_samples=3700).of_data
+    assert "inception_score" not in scored(real, num_images=3700).of_data
 
 
 def test_scores_are_reproduced_by_their_seed():
@@ -110,7 +110,7 @@ def test_scores_are_reproduced_by_their_seed():
 def test_triples_of_digits_have_a_thousand_modes():
     images = es.data.color_digits(10, 500)
     found = sample_quality(lambda n: images.test[torch.randint(500, (n,))], images.test,
-                           num_samples=600, critic=None, seed=0)  # fmt: skip
+                           num_images=600, critic=None, seed=0)  # fmt: skip
     assert found.modes_covered.settings["classes"] == 1000
     classifier = classifier_for((3, 8, 8))
     assert found.settings["classifier"] == classifier.name == "digits classifier per channel"
@@ -133,7 +133,7 @@ def test_a_classifier_of_ones_own():
     with seeded(0):
         data = torch.rand(100, 5, 5)
     found = sample_quality(lambda n: torch.rand(n, 5, 5), data, classifier=Brightness(),
-                           num_samples=100, critic=None, seed=0)  # fmt: skip
+                           num_images=100, critic=None, seed=0)  # fmt: skip
     assert "brightness, unknown test error" in str(found.inception_score)
     assert found.inception_score.mean < 2
 
@@ -259,28 +259,28 @@ def test_samplers_that_are_none_are_refused(sampler, words):
 
 def test_a_sampler_whose_images_change_their_size():
     with pytest.raises(InputError, match=r"got shape \(1000, 1, 8, 8\) and \(5, 1, 8, 7\)"):
-        scored(lambda n: torch.rand(n, 1, 8, 8 if n > 5 else 7), num_samples=1005)
+        scored(lambda n: torch.rand(n, 1, 8, 8 if n > 5 else 7), num_images=1005)
 
 
 def test_counts_and_training_data_that_do_not_fit():
     with pytest.raises(InputError, match="num_compared: expected at least 20; got -5"):
         scored(real, num_compared=-5)
-    with pytest.raises(InputError, match="num_samples: expected at least 40; got 0"):
-        scored(real, num_samples=0)
+    with pytest.raises(InputError, match="num_images: expected at least 40; got 0"):
+        scored(real, num_images=0)
     with pytest.raises(InputError, match=r"x_train: expected images of shape \(1, 8, 8\)"):
         scored(real, x_train=torch.rand(50, 1, 9, 9))
 
 
 def test_a_share_of_none_is_no_negative_zero():
-    found = scored(lambda n: torch.zeros(n, 1, 8, 8), num_samples=400)
+    found = scored(lambda n: torch.zeros(n, 1, 8, 8), num_images=400)
     assert "-0.0" not in found.table()
 
 
 def test_too_few_images_are_refused():
-    with pytest.raises(InputError, match="data: expected at least 40 images; got 7"):
+    with pytest.raises(InputError, match="x: expected at least 40 images; got 7"):
         sample_quality(real, DIGITS.test[:7], seed=0)
-    with pytest.raises(InputError, match="num_samples: expected at least 40; got 9"):
-        scored(real, num_samples=9)
+    with pytest.raises(InputError, match="num_images: expected at least 40; got 9"):
+        scored(real, num_images=9)
 
 
 class Shown:

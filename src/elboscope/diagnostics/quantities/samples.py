@@ -114,7 +114,7 @@ class _Scoring:
             self.images,
             x_train=None if self.train is None else as_pictures(self.train).cpu(),
             classifier=self.suitable.classifier,
-            num_samples=len(self.images),
+            num_images=len(self.images),
             num_compared=len(self.images),
             critic=self.critic,
             seed=self.plan.seed,

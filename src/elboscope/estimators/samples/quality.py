@@ -68,11 +68,11 @@ class Reference(NamedTuple):
 
 def sample_quality(
     sampler: Sampler,
-    data: object,
+    x: object,
     *,
     x_train: object = None,
     classifier: Extractor | None = None,
-    num_samples: int | None = None,
+    num_images: int | None = None,
     num_compared: int = 2000,
     critic: CriticTraining | None = CriticTraining(),  # noqa: B008
     seed: int | None = None,
@@ -82,16 +82,16 @@ def sample_quality(
     Args:
         sampler: Any callable from n to n images (n, C, H, W) or (n, H, W) in [0, 1], each call
             with fresh ones; ``sampler_of(model)`` makes one.
-        data: Data that the sampler was not trained on, of the same shape. The critic learns from
+        x: Data that the sampler was not trained on, of the same shape. The critic learns from
             one half of them and is scored on the other.
         x_train: The sampler's training data, in which the critic looks for overfitting.
         classifier: Features and log p(y|x); None takes the packaged one of this shape.
-        num_samples: For the Inception Score and the modes; None takes 26 000, the protocol of
-            Stacked MNIST, for 1000 classes, and 10 000 for fewer.
+        num_images: Samples for the Inception Score and the modes; None takes 26 000 (Stacked MNIST)
+            for 1000 classes, and 10 000 for fewer.
         num_compared: Data, and samples, for neighbours, Fréchet distance and pairs; at most as
             many as there are data.
         critic: Its settings; None leaves it out.
-        seed: Of the samples, the order of the data, and the critics.
+        seed: Random seed; None picks one and records it.
 
     Returns:
         The scores, each an Estimate with its error; ``table()`` for all of them.
@@ -102,18 +102,18 @@ def sample_quality(
     Example:
         >>> import elboscope as es
         >>> x = es.data.digits().test
-        >>> noise = sample_quality(lambda n: torch.rand(n, 1, 8, 8), x, num_samples=400,
+        >>> noise = sample_quality(lambda n: torch.rand(n, 1, 8, 8), x, num_images=400,
         ...                        critic=None, seed=0)
         >>> noise.coverage.mean < 0.2, noise.inception_score.mean < 3
         (True, True)
     """
-    images = as_images(data, "data")
+    images = as_images(x, "x")
     train = None if x_train is None else as_images(x_train, "x_train")
     with seeded(seed) as used:
         reference = reference_of(images, train, classifier, num_compared, critic, used)
         classes = reference.extracted.log_probs.shape[1]
         usual = PROTOCOL if classes >= MANY_CLASSES else FEW
-        return scored(sampler, usual if num_samples is None else num_samples, reference)
+        return scored(sampler, usual if num_images is None else num_images, reference)
 
 
 def reference_of(
@@ -126,7 +126,7 @@ def reference_of(
 ) -> Reference:
     """Returns data to compare with, in random order, with their features."""
     if len(images) < FEWEST:
-        raise InputError("data", expected=f"at least {FEWEST} images", got=str(len(images)))
+        raise InputError("x", expected=f"at least {FEWEST} images", got=str(len(images)))
     _require_enough("num_compared", num_compared, FEWEST_COMPARED)
     if train is not None and train.shape[1:] != images.shape[1:]:
         expected = f"images of shape {tuple(images.shape[1:])}, as the data"
@@ -140,7 +140,7 @@ def reference_of(
 
 def scored(sampler: Sampler, count: int, reference: Reference) -> SampleQuality:
     """Returns the scores of ``count`` samples."""
-    _require_enough("num_samples", count, FEWEST)
+    _require_enough("num_images", count, FEWEST)
     data = reference.images
     images = drawn_images(sampler, count, data)
     found = reference.classifier(images)
@@ -229,7 +229,7 @@ def sample_quality_gap(
     *,
     x_train: object = None,
     classifier: Extractor | None = None,
-    num_samples: int | None = None,
+    num_images: int | None = None,
     num_compared: int = 2000,
     critic: CriticTraining | None = None,
     noise: bool = False,
@@ -240,20 +240,20 @@ def sample_quality_gap(
 
     Both are compared with one half of x; the other half is reconstructed, since a reconstruction
     lies near *its* datapoint whatever the model. No datapoint is reconstructed twice: both
-    samplers give as many images as that half has, or ``num_samples`` if that is fewer.
+    samplers give as many images as that half has, or ``num_images`` if that is fewer.
 
     Args:
         model: The model, with an encoder.
         x: Data that the model was not trained on, with values in [0, 1].
         x_train: The model's training data.
         classifier: As in :func:`sample_quality`.
-        num_samples: At most; of both.
+        num_images: At most; of both.
         num_compared: As in :func:`sample_quality`.
         critic: Its settings; left out by default.
         noise: Draws from p(x|z) instead of its mean, of both.
         images: What is compared with, a row per row of x, where x is not shown itself: grey
             images of which x is a binary draw. By default x.
-        seed: Of the halves, the draws and the critics.
+        seed: Random seed; None picks one and records it.
 
     Returns:
         Both sets of scores and, a score each, samples − reconstructions. Where the two share their
@@ -275,7 +275,7 @@ def sample_quality_gap(
         order = torch.randperm(len(shown))
         compared, reconstructed = shown[order[: len(shown) // 2]], encoded[order[len(shown) // 2 :]]
         most = len(reconstructed)
-        count = most if num_samples is None else min(num_samples, most)
+        count = most if num_images is None else min(num_images, most)
         reference = reference_of(compared, train, classifier, num_compared, critic, used)
         samplers = (
             sampler_of(model, noise=noise),
