@@ -22,6 +22,7 @@ __all__ = [
     "likelihood_of",
     "log_prob_within",
     "prepared",
+    "require_conditions",
     "require_positive",
     "within",
 ]
@@ -99,6 +100,20 @@ def prepared(
         kind = placed.dtype if condition.is_floating_point() else condition.dtype
         condition = condition.to(device=placed.device, dtype=kind)
     return Inputs(placed, condition, data_id(batch.x), batch.treatment)
+
+
+def require_conditions(
+    x_train: object, condition: Tensor | None, condition_train: Tensor | None
+) -> None:
+    """Refuses conditions for one of x and x_train, or for an x_train that is not given."""
+    if x_train is None and condition_train is not None:
+        raise InputError("condition_train", expected="x_train with it", got="no x_train")
+    if x_train is not None and (condition is None) != (condition_train is None):
+        raise InputError(
+            "condition_train",
+            expected="conditions for both x and x_train, or for neither",
+            got="conditions for one of them",
+        )
 
 
 def blocks(total: int, size: int) -> Iterator[slice]:

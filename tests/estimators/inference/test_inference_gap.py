@@ -476,5 +476,5 @@ def test_unknown_families_and_no_tolerance_are_refused(changed, words) -> None:
 
 def test_conditions_of_x_alone_are_refused() -> None:
     model = Broken(LINEAR)
-    with pytest.raises(InputError, match="condition_train: expected conditions of x and of x_tr"):
+    with pytest.raises(InputError, match="condition_train: expected conditions for both x and x"):
         inference_gap(model, DATA, x_train=OTHER, condition=torch.zeros(3), seed=0)

@@ -18,10 +18,9 @@ from elboscope.estimators.inference.gaussian_families import (
 from elboscope.estimators.inference.gaussian_search import (
     Stage,
     gaussian_search,
-    no_worse_than_encoder,
     optimised,
 )
-from elboscope.estimators.inference.optimal_posterior import _family
+from elboscope.estimators.inference.optimal_posterior import _family, no_worse_than_encoder
 from elboscope.estimators.inference.starting_points import starting_points
 from elboscope.estimators.inference.target import Target, scored
 from elboscope.estimators.inputs import prepared

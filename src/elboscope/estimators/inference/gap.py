@@ -52,6 +52,7 @@ from ..inputs import (
     first_answered,
     likelihood_of,
     prepared,
+    require_conditions,
     require_positive,
 )
 from .gap_result import (
@@ -62,6 +63,7 @@ from .gap_result import (
     Plan,
     Richer,
     bounds_of,
+    largest,
     named,
     own_family,
 )
@@ -145,7 +147,7 @@ def inference_gap(
         ('diagonal', True)
     """
     _require_settings(family, richer, num_samples, tolerance, max_steps, num_temperatures)
-    _require_conditions(x_train, condition, condition_train)
+    require_conditions(x_train, condition, condition_train)
     data = _read(model, x, condition, "x")
     encoded = _with_density(model, data)
     train = None if x_train is None else _read(model, x_train, condition_train, "x_train")
@@ -202,17 +204,6 @@ def _with_density(model: GenerativeModel, data: Data) -> LatentVariableModel:
     return model
 
 
-def _require_conditions(x_train: object, condition: object, condition_train: object) -> None:
-    if x_train is None and condition_train is not None:
-        raise InputError("condition_train", expected="x_train with it", got="no x_train")
-    if x_train is not None and (condition is None) != (condition_train is None):
-        raise InputError(
-            "condition_train",
-            expected="conditions of x and of x_train, or of neither",
-            got="those of one",
-        )
-
-
 def _require_other_data(test: Data, train: Data) -> None:
     if test.inputs.data_id == train.inputs.data_id:
         raise InputError(
@@ -250,8 +241,6 @@ def _require_settings(
 
 # L[q*] below L[q] is counted beyond so many Monte Carlo errors and what is rounding of |L[q]|.
 ERRORS, ROUNDING = 3.0, 1e-5
-# Monte Carlo errors by which a candidate for log p̂ must be ahead.
-SURE = 2.0
 # How often noise alone may speak against the certificate, whatever the number of datapoints.
 CHANCE = 0.01
 
@@ -265,7 +254,7 @@ def measured(plan: Plan, data: Data, seed: int, work: SharedProgress, share: flo
             for name, q in optimal.items()}  # fmt: skip
     candidates = {name: kept.of(found) for name, found in bounds.candidates.items()}
     candidates |= {f"{FROM_Q}*_{name}": kept.of(q.log_px, q.index) for name, q in optimal.items()}
-    log_px = _largest(candidates)
+    log_px = largest(candidates)
     amortisation = _gap(best[plan.family], elbo, "amortisation gap")
     reasons = (*_failures(optimal), *kept.lost(), *_negative(plan, amortisation, elbo, kept.index))
     return InferenceGap(
@@ -283,7 +272,7 @@ def measured(plan: Plan, data: Data, seed: int, work: SharedProgress, share: flo
         below=_below(amortisation, elbo, kept.index, ERRORS),
         certified=not reasons,
         reasons=reasons,
-        settings={**log_px.settings, **_settings(plan), "seed": seed, **kept.note},
+        settings={**log_px.settings, **plan.record(), "seed": seed, **kept.note},
     )
 
 
@@ -346,23 +335,6 @@ def _kept(bounds: Bounds, data: Data) -> _Kept:
     return _Kept(finite, checksum, data.treatment)
 
 
-def _largest(candidates: Mapping[str, Estimate]) -> Estimate:
-    """The candidate of the largest mean, two Monte Carlo errors taken off; settings tell of all.
-
-    Without these a heavy weight in a hundred datapoints would let the worst proposal win.
-    """
-    means = {name: found.mean for name, found in candidates.items()}
-    errors = {name: _error(found) for name, found in candidates.items()}
-    chosen = max(means, key=lambda name: means[name] - SURE * errors[name])
-    found = candidates[chosen]
-    told = {"chosen": chosen, "candidates": means, "candidate_errors": errors}
-    return replace(found, method=chosen, settings={**found.settings, **told})
-
-
-def _error(estimate: Estimate) -> float:
-    return estimate.mc_error_of_mean if len(estimate.values) else math.nan
-
-
 def _gap(a: Estimate, b: Estimate, name: str) -> Estimate:
     return replace(paired_difference(a, b, name), nonnegative=True)
 
@@ -421,19 +393,6 @@ def _below(
     rounding = ROUNDING * elbo.values.abs().clamp(min=1)
     below = amortisation.values < -(errors * amortisation.mc_stderr + rounding + slack)
     return _numbers(index[below])
-
-
-def _settings(plan: Plan) -> dict[str, object]:
-    asked = "asked for; the encoder's own is " + plan.own
-    return {
-        "family": plan.family,
-        "split_by": "the encoder's own" if plan.family == plan.own else asked,
-        "richer": plan.richer,
-        "num_samples": plan.num_samples,
-        "tolerance": plan.tolerance,
-        "max_steps": plan.max_steps,
-        "num_temperatures": plan.num_temperatures,
-    }
 
 
 def _numbers(index: Tensor) -> tuple[int, ...]:

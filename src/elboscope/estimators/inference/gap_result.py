@@ -17,6 +17,7 @@ __all__ = [
     "Richer",
     "UnpairedDifference",
     "bounds_of",
+    "largest",
     "own_family",
 ]
 
@@ -241,6 +242,8 @@ Richer = Literal["full", "flow"]
 
 # Samples of each datapoint for L[q], at least.
 LEAST = 1000
+# Monte Carlo errors by which a candidate for log p̂ must be ahead.
+SURE = 2.0
 FROM_Q, FROM_AIS = "importance sampling from q", "AIS from the prior"
 
 
@@ -261,6 +264,19 @@ class Plan(NamedTuple):
         """Each once, the diagonal one first."""
         wanted: tuple[FamilyName | None, ...] = ("diagonal", self.family, self.richer)
         return tuple(dict.fromkeys(name for name in wanted if name is not None))
+
+    def record(self) -> dict[str, object]:
+        """Returns what is stored beside a gap."""
+        asked = "asked for; the encoder's own is " + self.own
+        return {
+            "family": self.family,
+            "split_by": "the encoder's own" if self.family == self.own else asked,
+            "richer": self.richer,
+            "num_samples": self.num_samples,
+            "tolerance": self.tolerance,
+            "max_steps": self.max_steps,
+            "num_temperatures": self.num_temperatures,
+        }
 
 
 class Data(NamedTuple):
@@ -363,3 +379,20 @@ def _unrefused(weigh: Weigh) -> Weigh:
         return torch.cat([weighed(*part, samples) for part in parts], 1)
 
     return weighed
+
+
+def largest(candidates: Mapping[str, Estimate]) -> Estimate:
+    """Returns the candidate of the largest mean, two Monte Carlo errors taken off.
+
+    Without these a heavy weight in a hundred datapoints would let the worst proposal win.
+    """
+    means = {name: found.mean for name, found in candidates.items()}
+    errors = {name: _error(found) for name, found in candidates.items()}
+    chosen = max(means, key=lambda name: means[name] - SURE * errors[name])
+    found = candidates[chosen]
+    told = {"chosen": chosen, "candidates": means, "candidate_errors": errors}
+    return replace(found, method=chosen, settings={**found.settings, **told})
+
+
+def _error(estimate: Estimate) -> float:
+    return estimate.mc_error_of_mean if len(estimate.values) else math.nan

@@ -1,12 +1,11 @@
-r"""The search for q*: starts compete, the best is used, and nothing ends below the encoder.
+r"""The search for q*: starts compete, and the best is used.
 
 The starts compete on a subset of the data. Where they end at the same value, the winner's is used
 for all datapoints; where not, every start is tried for every datapoint and its best is kept. A full
 covariance is sought from the best diagonal one on, and a flow from the best Gaussian.
 
 What a start reached is selected on one set of samples and its advantage measured on another: the
-largest of several noisy values is too large. Where the search ended clearly below the encoder's own
-q, a member of the family, that is taken instead.
+largest of several noisy values is too large.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ __all__ = [
     "Search",
     "Stage",
     "gaussian_search",
-    "no_worse_than_encoder",
     "optimised",
     "searched",
 ]
@@ -37,7 +35,7 @@ from elboscope.core import seeded
 
 from .convergence import Trial
 from .gaussian_families import DiagonalGaussian, Family, GaussianFamily, Parameters, matched_noise
-from .starting_points import Begin, own_gaussian
+from .starting_points import Begin
 from .target import Target, scored, taken
 
 # Many small problems at once: for every datapoint the member of a family with the largest ELBO.
@@ -233,7 +231,6 @@ SUBSET = 50
 # Samples of each half on which starts are selected and their spread is measured, and of all
 # datapoints together, so that the error of the spread is small for one datapoint too.
 SELECTION, SELECTION_IN_ALL, MOST_SELECTION = 512, 30_000, 20_000
-FALLBACK = 256
 SELECT, MEASURE = 0x5E1EC7, 0x3EA5  # streams of samples
 
 
@@ -401,25 +398,3 @@ def _mean_and_error(gain: Float64[Tensor, " B"]) -> tuple[float, float]:
         return 0.0, 0.0
     error = gain.std().item() / math.sqrt(len(gain)) if len(gain) > 1 else 0.0
     return gain.mean().item(), error
-
-
-def no_worse_than_encoder(
-    search: Search, parameters: Parameters, n: int
-) -> tuple[Parameters, Tensor]:
-    """Takes the encoder's own q where the search ended clearly below it, and says where."""
-    index = search.all_of(n)
-    kept = torch.zeros_like(index, dtype=torch.bool)
-    own = own_gaussian(search.target, index) if "encoder" in search.runs else None
-    if own is None:
-        return parameters, kept
-    encoder = search.family.start(*own)
-    values = []
-    for candidate in (encoder, parameters):
-        with seeded(search.seed ^ SELECT):
-            values.append(scored(search.target, search.family, candidate, index, FALLBACK))
-    gain = values[0] - values[1]
-    better = gain.mean(0) > 3 * gain.std(0) / math.sqrt(FALLBACK)
-    kept = values[0].isfinite().all(0) & (better | ~values[1].isfinite().all(0))
-    rows = kept.nonzero()[:, 0]
-    mixed = tuple(p.index_copy(0, rows, e[rows]) for p, e in zip(parameters, encoder, strict=True))
-    return mixed, kept

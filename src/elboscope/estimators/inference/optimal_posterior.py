@@ -6,8 +6,8 @@ r"""The best posterior of a family for every single datapoint, and how sure it i
 It splits the gap of an encoder in two: :math:`\log p(x) - L[q^*]`, the approximation gap, is the
 family's; :math:`L[q^*] - L[q]`, the amortisation gap, is the encoder's, and cannot be negative.
 Three sets of samples are kept apart: those that move the parameters, those that select among
-starts (see :mod:`.local_search`), and the fresh ones that report; a value selected and reported on
-the same noise is too large.
+starts (see :mod:`.gaussian_search`), and the fresh ones that report; a value selected and reported
+on the same noise is too large.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from ..likelihood.importance import as_estimate, averages
 from .convergence import Convergence, Trial, joined, judged
 from .flow_search import flow_search
 from .gaussian_families import DiagonalGaussian, Family, FullGaussian, Parameters
-from .gaussian_search import WINDOW, Optimised, gaussian_search, no_worse_than_encoder, searched
-from .starting_points import require_real_latents, starting_points
+from .gaussian_search import SELECT, WINDOW, Optimised, Search, gaussian_search, searched
+from .starting_points import own_gaussian, require_real_latents, starting_points
 from .target import Target, scored
 
 FamilyName = Literal["diagonal", "full", "flow"]
@@ -42,6 +42,8 @@ FamilyName = Literal["diagonal", "full", "flow"]
 # Numbers of all covariance factors together: half a gigabyte in float32, and some copies of it.
 LARGEST_FULL = 2**27
 REPORT = 0x4EB047  # the stream of the fresh samples
+# Samples on which the encoder's own q is set against what the search found.
+FALLBACK = 256
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -214,6 +216,28 @@ def _family(name: str, latent_shape: tuple[int, ...], n: int) -> DiagonalGaussia
                 do="Use family='diagonal', or fewer datapoints at a time.",
             )
     raise InputError("family", expected="'diagonal', 'full' or 'flow'", got=repr(name))
+
+
+def no_worse_than_encoder(
+    search: Search, parameters: Parameters, n: int
+) -> tuple[Parameters, Tensor]:
+    """Takes the encoder's own q where the search ended clearly below it, and says where."""
+    index = search.all_of(n)
+    kept = torch.zeros_like(index, dtype=torch.bool)
+    own = own_gaussian(search.target, index) if "encoder" in search.runs else None
+    if own is None:
+        return parameters, kept
+    encoder = search.family.start(*own)
+    values = []
+    for candidate in (encoder, parameters):
+        with seeded(search.seed ^ SELECT):
+            values.append(scored(search.target, search.family, candidate, index, FALLBACK))
+    gain = values[0] - values[1]
+    better = gain.mean(0) > 3 * gain.std(0) / math.sqrt(FALLBACK)
+    kept = values[0].isfinite().all(0) & (better | ~values[1].isfinite().all(0))
+    rows = kept.nonzero()[:, 0]
+    mixed = tuple(p.index_copy(0, rows, e[rows]) for p, e in zip(parameters, encoder, strict=True))
+    return mixed, kept
 
 
 def _reported(

@@ -5,7 +5,6 @@ from .comparison import (
     Disagreement,
     MarginalKLComparison,
     compare_marginal_kl,
-    marginal_kl,
     marginal_kl_disagreements,
 )
 from .decoder_use import implied_kl_weight, implied_variance, zeroing_effect
@@ -15,6 +14,7 @@ from .held_out import held_out_marginal_kl
 from .interpolations import LatentInterpolations, latent_interpolations
 from .low_posterior import LatentSamples, LowPosteriorSamples, low_posterior_samples
 from .low_posterior_analysis import LowSampleAnalysis, Separation, auroc, examine_low_samples
+from .marginal_kl import marginal_kl
 from .monitor import Monitor
 from .pictures import LatentManifold, latent_manifold
 from .ratio import RatioClassifier

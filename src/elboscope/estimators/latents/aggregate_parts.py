@@ -20,7 +20,7 @@ from torch.distributions import Distribution
 
 from elboscope.core import InputError, LatentVariableModel, given
 
-from ..inputs import Inputs, prepared
+from ..inputs import Inputs, prepared, require_conditions
 from ..posteriors import Posteriors, encode_posteriors, gaussian_posteriors
 from .aggregate import log_prior
 
@@ -108,14 +108,9 @@ def aggregated(
     Raises:
         InputError: Conditions for one of the two data sets.
     """
+    require_conditions(x_train, inputs.condition, condition_train)
     if x_train is None:
         return inputs
-    if (inputs.condition is None) != (condition_train is None):
-        raise InputError(
-            "condition_train",
-            expected="conditions for both x and x_train, or for neither",
-            got="conditions for one of them",
-        )
     return prepared(model, x_train, condition_train, "x_train")
 
 
