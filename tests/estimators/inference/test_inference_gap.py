@@ -13,8 +13,8 @@ import elboscope as es
 from elboscope.core import ContractError, Estimate, InputError, data_id, seeded
 from elboscope.estimators import inference_gap
 from elboscope.estimators.inference import gap_result as inference_gap_bounds
-from elboscope.estimators.inference.gap import _largest, _require_settings
-from elboscope.estimators.inference.gap_result import own_family
+from elboscope.estimators.inference.gap import _require_settings
+from elboscope.estimators.inference.gap_result import largest, own_family
 from elboscope.estimators.inputs import prepared
 from elboscope.models import LinearGaussian
 from elboscope.models.exact.bimodal import Bimodal
@@ -352,7 +352,7 @@ def test_the_largest_mean_is_taken_for_all_datapoints_if_it_is_no_luck() -> None
         )
         for name, v in values.items()
     }
-    chosen = _largest(candidates)
+    chosen = largest(candidates)
     assert chosen.values.tolist() == [4.0, 2.0]
     assert chosen.settings["chosen"] == chosen.method == "b"
     assert chosen.settings["candidates"] == {"a": 2.5, "b": 3.0, "c": -4.0, "luck": 5.0}
