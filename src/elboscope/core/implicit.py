@@ -23,7 +23,7 @@ from .model import GenerativeModel
 
 @runtime_checkable
 class ImplicitGenerator(Protocol):
-    """A sampler x = G(z), z ~ p(z), whose density nobody can evaluate: a GAN."""
+    """A sampler x = G(z), z ~ p(z), whose density no one can evaluate: a GAN."""
 
     def prior(self) -> Distribution:
         r""":math:`p(z)`, with batch shape ``()`` and event shape ``(*Z)``."""

@@ -2,7 +2,7 @@ r"""The first noun: a model, which is a prior, a decoder and (perhaps) an encode
 
 Nothing is inherited. Any object with these methods is a model; densities are in nats with all
 additive constants kept, and shapes follow :mod:`torch.distributions`: ``(sample K, batch B,
-*event)``. Pixels and latents are *event* dimensions, so nobody sums after ``log_prob``.
+*event)``. Pixels and latents are *event* dimensions, so no one sums after ``log_prob``.
 """
 
 from __future__ import annotations

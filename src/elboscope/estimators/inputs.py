@@ -348,7 +348,7 @@ def within(
         densities: From z ``(C, B, *Z)`` to two log-densities.
         supports: The distributions.
         somewhere: A place inside all of them for each datapoint, at which the model is evaluated
-            in place of a z that lies outside.
+            instead of a z that lies outside.
     """
     bounds = [support for support in map(bounded_support, supports) if support is not None]
     if not bounds:

@@ -95,7 +95,7 @@ def gradient_draws(
         parts: From :func:`named_parts`.
         num_samples: K, for the size of the chunks only.
         num_draws: R.
-        seed: Of all draws.
+        seed: Random seed; None picks one and records it.
     """
     phi, theta = (list(parts.get(part, {}).values()) for part in ("encoder", "decoder"))
     with torch.enable_grad(), seeded(seed):

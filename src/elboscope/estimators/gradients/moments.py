@@ -130,7 +130,7 @@ def bootstrap(
         draws: All draws of the coordinates that were kept.
         weights: How many coordinates each of them stands for.
         whole: The summary of all coordinates.
-        seed_of: Of the resampling.
+        seed_of: Random seed of the resampling.
     """
     R = len(draws)
     centre, spread = draws.mean(0), draws.std(0)

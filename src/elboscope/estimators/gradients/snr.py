@@ -96,7 +96,7 @@ def gradient_snr(
         objectives: ``(model, x, K) -> Bound``, by the name to print.
         num_samples: One or more K.
         num_draws: R. An SNR near 0.8/√R is noise: use 10⁴ for a K of 64 or more.
-        seed: Of the draws.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
         progress: Called with the draws done and their total.
 
@@ -161,7 +161,7 @@ def snr_over_checkpoints(
         objectives: By their names.
         num_samples: One or more K.
         num_draws: R.
-        seed: Of the draws, the same for each model.
+        seed: Random seed, the same for each model; None picks one.
         condition: One row per datapoint.
 
     Example:

@@ -127,7 +127,7 @@ def judged(
     Args:
         elbo: L[q*] of the datapoints that did not diverge.
         trial: The comparison of starts.
-        promise: Of the same datapoints as ``elbo``.
+        promise: Nats still promised, for the same datapoints as ``elbo``.
         unconverged: Indices.
         diverged: Indices.
         kept_encoder: Indices.

@@ -249,7 +249,7 @@ def local_flow(
         latent_shape: ``(*Z)``.
         like: A tensor of the device and dtype.
         encoder: The encoder's answer to some x, or None.
-        seed: Of the weights of a fresh start.
+        seed: Random seed of the weights of a fresh start.
     """
     d = math.prod(latent_shape)
     with seeded(seed):

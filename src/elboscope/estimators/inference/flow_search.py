@@ -52,8 +52,8 @@ def flow_search(
         gaussian: The family in which ``best`` is.
         best: The best Gaussian of every datapoint.
         num_samples: Samples of a step.
-        max_steps: Of each datapoint and start.
-        seed: Of the samples that judge.
+        max_steps: Steps of each datapoint and start at most.
+        seed: Random seed of the samples that judge.
     """
     like = best[0]
     encoder = _encoder(target)
@@ -177,7 +177,7 @@ def climbed(
         parameters: The start, one row for each of ``index``.
         index: The datapoints.
         num_samples: Samples of a step.
-        max_steps: Of each datapoint; whole rounds are taken, at least one.
+        max_steps: Steps of each datapoint at most; whole rounds are taken, at least one.
         progress: Called with the number of datapoints done.
         tempered: Whether the start is the prior, from which β rises; these steps come on top.
     """

@@ -117,7 +117,7 @@ def inference_gap(
         max_steps: Steps of each local optimisation, at most.
         num_temperatures: T of annealed importance sampling, a further candidate for log p̂ that
             does not depend on any q; 0 leaves it out.
-        seed: Of all draws.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint of x.
         condition_train: One row per datapoint of x_train.
         progress: Called with the work done and its total.

@@ -52,7 +52,7 @@ class UnpairedDifference:
     Attributes:
         name: What was compared.
         value: In nats.
-        stderr: Of ``value``; NaN where one of the two has a single datapoint.
+        stderr: Standard error of ``value``; NaN where either has a single datapoint.
         num_data: Datapoints of the first sample, test.
         num_train: Datapoints of the second.
     """

@@ -77,7 +77,7 @@ class Optimised:
     """Where the ascent of B datapoints has come to.
 
     Attributes:
-        parameters: Of the family.
+        parameters: Parameters of the family.
         velocity: Mean of the last directions.
         rate: Share of the velocity that is a step.
         promise: Nats still promised by the slope of the last window; ∞ before the first.
@@ -138,7 +138,7 @@ def optimised(
         index: The datapoints, rows of the target's inputs.
         stages: Samples and rates, one after the other; each may use the steps that are left,
             the first no more than half of them.
-        max_steps: Of each datapoint.
+        max_steps: Steps of each datapoint at most.
         progress: Called with the number of datapoints that have arrived.
     """
     state = Optimised.at(parameters)
@@ -245,7 +245,7 @@ class Search(NamedTuple):
         target: The densities.
         family: Where q is sought.
         runs: The searches by the names of their starts.
-        seed: Of the samples that judge.
+        seed: Random seed of the samples that judge.
         subset: Datapoints on which the starts compete; all, if there are at most twice as many.
         doubt: So many errors are added to what the starts differ by before the winner alone is
             used; where a search is dear they are subtracted: starts have to differ beyond doubt.

@@ -305,7 +305,7 @@ def log_density_at(q: Distribution, grid: GridPosterior) -> Float64[Tensor, "B P
 
     Args:
         q: Batch ``(B,)``, event of two latents.
-        grid: Of the same B datapoints.
+        grid: Grids of the same B datapoints.
 
     Raises:
         NotImplementedError: q has no density of z alone.

@@ -78,7 +78,7 @@ class LocalPosterior:
     """One datapoint: p(z|x) where it or one of its approximations counts.
 
     Attributes:
-        row: Of x.
+        row: Row of x.
         reason: Why it was chosen.
         amortisation: L[q*] − L[q] in nats, with its Monte Carlo error.
         approximation: log p̂ − L[q*], with its Monte Carlo error.
@@ -124,7 +124,7 @@ def local_posteriors(
         gap: What :func:`.inference_gap` returned.
         points: Nodes along a side of the grid; the picture is cut out of it.
         num_draws: Draws of a q without a density.
-        seed: Of these draws.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
 
     Returns:
@@ -320,7 +320,7 @@ class _Rows(Distribution):
         return torch.cat(parts).reshape(*sample_shape, *self.batch_shape, *self.event_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Is not to be had for some rows alone."""
+        """Refuses: it is unknown for some rows alone."""
         raise NotImplementedError("a density of some datapoints")
 
 

@@ -107,7 +107,7 @@ def optimal_posterior(
             up to 256: fewer do not cancel the noise of correlated latents.
         max_steps: Steps of each datapoint, at most.
         tolerance: To how many nats the mean is to be certified.
-        seed: Of all draws.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
         progress: Called with datapoints done and 2N: optimised, then reported.
 
@@ -256,7 +256,7 @@ def _reported(
     index = fine.nonzero()[:, 0]
     elbo, log_px = _estimates(log_w[:, index], index, inputs, found.trial, settings)
     waiting = (fine & (state.lost | (~state.arrived & ~found.kept))).nonzero()[:, 0]
-    # where a search broke off, and the encoder's q stands in, nobody knows what it would have found
+    # where a search broke off, and the encoder's q stands in, no one knows what it would have found
     promise = state.promise.double().masked_fill(state.lost, math.inf)
     promise = promise.nan_to_num(math.inf, math.inf)[index]
     certificate = judged(

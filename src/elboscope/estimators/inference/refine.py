@@ -62,7 +62,7 @@ def refine(
         steps: Gradient steps.
         learning_rate: α, in (0, 1].
         num_samples: Samples of z for each step.
-        seed: Of the noise of the steps: the same x has the same answer at every call.
+        seed: Random seed of the steps: the same x has the same answer at every call.
 
     Returns:
         A model with the same prior and decoder; ``given`` passes conditions on.
@@ -108,7 +108,7 @@ class RefinedModel:
         steps: Gradient steps.
         learning_rate: Their size, in standard deviations of q.
         num_samples: Samples of a step.
-        seed: Of their noise.
+        seed: Random seed of the steps.
     """
 
     def __init__(

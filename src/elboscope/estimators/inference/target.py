@@ -104,7 +104,7 @@ def scored(
 
     Args:
         target: The densities.
-        family: Of the parameters.
+        family: Family that the parameters belong to.
         parameters: One row for each of ``index``.
         index: The datapoints.
         K: Samples of each.

@@ -188,7 +188,7 @@ class AggregateDraws:
         log_mixture: log q_N(z_s).
         log_prior: log p(z_s).
         kl: KL(q(z|x_n) ‖ p) of every datapoint in closed form; None where there is none.
-        data_id: Of the data.
+        data_id: Checksum of the data.
         seed: The random seed.
         notes: What was done to the data.
     """

@@ -65,7 +65,7 @@ def zeroing_effect(
         model: The model, with an encoder.
         x: Data. The cost is one decoder pass over them per unit.
         num_samples: K, the samples of each datapoint.
-        seed: Of the draws.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
         batch_size: Datapoints taken at once, by default 256.
         progress: Called with the datapoints done and their number.
@@ -164,7 +164,7 @@ def implied_variance(
         model: A model with a Gaussian likelihood.
         x: Data.
         num_samples: K, the samples of each datapoint.
-        seed: Of the draws.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
         batch_size: Datapoints taken at once, by default 256.
 
@@ -276,7 +276,7 @@ def implied_kl_weight(
             differentiated in z.
         x: Data like those it was trained on.
         num_samples: K, the samples of each datapoint.
-        seed: Of the draws.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
 
     Returns:

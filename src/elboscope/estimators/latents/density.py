@@ -247,7 +247,7 @@ class Descent(NamedTuple):
     """How a descent ended.
 
     Attributes:
-        score: Of the weights that were kept, the higher the better.
+        score: Score of the weights that were kept; the higher the better.
         steps: Gradient steps taken.
         best_step: After how many of them the kept weights were met.
         stopped: Whether the score had stopped improving; else the steps were used up.
@@ -275,7 +275,7 @@ def descend(
 
     Args:
         network: What is trained.
-        loss: Of a fresh minibatch; called in training mode with gradients.
+        loss: Loss of a fresh minibatch; called in training mode with gradients.
         score: On the part that chooses; called in evaluation mode without.
         max_steps: Gradient steps at most.
         learning_rate: Adam's, halved at each check that brings no gain.

@@ -66,7 +66,7 @@ def discriminator_kl(
             the prior.
         x: Data, best such that it was not trained on.
         num_samples: K, codes of each datapoint and as many draws of the prior.
-        seed: Of all draws.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
 
     Returns:

@@ -1,4 +1,4 @@
-r"""Ex-post density estimation: a density fitted to q(z) in the place of the prior.
+r"""Ex-post density estimation: a density fitted to q(z) instead of the prior.
 
 .. math:: L_r(x) - L_p(x) = \mathbb{E}_{q(z|x)}[\log r(z) - \log p(z)], \qquad
           \mathbb{E}_x[\,\cdot\,] = \mathrm{KL}(q(z) \| p(z)) - \mathrm{KL}(q(z) \| r(z))
@@ -115,7 +115,7 @@ class FittedPriorModel:
 
     Args:
         model: Whose encoder and decoder are used; its parameters are shared, not copied.
-        fitted: The prior in the place of its own, a constant.
+        fitted: The prior instead of its own, a constant.
         gain: What it gains, in nats per datapoint.
 
     Attributes:

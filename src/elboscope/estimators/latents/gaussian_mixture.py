@@ -47,7 +47,7 @@ def fitted_mixture(
     Args:
         z: Draws.
         components: K.
-        covariance: Of each component.
+        covariance: Form of each component's covariance.
     """
     mixture, centre, scale = _fit(z, components, covariance)
 
@@ -69,7 +69,7 @@ def mixture_distribution(
     Args:
         z: Draws.
         components: K.
-        covariance: Of each component.
+        covariance: Form of each component's covariance.
         latent_shape: ``(*Z)``, whose axes are flattened in z.
     """
     mixture, centre, scale = _fit(z, components, covariance)

@@ -56,7 +56,7 @@ class LatentInterpolations:
         why_no_ratio: The reason, or nothing.
         path: "linear" or "spherical".
         settings: What was done.
-        data_id: Of x.
+        data_id: Checksum of x.
     """
 
     pairs: Int64[Tensor, "m 2"]
@@ -113,7 +113,7 @@ def latent_interpolations(
             arc is the straight line.
         num_steps: s, the ends included; at least two.
         x_train: The data behind q(z); by default all of x that is in no pair.
-        seed: Of the pairs.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint of x; a path keeps the condition of its first end.
         condition_train: The same for ``x_train``.
 

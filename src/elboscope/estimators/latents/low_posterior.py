@@ -52,7 +52,7 @@ class LatentSamples:
         log_p: log p(z), in nats.
         mean: The decoder's means, smoother than data and likelier than samples.
         drawn: One sample of p(x|z) each: what a likelihood of data may be compared with.
-        condition: Of each, that of a datapoint chosen at random; None without conditions.
+        condition: A condition each, of a datapoint chosen at random; None without conditions.
     """
 
     which: Int64[Tensor, " n"]
@@ -78,7 +78,7 @@ class LowPosteriorSamples:
         prior_reference: The same of prior draws.
         uncovered: The share of the latter below all but one percent of the former.
         settings: S, N, the seed.
-        data_id: Of the data behind q_N.
+        data_id: Checksum of the data behind q_N.
     """
 
     by_density: LatentSamples
@@ -121,7 +121,7 @@ def low_posterior_samples(
         x: The data behind q(z), usually all training data; at least four datapoints.
         num_low: n, the samples kept of each kind.
         num_prior: S; by default 100 000, fewer where N·S would take minutes.
-        seed: Of the draws.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint; each draw is decoded with that of a random one.
         progress: Called with the draws scored and their number.
 

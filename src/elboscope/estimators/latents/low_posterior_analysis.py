@@ -56,7 +56,7 @@ class Separation:
     Attributes:
         auroc: P(data scores higher), ties counted half.
         stderr: Its standard error: of the bootstrap, or of the interval's width if that is more.
-        low: Of 95 %: the bootstrap's or Newcombe's, whichever is lower.
+        low: Lower end of the 95 % interval: the bootstrap's or Newcombe's, whichever is lower.
         high: The same above.
     """
 
@@ -127,7 +127,7 @@ def examine_low_samples(
         num_data: Datapoints chosen at random for the histograms.
         num_samples: K of the ELBO.
         num_embedded: Prior and posterior draws on the map; 0 leaves it out.
-        seed: Of everything drawn.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint; the samples keep their own.
 
     Raises:
@@ -217,7 +217,7 @@ def auroc(
     Args:
         data: Scores of data.
         low: Scores of the others.
-        seed: Of the bootstrap.
+        seed: Random seed; None picks one and records it.
 
     Example:
         >>> auroc(torch.tensor([2.0, 3.0]).double(), torch.tensor([0.0, 1.0]).double(), seed=0)
@@ -315,7 +315,7 @@ def embedded(
         inputs: The data behind q(z).
         low: The latents to place among the others.
         num: Draws of the prior and of q(z); 0 leaves the map out.
-        seed: Of t-SNE.
+        seed: Random seed; None picks one and records it.
     """
     if not num:
         return {}, ""

@@ -39,7 +39,7 @@ class Monitor:
         x: Held-out data ``(N, *X)``, binarised once; a thousand datapoints are enough.
         every: Epochs between two readings.
         num_samples: K of the bound.
-        seed: Of all noise, the same at each reading.
+        seed: Random seed, the same at each reading.
         condition: One row per datapoint, for ``model.given``.
         log: Takes each reading, to print or to send it elsewhere.
 

@@ -200,7 +200,7 @@ def latent_manifold(
         model: A model with one or two latents; an encoder is needed only with x.
         x: The data behind q(z), whose ratio to the prior is wanted at the nodes.
         num_steps: n, the cells along each latent.
-        seed: Of the draws, for priors whose coordinates depend on each other.
+        seed: Random seed, for priors whose coordinates depend on each other; None picks one.
         condition: One row per datapoint; the decoder takes the first.
 
     Raises:

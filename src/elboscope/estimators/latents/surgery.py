@@ -305,7 +305,7 @@ def mutual_information(
         model: The model, with an encoder.
         x: Data; the mixture q_N is over all of them.
         num_draws: S, draws from q_N; by default as many as take seconds.
-        seed: Of the draws.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
         progress: Called with the draws done and their number.
 

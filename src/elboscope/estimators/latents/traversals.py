@@ -52,13 +52,13 @@ class LatentTraversals:
         information: By what they are ranked, in nats.
         information_stderr: Its standard error; NaN where it is by variances.
         ranked_by: Which of the two it is.
-        levels: Of the s quantiles.
+        levels: Levels of the s quantiles.
         values: z_j at them.
         start: Where all others stay, (d,).
         start_is: The same in words.
         mean: The decoder's means, or its draws where it has no mean.
         settings: What was done.
-        data_id: Of the data behind q(z).
+        data_id: Checksum of the data behind q(z).
     """
 
     units: Int64[Tensor, " r"]
@@ -98,10 +98,10 @@ def latent_traversals(
         model: The model, with an encoder.
         x: The data behind q(z).
         num_units: How many units, of at most d.
-        levels: Of the quantiles, between 0 and 1.
+        levels: Levels of the quantiles, between 0 and 1.
         datapoint: The row of x at whose posterior mean all other units stay; ``None``: at the
             mean of the prior.
-        seed: Of the draws by which the units are ranked.
+        seed: Random seed of the draws that rank the units; None picks one.
         condition: One row per datapoint; decoding takes that of ``datapoint``, else the first.
 
     Raises:

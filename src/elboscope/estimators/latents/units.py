@@ -67,7 +67,7 @@ def active_units(
         model: The model, with an encoder.
         x: At least two datapoints.
         threshold: Above it a unit counts as active.
-        seed: Of the draws, for posteriors whose mean is not known in closed form.
+        seed: Random seed, for posteriors whose mean has no closed form; None picks one.
         condition: One row per datapoint.
 
     Returns:
@@ -126,7 +126,7 @@ def posterior_variance(
     Args:
         model: The model, with an encoder.
         x: At least two datapoints.
-        seed: Of the draws, for posteriors whose variance is not known in closed form.
+        seed: Random seed, for posteriors whose variance has no closed form; None picks one.
         condition: One row per datapoint.
 
     Returns:

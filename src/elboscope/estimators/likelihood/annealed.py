@@ -63,7 +63,7 @@ def annealed_importance_sampling(
         schedule: ``"sigmoid"``, ``"linear"`` or a tensor of β_0 = 0 … β_T = 1.
         path: ``"prior"`` or ``"posterior"``, the density at β = 0.
         step_sizes: Frozen ε, one a transition ``(T − 1,)``; ``None`` tunes them in a pilot.
-        seed: Of the draws; the pilot has a stream of its own.
+        seed: Random seed; None picks one and records it. The pilot has a stream of its own.
         condition: One row per datapoint.
         batch_size: Datapoints annealed at once; by default as many as fill a few thousand rows.
         progress: Called with the transitions done and their total.
@@ -131,7 +131,7 @@ def reverse_annealed_importance_sampling(
         schedule: As in :func:`annealed_importance_sampling`.
         path: As there.
         step_sizes: As there; the pilot runs forward and does not see z.
-        seed: Of the draws.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
         batch_size: Datapoints annealed at once.
         progress: Called with the transitions done and their total.

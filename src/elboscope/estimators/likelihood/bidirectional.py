@@ -132,7 +132,7 @@ def bidirectional_monte_carlo(
         path: As there.
         step_sizes: Frozen ε at T, ``(T − 1,)``; ``None`` tunes them in one pilot, forward, which
             does not see z*. All four runs use them, log ε being interpolated in β for 2T.
-        seed: Of the data and of the draws.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint to simulate.
         batch_size: Datapoints annealed at once.
         progress: Called with the transitions done and their total, of all four runs.

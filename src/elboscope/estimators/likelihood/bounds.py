@@ -62,7 +62,7 @@ def evidence_lower_bound(
         x: Data, ``(N, *X)``.
         num_samples: K, the samples of each datapoint. They reduce the Monte Carlo error, not the
             gap.
-        seed: Of the draws.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
         sample_chunk: Samples decoded at once.
         batch_size: Datapoints taken at once, by default 256.
@@ -112,7 +112,7 @@ def reconstruction(
         model: The model, with an encoder.
         x: Data, ``(N, *X)``.
         num_samples: K, the samples of each datapoint.
-        seed: Of the draws.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
         sample_chunk: Samples decoded at once.
         batch_size: Datapoints taken at once, by default 256.
@@ -256,7 +256,7 @@ def importance_weighted_bounds(
         model: The model, with an encoder whose density is known.
         x: Data, ``(N, *X)``.
         num_samples: The K at which to evaluate; the largest is how many are drawn.
-        seed: Of the draws; the same samples as :func:`importance_sampling` with the largest K.
+        seed: Random seed; the samples are those of :func:`importance_sampling` with the largest K.
         condition: One row per datapoint.
         sample_chunk: Samples decoded at once.
         batch_size: Datapoints taken at once, by default 256.

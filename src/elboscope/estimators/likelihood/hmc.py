@@ -129,7 +129,7 @@ def hmc_step(
 
     Args:
         state: Where the chains are.
-        noise: Of this transition, from :func:`draw_noise`.
+        noise: Noise of this transition, from :func:`draw_noise`.
         log_densities: The densities of the path.
         beta: β > 0.
         step_size: ε, the largest step; each chain takes ``noise.shrinkage`` times it.

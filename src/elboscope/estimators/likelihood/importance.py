@@ -61,7 +61,7 @@ def importance_sampling(
         model: The model, with an encoder.
         x: Data: a tensor ``(N, *X)``, an array, a data set or a loader.
         num_samples: K, the samples of each datapoint.
-        seed: Of the draws; ``None`` takes a fresh one and records it.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
         sample_chunk: Samples decoded at once; by default a few thousand rows.
         batch_size: Datapoints taken at once, by default 256.
@@ -115,7 +115,7 @@ def prior_sampling(
         model: The model.
         x: Data, ``(N, *X)``.
         num_samples: K, the samples of each datapoint.
-        seed: Of the draws.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
         sample_chunk: Samples decoded at once.
         batch_size: Datapoints taken at once, by default 256.

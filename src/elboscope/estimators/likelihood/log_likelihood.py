@@ -117,7 +117,7 @@ def log_likelihood(
         tolerance: Nats within which the estimate shall be certified.
         path: Where AIS starts: ``"posterior"``, by default where q has a density (shorter, hence
             tighter), or ``"prior"``, which is independent of q.
-        seed: Of the draws.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint; simulated data take theirs from these in turn.
         progress: Called with the work done and its total.
 

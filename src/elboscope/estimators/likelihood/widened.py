@@ -72,7 +72,7 @@ def widened_importance_sampling(
         scale: How many times q is stretched about its mean; by default 1 + √(2/d). Without
             effect where q has no scale and the prior takes its place.
         share: α, the share of the widened component.
-        seed: Of the draws.
+        seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
         sample_chunk: Samples decoded at once.
         batch_size: Datapoints taken at once, by default 256.

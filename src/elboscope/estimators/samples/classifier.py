@@ -169,7 +169,7 @@ def _counts(log_probs: Float[Tensor, "N y"]) -> Int64[Tensor, " y"]:
 
 
 def _checked(log_probs: Float[Tensor, "N y"]) -> Float[Tensor, "N y"]:
-    """Each row's probabilities sum to one, so that nobody passes logits."""
+    """Each row's probabilities sum to one, so that no one passes logits."""
     log_probs = log_probs.detach()
     total = torch.logsumexp(log_probs, 1)
     if len(log_probs) == 0 or not bool((total.abs() < TOLERANCE).all()):

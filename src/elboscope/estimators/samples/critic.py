@@ -60,8 +60,8 @@ class CriticTraining:
     """The critic and its training, all of which Ŵ depends on.
 
     Args:
-        steps: Of Adam.
-        maps: Of the strided convolutions, for images.
+        steps: Steps of Adam.
+        maps: Feature maps of the strided convolutions, for images.
         hidden: Widths of the MLP, for vectors.
         batch_size: Data, and samples, a step.
         learning_rate: Adam's, with β = (0.5, 0.9).
@@ -154,7 +154,7 @@ def wasserstein_critic(
         test: Other data that the sampler was not trained on.
         train: The sampler's training data, in which overfitting shows.
         training: The critics' settings.
-        seed: Of the critics and of the samples.
+        seed: Random seed; None picks one and records it.
 
     Returns:
         Ŵ on each set, in units of the data's Euclidean distance.

@@ -78,7 +78,7 @@ def group_values(
     data, group by group, can be subtracted: the difference has the paired error.
 
     Args:
-        statistic: Of the rows that are kept.
+        statistic: Statistic of the rows that are kept.
         num_data: N.
         num_samples: M.
         groups: G.
@@ -148,7 +148,7 @@ def neighbour_metrics(
         samples: Features of M samples; M = N makes numbers comparable.
         k_recall: k of precision and recall.
         k_coverage: k of density and coverage.
-        groups: Of the jackknife that gives the errors.
+        groups: Groups of the jackknife that gives the errors.
 
     Returns:
         Four estimates; three are shares in [0, 1], the density is not bounded above by 1.
@@ -290,7 +290,7 @@ def feature_frechet_distance(
     Args:
         data: Features of datapoints.
         samples: Features of samples.
-        groups: Of the jackknife that gives the error.
+        groups: Groups of the jackknife that gives the error.
 
     Returns:
         The estimate, in squared units of the features.

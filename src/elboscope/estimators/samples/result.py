@@ -42,8 +42,8 @@ class SampleQuality:
         recall: Share of data near samples.
         density: Precision that outliers do not raise.
         coverage: Recall that outliers do not raise.
-        frechet_distance: Of the classifier's features: not the FID of Inception's.
-        critic: Of an independent critic, or None where it was left out.
+        frechet_distance: Distance of the classifier's features: not Inception's FID.
+        critic: Scores of an independent critic; None where it was left out.
         of_data: The same scores of data, where they have one.
         settings: Sampler, classifier and its test error, counts, seed.
     """
@@ -90,8 +90,8 @@ class SampleQualityGap:
     """Scores of prior samples and of reconstructions, and their difference with its error.
 
     Attributes:
-        samples: Of draws from the prior.
-        reconstructions: Of draws from q(z|x) of other data than those compared with.
+        samples: Scores of draws from the prior.
+        reconstructions: Scores of draws from q(z|x), x being other data than those compared with.
         gap: Samples − reconstructions, a score each.
     """
 
