@@ -22,12 +22,15 @@ __all__ = [
     "likelihood_of",
     "log_prob_within",
     "prepared",
+    "reporting",
     "require_conditions",
     "require_positive",
     "within",
 ]
 
 import math
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -52,6 +55,7 @@ from elboscope.core import (
 from elboscope.core.torch_errors import refuses_values
 from elboscope.data import as_tensor
 
+BAR_WIDTH = 24
 Progress = Callable[[int, int], None]
 """Called with (done, total) after every block, so that a caller can draw a bar."""
 
@@ -263,13 +267,37 @@ def _require_support(p: Distribution, x: Tensor) -> None:
         )
 
 
+def reporting(progress: Progress | bool | None) -> Progress | None:
+    """Returns what is called after every block: ``True`` stands for a bar on standard error.
+
+    Example:
+        >>> reporting(None) is reporting(False) is None
+        True
+    """
+    if isinstance(progress, bool):
+        return _draw_bar() if progress else None
+    return progress
+
+
+def _draw_bar() -> Progress:
+    began = time.monotonic()
+
+    def draw(done: int, total: int) -> None:
+        full = round(BAR_WIDTH * done / total)
+        bar = "█" * full + "·" * (BAR_WIDTH - full)
+        text = f"\r{bar} {done / total:4.0%} {time.monotonic() - began:6.1f} s"
+        print(text, end="\n" if done >= total else "", file=sys.stderr, flush=True)
+
+    return draw
+
+
 class SharedProgress:
     """Reports the parts of the work as one: each gets its share of the whole."""
 
     TOTAL = 1000
 
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress, self._begun = progress, 0.0
+    def __init__(self, progress: Progress | bool | None) -> None:
+        self._progress, self._begun = reporting(progress), 0.0
 
     def part(self, share: float) -> Progress | None:
         """Returns what the next part is to call."""

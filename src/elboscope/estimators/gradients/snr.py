@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from elboscope.core import Bound, InputError, LatentVariableModel, evaluating, given, seeded
 from elboscope.objectives import miwae
 
-from ..inputs import Progress, likelihood_of, prepared, require_positive
+from ..inputs import Progress, likelihood_of, prepared, reporting, require_positive
 from .draws import (
     Draws,
     Part,
@@ -81,7 +81,7 @@ def gradient_snr(
     *,
     seed: int | None = None,
     condition: Tensor | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> GradientSNR:
     r"""Measures the signal-to-noise ratio of objectives' gradients at one model and minibatch.
 
@@ -98,7 +98,7 @@ def gradient_snr(
         num_draws: R. An SNR near 0.8/√R is noise: use 10⁴ for a K of 64 or more.
         seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
-        progress: Called with the draws done and their total.
+        progress: Called with the draws done and their total; True shows a bar.
 
     Returns:
         One :class:`BlockSNR` for each objective, K, part, and each of its tensors.
@@ -123,7 +123,7 @@ def gradient_snr(
     """
     counts = _checked(objectives, num_samples, num_draws)
     inputs = prepared(model, x, condition)
-    found: list[BlockSNR] = []
+    report, found = reporting(progress), list[BlockSNR]()
     methods: dict[str, str] = {}
     total = num_draws * len(counts) * len(objectives)
     with evaluating(model), seeded(seed) as used:
@@ -137,8 +137,8 @@ def gradient_snr(
                 draws = gradient_draws(local, inputs.x, bound, parts, K, num_draws, at)
                 found += _measured(name, K, draws, parts, num_draws, at)
                 methods[f"{name}, K={K}"] = ": ".join(filter(None, (draws.method, draws.reason)))
-                if progress is not None:
-                    progress(num_draws * len(found) // _results(parts), total)
+                if report is not None:
+                    report(num_draws * len(found) // _results(parts), total)
     record = {"num_draws": num_draws, "num_data": len(inputs.x), "seed": used, **settings}
     return GradientSNR(tuple(found), num_draws, {**record, "draws": methods}, inputs.data_id)
 

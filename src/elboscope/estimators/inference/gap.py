@@ -94,7 +94,7 @@ def inference_gap(
     seed: int | None = None,
     condition: Tensor | None = None,
     condition_train: Tensor | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> InferenceGap:
     r"""Splits log p(x) − L[q] into what the posterior's family loses and what its encoder loses.
 
@@ -120,7 +120,7 @@ def inference_gap(
         seed: Random seed; None picks one and records it.
         condition: One row per datapoint of x.
         condition_train: One row per datapoint of x_train.
-        progress: Called with the work done and its total.
+        progress: Called with the work done and its total; True shows a bar.
 
     Returns:
         The bounds, the gaps with paired errors, the certificates of every q*, the datapoints left

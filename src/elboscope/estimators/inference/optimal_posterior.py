@@ -27,7 +27,7 @@ from torch.distributions import Distribution
 
 from elboscope.core import Estimate, GenerativeModel, InputError, data_id, evaluating, given, seeded
 
-from ..inputs import Inputs, Progress, prepared, require_positive
+from ..inputs import Inputs, Progress, prepared, reporting, require_positive
 from ..likelihood.annealed_run import described
 from ..likelihood.importance import as_estimate, averages
 from .convergence import Convergence, Trial, joined, judged
@@ -86,7 +86,7 @@ def optimal_posterior(
     tolerance: float = 0.02,
     seed: int | None = None,
     condition: Tensor | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> OptimalPosterior:
     r"""Finds :math:`q^* = \arg\max_{q \in \mathcal Q} L[q]` for each datapoint by itself.
 
@@ -109,7 +109,7 @@ def optimal_posterior(
         tolerance: To how many nats the mean is to be certified.
         seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
-        progress: Called with datapoints done and 2N: optimised, then reported.
+        progress: Called with datapoints done and 2N: optimised, then reported; True shows a bar.
 
     Returns:
         The values with their Monte Carlo errors, q* as a distribution over the datapoints, and the
@@ -145,15 +145,14 @@ def optimal_posterior(
     inputs = prepared(model, x, condition)
     local = given(model, None if condition is None else inputs.rows(slice(0, 1))[1])
     require_real_latents(local)
+    report = reporting(progress)
     chosen = _family(family, tuple(local.prior().event_shape), len(inputs.x))
     with evaluating(model), seeded(seed) as used:
         settings = {"seed": used, "family": family, "step_samples": step_samples,
                     "max_steps": max_steps, **described(model, inputs)}  # fmt: skip
         wanted = _Wanted(family, chosen, step_samples, max_steps, tolerance, used)
-        found = _sought(wanted, Target(model, inputs), len(inputs.x), _first_half(progress, inputs))
-        return _reported(
-            found, wanted, inputs, num_samples, settings, _second_half(progress, inputs)
-        )
+        found = _sought(wanted, Target(model, inputs), len(inputs.x), _first_half(report, inputs))
+        return _reported(found, wanted, inputs, num_samples, settings, _second_half(report, inputs))
 
 
 class _Wanted(NamedTuple):

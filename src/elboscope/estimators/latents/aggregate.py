@@ -40,7 +40,7 @@ from torch.distributions.kl import kl_divergence
 
 from elboscope.core import Axis, LatentVariableModel, given
 
-from ..inputs import Inputs, Progress, blocks, require_positive
+from ..inputs import Inputs, Progress, blocks, reporting, require_positive
 from ..likelihood.bounds import analytic_kl
 from ..posteriors import (
     BLOCK,
@@ -63,7 +63,7 @@ def log_aggregate_posterior(
     posteriors: Posteriors,
     own: Int64[Tensor, " S"] | None = None,
     *,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Float64[Tensor, " S"]:
     r"""Returns :math:`\log q_N(z_s)` over all N components, in nats.
 
@@ -72,7 +72,7 @@ def log_aggregate_posterior(
         posteriors: The N components, as :func:`encode_posteriors` returns them.
         own: The component each z was drawn from: computed directly, so that
             log q(z|x_n) − log q_N(z) ≤ log N holds to rounding.
-        progress: Called with the points done and their number.
+        progress: Called with the points done and their number; True shows a bar.
 
     Returns:
         The log-density of every z.
@@ -89,12 +89,12 @@ def log_aggregate_posterior(
         >>> bool((q + math.log(2) + LOG_2PI / 2).abs().max() < 1e-12)
         True
     """
-    parts = []
+    report, parts = reporting(progress), []
     for points in blocks(len(z), BLOCK):
         mine = None if own is None else own[points]
         parts.append(_log_mixture(z[points], posteriors, mine))
-        if progress is not None:
-            progress(points.stop, len(z))
+        if report is not None:
+            report(points.stop, len(z))
     return torch.cat(parts) - math.log(len(posteriors))
 
 
@@ -236,7 +236,7 @@ def draw_aggregate(
     num_draws: int | None,
     seed: int,
     *,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> AggregateDraws:
     """Encodes all data, draws from q_N and scores the draws under all N components.
 
@@ -247,7 +247,7 @@ def draw_aggregate(
         inputs: Data.
         num_draws: S; rounded up to a multiple of N where it exceeds N.
         seed: The seed in force, for the record.
-        progress: Called with the draws done and their number.
+        progress: Called with the draws done and their number; True shows a bar.
     """
     q = encode_posteriors(model, inputs)
     S = default_num_draws(q) if num_draws is None else num_draws

@@ -117,7 +117,7 @@ def compare_marginal_kl(
     seed: int | None = None,
     condition: Tensor | None = None,
     condition_train: Tensor | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> MarginalKLComparison:
     r"""Estimates :math:`\mathrm{KL}(q(z) \| p(z))` by mixture, density ratio and density models.
 
@@ -137,7 +137,7 @@ def compare_marginal_kl(
         seed: Random seed; None picks one and records it.
         condition: One row per datapoint of x.
         condition_train: One row per datapoint of x_train.
-        progress: Called with the draws of the mixture done and their number.
+        progress: Called with the draws of the mixture done and their number; True shows a bar.
 
     Returns:
         The estimates by name, and why one is missing.
@@ -190,7 +190,7 @@ def _mixture(
     inputs: Inputs,
     num_draws: int | None,
     seed: int,
-    progress: Progress | None,
+    progress: Progress | bool | None,
 ) -> _Mixture:
     draws = draw_aggregate(model, inputs, num_draws, seed, progress=progress)
     both = {"mixture": marginal_kl_of(draws), "mixture_plain": plain_marginal_kl_of(draws)}

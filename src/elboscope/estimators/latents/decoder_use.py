@@ -40,6 +40,7 @@ from ..inputs import (
     error_per_unit,
     likelihood_of,
     prepared,
+    reporting,
     require_positive,
 )
 from ..posteriors import DiagonalPosteriors, gaussian_posteriors
@@ -55,7 +56,7 @@ def zeroing_effect(
     seed: int | None = None,
     condition: Tensor | None = None,
     batch_size: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Estimate:
     r"""Estimates the nats of reconstruction lost when unit j is set to its prior mean.
 
@@ -68,7 +69,7 @@ def zeroing_effect(
         seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
         batch_size: Datapoints taken at once, by default 256.
-        progress: Called with the datapoints done and their number.
+        progress: Called with the datapoints done and their number; True shows a bar.
 
     Returns:
         Nats per unit, near zero for a collapsed one. ``diagnostics["stderr"]`` is the error of
@@ -87,15 +88,15 @@ def zeroing_effect(
     inputs = prepared(model, x, condition)
     require_positive("num_samples", num_samples)
     require_positive("batch_size", batch_size)
-    parts = []
+    report, parts = reporting(progress), []
     with evaluating(model), seeded(seed) as used:
         settings = likelihood_of(model, inputs)
         mean = _prior_mean(given(model, inputs.rows(slice(0, 1))[1]).prior())
         for rows in blocks(len(inputs.x), batch_size or BATCH_SIZE):
             local_x, c = inputs.rows(rows)
             parts.append(_effects(given(model, c), local_x, num_samples, mean))
-            if progress is not None:
-                progress(rows.stop, len(inputs.x))
+            if report is not None:
+                report(rows.stop, len(inputs.x))
     effects = torch.cat(parts, dim=1)
     return _per_unit(effects, {"seed": used, **settings}, inputs)
 

@@ -109,7 +109,7 @@ def low_posterior_samples(
     num_prior: int | None = None,
     seed: int | None = None,
     condition: Tensor | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> LowPosteriorSamples:
     r"""Finds the prior draws to which the aggregate posterior gives the lowest density.
 
@@ -123,7 +123,7 @@ def low_posterior_samples(
         num_prior: S; by default 100 000, fewer where N·S would take minutes.
         seed: Random seed; None picks one and records it.
         condition: One row per datapoint; each draw is decoded with that of a random one.
-        progress: Called with the draws scored and their number.
+        progress: Called with the draws scored and their number; True shows a bar.
 
     Raises:
         InputError: Fewer than four datapoints, or S < n.

@@ -39,7 +39,7 @@ def marginal_kl(
     seed: int | None = None,
     condition: Tensor | None = None,
     condition_train: Tensor | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Estimate:
     r"""Estimates :math:`\mathrm{KL}(q(z) \| p(z))` in nats, by one of three methods.
 
@@ -70,7 +70,7 @@ def marginal_kl(
         seed: Random seed; None picks one and records it.
         condition: One row per datapoint of x.
         condition_train: One row per datapoint of x_train.
-        progress: Called with the draws of the mixture done and their number.
+        progress: Called with the draws of the mixture done and their number; True shows a bar.
 
     Returns:
         A value per datapoint (per draw of the mixture, where S < N), whose mean is the marginal

@@ -90,7 +90,7 @@ def elbo_surgery(
     x_train: object = None,
     condition: Tensor | None = None,
     condition_train: Tensor | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> ElboSurgery:
     r"""Cuts the average ELBO into reconstruction, mutual information and marginal KL.
 
@@ -106,7 +106,7 @@ def elbo_surgery(
         x_train: Data to take apart instead of x, on which the held-out bound is then evaluated.
         condition: One row per datapoint of x.
         condition_train: One row per datapoint of x_train.
-        progress: Called with the draws scored and their number.
+        progress: Called with the draws scored and their number; True shows a bar.
 
     Returns:
         The parts, each an Estimate.
@@ -294,7 +294,7 @@ def mutual_information(
     *,
     seed: int | None = None,
     condition: Tensor | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Estimate:
     r"""Estimates :math:`I_q(n; z)` between the index of a datapoint and its code, in nats.
 
@@ -307,7 +307,7 @@ def mutual_information(
         num_draws: S, draws from q_N; by default as many as take seconds.
         seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
-        progress: Called with the draws done and their number.
+        progress: Called with the draws done and their number; True shows a bar.
 
     Returns:
         I per datapoint (per draw, where S < N). ``stderr`` is that of other data from the same

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from elboscope.core import Estimate, GenerativeModel, evaluating, placed_like, seeded
 
-from ..inputs import Progress, prepared
+from ..inputs import Progress, prepared, reporting
 from .annealed_run import annealed, described, frozen, planned, require_latents, summarised
 from .annealing import PathName, Schedule
 
@@ -44,7 +44,7 @@ def annealed_importance_sampling(
     seed: int | None = None,
     condition: Tensor | None = None,
     batch_size: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Estimate:
     r"""Estimates :math:`\log p(x) \ge \mathbb{E} \log \frac1C \sum_c w_c` by annealing.
 
@@ -66,7 +66,7 @@ def annealed_importance_sampling(
         seed: Random seed; None picks one and records it. The pilot has a stream of its own.
         condition: One row per datapoint.
         batch_size: Datapoints annealed at once; by default as many as fill a few thousand rows.
-        progress: Called with the transitions done and their total.
+        progress: Called with the transitions done and their total; True shows a bar.
 
     Returns:
         log p(x) per datapoint in nats, a lower bound. ``diagnostics``: ``ess`` over the chains,
@@ -95,7 +95,7 @@ def annealed_importance_sampling(
     with evaluating(model), seeded(seed) as used, seeded(used ^ CHAIN_STREAM):
         families = described(model, inputs)
         steps = frozen(model, inputs, plan, step_sizes, used)
-        run = annealed(model, inputs, None, plan, steps, progress)
+        run = annealed(model, inputs, None, plan, steps, reporting(progress))
         return summarised(inputs, plan, run, steps, used, "lower", families)
 
 
@@ -113,7 +113,7 @@ def reverse_annealed_importance_sampling(
     seed: int | None = None,
     condition: Tensor | None = None,
     batch_size: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Estimate:
     r"""Estimates :math:`\log p(x) \le -\mathbb{E} \log \frac1C \sum_c u_c` from z* ~ p(z|x).
 
@@ -134,7 +134,7 @@ def reverse_annealed_importance_sampling(
         seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
         batch_size: Datapoints annealed at once.
-        progress: Called with the transitions done and their total.
+        progress: Called with the transitions done and their total; True shows a bar.
 
     Returns:
         log p(x) per datapoint in nats, an upper bound; diagnostics and settings as forward.
@@ -160,5 +160,5 @@ def reverse_annealed_importance_sampling(
     with evaluating(model), seeded(seed) as used, seeded(used ^ CHAIN_STREAM):
         families = described(model, inputs)
         steps = frozen(model, inputs, plan, step_sizes, used)
-        run = annealed(model, inputs, placed_like(z, model), plan, steps, progress)
+        run = annealed(model, inputs, placed_like(z, model), plan, steps, reporting(progress))
         return summarised(inputs, plan, run, steps, used, "upper", families)

@@ -32,7 +32,7 @@ from elboscope.core import (
     standard_error,
 )
 
-from ..inputs import Inputs, Progress, prepared, require_positive
+from ..inputs import Inputs, Progress, prepared, reporting, require_positive
 from .annealed_run import Annealing, annealed, described, frozen, planned, summarised, tuned
 from .annealing import PathName, Schedule, StepSizes, doubled
 
@@ -115,7 +115,7 @@ def bidirectional_monte_carlo(
     seed: int | None = None,
     condition: Tensor | None = None,
     batch_size: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Sandwich:
     r"""Sandwiches log p(x) of simulated data between AIS and reverse AIS, with T and 2T.
 
@@ -135,7 +135,8 @@ def bidirectional_monte_carlo(
         seed: Random seed; None picks one and records it.
         condition: One row per datapoint to simulate.
         batch_size: Datapoints annealed at once.
-        progress: Called with the transitions done and their total, of all four runs.
+        progress: Called with the transitions done and their total, of all four runs; True
+            shows a bar.
 
     Returns:
         The data and four estimates; ``.width``, ``.width_before`` and ``.extrapolated``.
@@ -163,7 +164,7 @@ def bidirectional_monte_carlo(
         x, z = simulated(model, num_data, condition)
         inputs = prepared(model, x, condition)
         curve = _step_sizes(model, inputs, plan, step_sizes, used)
-        runs = _runs(model, inputs, z, (plan, longer), curve, used, progress)
+        runs = _runs(model, inputs, z, (plan, longer), curve, used, reporting(progress))
         return Sandwich(x, z, *runs, path=path, num_leapfrog=num_leapfrog)
 
 

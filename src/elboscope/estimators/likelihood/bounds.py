@@ -40,7 +40,15 @@ from elboscope.core import (
     seeded,
 )
 
-from ..inputs import Inputs, Progress, Streaming, likelihood_of, prepared, require_positive
+from ..inputs import (
+    Inputs,
+    Progress,
+    Streaming,
+    likelihood_of,
+    prepared,
+    reporting,
+    require_positive,
+)
 from .importance import as_estimate, averages, from_posterior, reduced_weights
 
 
@@ -53,7 +61,7 @@ def evidence_lower_bound(
     condition: Tensor | None = None,
     sample_chunk: int | None = None,
     batch_size: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Estimate:
     r"""Estimates the ELBO, a lower bound on log p(x) whose gap is KL(q(z|x) ‖ p(z|x)).
 
@@ -66,7 +74,7 @@ def evidence_lower_bound(
         condition: One row per datapoint.
         sample_chunk: Samples decoded at once.
         batch_size: Datapoints taken at once, by default 256.
-        progress: Called with the samples done and their total.
+        progress: Called with the samples done and their total; True shows a bar.
 
     Returns:
         The bound per datapoint in nats; ``diagnostics``: ``reconstruction`` and ``kl``, whose
@@ -88,7 +96,7 @@ def evidence_lower_bound(
         True
     """
     inputs = prepared(model, x, condition)
-    streaming = Streaming(num_samples, seed, sample_chunk, batch_size, progress)
+    streaming = Streaming(num_samples, seed, sample_chunk, batch_size, reporting(progress))
     return _bound(model, inputs, streaming, whole=True)
 
 
@@ -101,7 +109,7 @@ def reconstruction(
     condition: Tensor | None = None,
     sample_chunk: int | None = None,
     batch_size: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Estimate:
     r"""Estimates :math:`\mathbb{E}_{q(z|x)} \log p(x \mid z)`, minus the distortion; unbiased.
 
@@ -116,7 +124,7 @@ def reconstruction(
         condition: One row per datapoint.
         sample_chunk: Samples decoded at once.
         batch_size: Datapoints taken at once, by default 256.
-        progress: Called with the samples done and their total.
+        progress: Called with the samples done and their total; True shows a bar.
 
     Returns:
         The reconstruction per datapoint in nats.
@@ -133,7 +141,7 @@ def reconstruction(
         True
     """
     inputs = prepared(model, x, condition)
-    streaming = Streaming(num_samples, seed, sample_chunk, batch_size, progress)
+    streaming = Streaming(num_samples, seed, sample_chunk, batch_size, reporting(progress))
     return _bound(model, inputs, streaming, whole=False)
 
 
@@ -244,7 +252,7 @@ def importance_weighted_bounds(
     condition: Tensor | None = None,
     sample_chunk: int | None = None,
     batch_size: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> dict[int, Estimate]:
     r"""Estimates :math:`L_K = \mathbb{E} \log \frac1K \sum_k w_k` for several K in one pass.
 
@@ -260,7 +268,7 @@ def importance_weighted_bounds(
         condition: One row per datapoint.
         sample_chunk: Samples decoded at once.
         batch_size: Datapoints taken at once, by default 256.
-        progress: Called with the weights done and their total.
+        progress: Called with the weights done and their total; True shows a bar.
 
     Returns:
         By K, in rising order: log p(x) per datapoint in nats, lower bounds. That of the largest K
@@ -291,7 +299,7 @@ def importance_weighted_bounds(
             f"{key} {K}": v for K in sizes[:-1] for key, v in block_averages(log_w, K).items()
         }
 
-    streaming = Streaming(sizes[-1], seed, sample_chunk, batch_size, progress)
+    streaming = Streaming(sizes[-1], seed, sample_chunk, batch_size, reporting(progress))
     found, settings = reduced_weights(model, inputs, from_posterior(model), reduce, streaming)
     bounds = {}
     for K in sizes:

@@ -33,7 +33,7 @@ from elboscope.core import (
     seeded,
 )
 
-from ..inputs import Inputs, Progress, Streaming, likelihood_of, prepared
+from ..inputs import Inputs, Progress, Streaming, likelihood_of, prepared, reporting
 
 # (x, condition, which samples of the K) -> log-weights of these samples.
 Weigh = Callable[[Tensor, Tensor | None, slice], Tensor]
@@ -49,7 +49,7 @@ def importance_sampling(
     condition: Tensor | None = None,
     sample_chunk: int | None = None,
     batch_size: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Estimate:
     r"""Estimates :math:`\log p(x) \ge \mathbb{E}\,\log \frac1K \sum_k w_k`, with its trust.
 
@@ -65,7 +65,7 @@ def importance_sampling(
         condition: One row per datapoint.
         sample_chunk: Samples decoded at once; by default a few thousand rows.
         batch_size: Datapoints taken at once, by default 256.
-        progress: Called with the weights done and their total.
+        progress: Called with the weights done and their total; True shows a bar.
 
     Returns:
         log p(x) per datapoint in nats, a lower bound. ``diagnostics``: ``ess`` (Kish's, of K),
@@ -89,7 +89,7 @@ def importance_sampling(
         True
     """
     inputs = prepared(model, x, condition)
-    streaming = Streaming(num_samples, seed, sample_chunk, batch_size, progress)
+    streaming = Streaming(num_samples, seed, sample_chunk, batch_size, reporting(progress))
     return weight_average(model, inputs, from_posterior(model), "importance sampling", streaming)
 
 
@@ -102,7 +102,7 @@ def prior_sampling(
     condition: Tensor | None = None,
     sample_chunk: int | None = None,
     batch_size: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Estimate:
     r"""Estimates :math:`\log p(x) \ge \mathbb{E}\,\log \frac1K \sum_k p(x \mid z_k)`, z from p(z).
 
@@ -119,7 +119,7 @@ def prior_sampling(
         condition: One row per datapoint.
         sample_chunk: Samples decoded at once.
         batch_size: Datapoints taken at once, by default 256.
-        progress: Called with the weights done and their total.
+        progress: Called with the weights done and their total; True shows a bar.
 
     Returns:
         As :func:`importance_sampling`.
@@ -140,7 +140,7 @@ def prior_sampling(
         return local.decode(local.prior().sample(torch.Size(shape))).log_prob(x)
 
     inputs = prepared(model, x, condition)
-    streaming = Streaming(num_samples, seed, sample_chunk, batch_size, progress)
+    streaming = Streaming(num_samples, seed, sample_chunk, batch_size, reporting(progress))
     return weight_average(model, inputs, weigh, "prior sampling", streaming)
 
 

@@ -98,7 +98,7 @@ def log_likelihood(
     path: PathName | None = None,
     seed: int | None = None,
     condition: Tensor | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> LogLikelihood:
     r"""Estimates log p(x) by importance sampling and AIS, and certifies it on simulated data.
 
@@ -119,7 +119,7 @@ def log_likelihood(
             tighter), or ``"prior"``, which is independent of q.
         seed: Random seed; None picks one and records it.
         condition: One row per datapoint; simulated data take theirs from these in turn.
-        progress: Called with the work done and its total.
+        progress: Called with the work done and its total; True shows a bar.
 
     Returns:
         The estimate per datapoint in nats, its parts, the sandwich and the certificate.

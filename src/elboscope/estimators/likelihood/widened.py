@@ -42,7 +42,7 @@ from elboscope.core import (
     log_joint,
 )
 
-from ..inputs import Progress, Streaming, is_real, log_prob_within, prepared
+from ..inputs import Progress, Streaming, is_real, log_prob_within, prepared, reporting
 from .importance import weight_average
 
 
@@ -57,7 +57,7 @@ def widened_importance_sampling(
     condition: Tensor | None = None,
     sample_chunk: int | None = None,
     batch_size: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Estimate:
     r"""Estimates log p(x) from a mixture of q(z|x) and a widened q(z|x); a lower bound.
 
@@ -76,7 +76,7 @@ def widened_importance_sampling(
         condition: One row per datapoint.
         sample_chunk: Samples decoded at once.
         batch_size: Datapoints taken at once, by default 256.
-        progress: Called with the weights done and their total.
+        progress: Called with the weights done and their total; True shows a bar.
 
     Returns:
         As :func:`importance_sampling`; ``settings["widened"]`` says by what. The error is that of
@@ -120,7 +120,7 @@ def widened_importance_sampling(
         inputs,
         weigh,
         "importance sampling, widened",
-        Streaming(num_samples, seed, sample_chunk, batch_size, progress),
+        Streaming(num_samples, seed, sample_chunk, batch_size, reporting(progress)),
         {"widened": what, "share": share},
     )
 
