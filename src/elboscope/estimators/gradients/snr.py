@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from elboscope.core import Bound, InputError, LatentVariableModel, evaluating, given, seeded
 from elboscope.objectives import miwae
 
-from ..inputs import Progress, likelihood_of, prepared, reporting, require_positive
+from ..inputs import likelihood_of, prepared, require_positive
+from ..streaming import Progress, reporting
 from .draws import (
     Draws,
     Part,

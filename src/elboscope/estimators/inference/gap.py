@@ -46,15 +46,8 @@ from elboscope.core import (
 )
 from elboscope.data import as_tensor
 
-from ..inputs import (
-    Progress,
-    SharedProgress,
-    first_answered,
-    likelihood_of,
-    prepared,
-    require_conditions,
-    require_positive,
-)
+from ..inputs import first_answered, likelihood_of, prepared, require_conditions, require_positive
+from ..streaming import Progress, SharedProgress
 from .gap_result import (
     FROM_Q,
     Bounds,

@@ -34,9 +34,10 @@ from torch.distributions import Distribution, Independent, MultivariateNormal
 from elboscope.core import Estimate, LatentVariableModel, given, standard_error
 from elboscope.core.torch_errors import refuses_values
 
-from ..inputs import Inputs, Progress, SharedProgress, Streaming, first_answered
+from ..inputs import Inputs, first_answered
 from ..likelihood.annealed import annealed_importance_sampling
 from ..likelihood.importance import Weigh, as_estimate, averages, from_posterior, reduced_weights
+from ..streaming import Progress, SharedProgress, Streaming
 from .optimal_posterior import FamilyName, OptimalPosterior, optimal_posterior
 from .starting_points import own_gaussian
 from .target import Target

@@ -27,9 +27,10 @@ from torch.distributions import Distribution
 
 from elboscope.core import Estimate, GenerativeModel, InputError, data_id, evaluating, given, seeded
 
-from ..inputs import Inputs, Progress, prepared, reporting, require_positive
+from ..inputs import Inputs, prepared, require_positive
 from ..likelihood.annealed_run import described
 from ..likelihood.importance import as_estimate, averages
+from ..streaming import Progress, reporting
 from .convergence import Convergence, Trial, joined, judged
 from .flow_search import flow_search
 from .gaussian_families import DiagonalGaussian, Family, FullGaussian, Parameters

@@ -40,7 +40,7 @@ from torch.distributions.kl import kl_divergence
 
 from elboscope.core import Axis, LatentVariableModel, given
 
-from ..inputs import Inputs, Progress, blocks, reporting, require_positive
+from ..inputs import Inputs, blocks, require_positive
 from ..likelihood.bounds import analytic_kl
 from ..posteriors import (
     BLOCK,
@@ -53,6 +53,7 @@ from ..posteriors import (
     encode_posteriors,
     gaussian_posteriors,
 )
+from ..streaming import Progress, reporting
 
 # Nats below the running maximum at which even 10⁶ components add less than float64's rounding.
 NEGLIGIBLE = 60.0

@@ -37,7 +37,8 @@ from elboscope.core import (
     standard_error,
 )
 
-from ..inputs import Inputs, Progress, prepared, require_positive
+from ..inputs import Inputs, prepared, require_positive
+from ..streaming import Progress
 from .aggregate import draw_aggregate
 from .aggregate_parts import Parts, aggregated, split_aggregate
 from .density import DENSITIES, MAX_STEPS, DensityFamily, density_kl_of

@@ -32,18 +32,9 @@ from elboscope.core import (
     standard_error,
 )
 
-from ..inputs import (
-    BATCH_SIZE,
-    Inputs,
-    Progress,
-    blocks,
-    error_per_unit,
-    likelihood_of,
-    prepared,
-    reporting,
-    require_positive,
-)
+from ..inputs import Inputs, blocks, error_per_unit, likelihood_of, prepared, require_positive
 from ..posteriors import DiagonalPosteriors, gaussian_posteriors
+from ..streaming import BATCH_SIZE, Progress, reporting
 
 PRIOR_SAMPLES = 10_000
 

@@ -31,8 +31,9 @@ from torch import Tensor
 
 from elboscope.core import InputError, LatentVariableModel, evaluating, given, seeded
 
-from ..inputs import BATCH_SIZE, Inputs, Progress, blocks, prepared, require_positive
+from ..inputs import Inputs, blocks, prepared, require_positive
 from ..posteriors import OtherPosteriors, Posteriors, encode_posteriors, gaussian_posteriors
+from ..streaming import BATCH_SIZE, Progress
 from .aggregate import log_aggregate_posterior, log_prior
 
 # S: the default of algorithm 1, and what pairs (draw, component) take seconds.

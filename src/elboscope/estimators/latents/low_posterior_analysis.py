@@ -35,9 +35,10 @@ from torch.distributions.kl import kl_divergence
 
 from elboscope.core import InputError, LatentVariableModel, evaluating, given, is_in_support, seeded
 
-from ..inputs import BATCH_SIZE, Inputs, blocks, prepared, require_positive
+from ..inputs import Inputs, blocks, prepared, require_positive
 from ..likelihood.bounds import evidence_lower_bound
 from ..posteriors import encode_posteriors
+from ..streaming import BATCH_SIZE
 from .low_posterior import LatentSamples, LowPosteriorSamples
 
 NUM_BINS = 256

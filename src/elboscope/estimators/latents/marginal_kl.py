@@ -16,7 +16,8 @@ from torch import Tensor
 
 from elboscope.core import Estimate, InputError, LatentVariableModel, evaluating, seeded
 
-from ..inputs import Progress, prepared, require_positive
+from ..inputs import prepared, require_positive
+from ..streaming import Progress
 from .aggregate import draw_aggregate
 from .aggregate_parts import aggregated, split_aggregate
 from .density import MAX_STEPS, DensityFamily, density_kl_of

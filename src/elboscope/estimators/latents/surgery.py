@@ -28,8 +28,9 @@ from elboscope.core import (
     standard_error,
 )
 
-from ..inputs import Progress, prepared
+from ..inputs import prepared
 from ..likelihood.bounds import reconstruction
+from ..streaming import Progress
 from .aggregate import AggregateDraws, Averages, averages, draw_aggregate
 from .aggregate_parts import aggregated
 from .held_out import held_out_marginal_kl

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from elboscope.core import Estimate, GenerativeModel, evaluating, placed_like, seeded
 
-from ..inputs import Progress, prepared, reporting
+from ..inputs import prepared
+from ..streaming import Progress, reporting
 from .annealed_run import annealed, described, frozen, planned, require_latents, summarised
 from .annealing import PathName, Schedule
 

@@ -43,7 +43,8 @@ from elboscope.core import (
     seeded,
 )
 
-from ..inputs import Inputs, Progress, blocks, likelihood_of, require_positive
+from ..inputs import Inputs, blocks, likelihood_of, require_positive
+from ..streaming import Progress
 from .annealing import Path, PathName, Schedule, StepSizes, annealing_path, betas_of, pilot
 from .hmc import Info, State, draw_noise, evaluated, hmc_step
 

@@ -32,7 +32,8 @@ from elboscope.core import (
     standard_error,
 )
 
-from ..inputs import Inputs, Progress, prepared, reporting, require_positive
+from ..inputs import Inputs, prepared, require_positive
+from ..streaming import Progress, reporting
 from .annealed_run import Annealing, annealed, described, frozen, planned, summarised, tuned
 from .annealing import PathName, Schedule, StepSizes, doubled
 

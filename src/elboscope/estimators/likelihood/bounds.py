@@ -40,15 +40,8 @@ from elboscope.core import (
     seeded,
 )
 
-from ..inputs import (
-    Inputs,
-    Progress,
-    Streaming,
-    likelihood_of,
-    prepared,
-    reporting,
-    require_positive,
-)
+from ..inputs import Inputs, likelihood_of, prepared, require_positive
+from ..streaming import Progress, Streaming, reporting
 from .importance import as_estimate, averages, from_posterior, reduced_weights
 
 

@@ -33,7 +33,8 @@ from elboscope.core import (
     seeded,
 )
 
-from ..inputs import Inputs, Progress, Streaming, likelihood_of, prepared, reporting
+from ..inputs import Inputs, likelihood_of, prepared
+from ..streaming import Progress, Streaming, reporting
 
 # (x, condition, which samples of the K) -> log-weights of these samples.
 Weigh = Callable[[Tensor, Tensor | None, slice], Tensor]

@@ -40,7 +40,8 @@ from elboscope.core import (
 )
 from elboscope.data import as_tensor
 
-from ..inputs import Inputs, Progress, SharedProgress, likelihood_of, prepared, require_positive
+from ..inputs import Inputs, likelihood_of, prepared, require_positive
+from ..streaming import Progress, SharedProgress
 from .annealed import annealed_importance_sampling
 from .annealing import PathName
 from .bidirectional import Sandwich, bidirectional_monte_carlo

@@ -42,7 +42,8 @@ from elboscope.core import (
     log_joint,
 )
 
-from ..inputs import Progress, Streaming, is_real, log_prob_within, prepared, reporting
+from ..inputs import is_real, log_prob_within, prepared
+from ..streaming import Progress, Streaming, reporting
 from .importance import weight_average
 
 

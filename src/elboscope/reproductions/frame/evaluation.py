@@ -32,7 +32,7 @@ from elboscope.core import (
     seeded,
 )
 from elboscope.estimators import active_units
-from elboscope.estimators.inputs import default_chunk
+from elboscope.estimators.streaming import default_chunk
 
 from .sitting import Sitting
 from .training import derived_seed, file_name
