@@ -31,7 +31,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 import elboscope as es
 from elboscope.core import log_mean_exp
 from elboscope.estimators.inputs import prepared
-from elboscope.estimators.likelihood.annealed_run import annealed, planned
+from elboscope.estimators.likelihood.annealed_run import anneal, plan_annealing
 from elboscope.training import ELBO, adam, fit, minibatches, objective_step
 
 from .measure import interleaved, ratio, write
@@ -129,13 +129,13 @@ def problem() -> tuple[es.VAE, Tensor]:
 
 def elboscope_run(model: es.VAE, x: Tensor) -> Callable[[], object]:
     """Returns a function that anneals 100 chains for each of five x."""
-    plan = planned(PER_TURN + 1, C // len(x), L, "linear", "prior", None)
+    plan = plan_annealing(PER_TURN + 1, C // len(x), L, "linear", "prior", None)
     steps = torch.full((PER_TURN,), 0.1, dtype=torch.float64)
     inputs = prepared(model, x, None)
 
     def run() -> object:
         with es.core.evaluating(model), es.seeded(0):
-            return annealed(model, inputs, None, plan, steps, None)
+            return anneal(model, inputs, None, plan, steps, None)
 
     return run
 

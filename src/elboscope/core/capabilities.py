@@ -6,7 +6,7 @@ outside its support is noted and never raised, so that *diverged* can be a findi
 
 from __future__ import annotations
 
-__all__ = ["Capabilities", "drawn", "family", "is_in_support", "measure"]
+__all__ = ["Capabilities", "draw_once", "family", "is_in_support", "measure"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,7 +91,9 @@ def measure(
         problems.append(_out_of_support(p, everything))
     has_likelihood = p is not None and _score("log p(x|z)", lambda: p.log_prob(x), problems)
     _score("log p(z)", lambda: model.prior().log_prob(z), problems)
-    has_density = q is not None and _score("log q(z|x)", lambda: q.log_prob(drawn(q, x)), problems)
+    has_density = q is not None and _score(
+        "log q(z|x)", lambda: q.log_prob(draw_once(q, x)), problems
+    )
     weighs = isinstance(q, SamplesWithDensity) and (has_density or _weighs(q, problems))
     return Capabilities(
         latent_shape=tuple(model.prior().event_shape),
@@ -110,7 +112,7 @@ def measure(
     )
 
 
-def drawn(p: Distribution, like: Tensor) -> Tensor:
+def draw_once(p: Distribution, like: Tensor) -> Tensor:
     """Returns one draw; NaN where torch refuses to draw from NaN parameters."""
     try:
         z: Tensor = p.rsample() if p.has_rsample else p.sample()

@@ -19,7 +19,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 from torch.distributions import Distribution
 
-from .capabilities import Capabilities, drawn, is_in_support, measure
+from .capabilities import Capabilities, draw_once, is_in_support, measure
 from .errors import ContractError, InputError
 from .implicit import PointMass, Sampled, as_generative, is_implicit
 from .model import GenerativeModel, LatentVariableModel, given, modules_of
@@ -206,8 +206,8 @@ def _scorable(p: Distribution, x: Tensor) -> Tensor:
     try:
         p.mean  # noqa: B018
     except NotImplementedError:
-        return x.expand(p.batch_shape + p.event_shape) if is_in_support(p, x) else drawn(p, x)
-    return drawn(p, x)
+        return x.expand(p.batch_shape + p.event_shape) if is_in_support(p, x) else draw_once(p, x)
+    return draw_once(p, x)
 
 
 def _check_encode(
@@ -219,7 +219,7 @@ def _check_encode(
     _check_shapes("encode(x)", q, (len(x),), latent_shape)
     more = torch.cat([x, torch.zeros_like(x)])
     other = _distribution("encode(x)", _call("encode(x)", twice.encode, more))
-    z = drawn(q, x)
+    z = draw_once(q, x)
     _check_leak("encode(x)", q, z, other, torch.cat([z, z]), len(x), dim=0, model=model)
     return q
 

@@ -36,14 +36,14 @@ def seeded(seed: int | None) -> Iterator[int]:
         >>> seed, torch.equal(before, torch.get_rng_state())
         (0, True)
     """
-    used = secrets.randbits(32) if seed is None else _checked(seed)
+    used = secrets.randbits(32) if seed is None else _check(seed)
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(list(devices)):
         torch.manual_seed(used)
         yield used
 
 
-def _checked(seed: object) -> int:
+def _check(seed: object) -> int:
     """Returns the seed as an int: torch would cut 2.5 down to 2 and say nothing."""
     if isinstance(seed, bool) or not isinstance(seed, SupportsIndex):
         raise InputError("seed", expected="a whole number or None", got=repr(seed))

@@ -92,7 +92,7 @@ def sample_posterior(
     z = q.rsample(shape) if q.has_rsample else q.sample(shape)
     frozen = _frozen(q) if freeze else q
     try:
-        return z, _linearised(q, z) if frozen is None else frozen.log_prob(z)
+        return z, _linearise(q, z) if frozen is None else frozen.log_prob(z)
     except NotImplementedError as error:
         raise ContractError(
             "encode(x).log_prob",
@@ -125,7 +125,7 @@ def _frozen(q: Distribution) -> Distribution | None:
     return twin
 
 
-def _linearised(q: Distribution, z: Float[Tensor, "K B *Z"]) -> Float[Tensor, "K B"]:
+def _linearise(q: Distribution, z: Float[Tensor, "K B *Z"]) -> Float[Tensor, "K B"]:
     r"""log q at z, with :math:`\nabla_z \log q` as its only derivative, and that to first order."""
     fixed = z.detach()
     slope = torch.func.grad(lambda z: q.log_prob(z).sum())(fixed).detach()
@@ -184,7 +184,7 @@ def log_weights(
         rows = slice(start, start + B)
         local = given(model, None if condition is None else condition[rows])
         chunk = sample_chunk or max(1, BLOCK_ELEMENTS // (each * len(x[rows])))
-        columns.append(_streamed(local, x[rows], num_samples, freeze, chunk))
+        columns.append(_stream(local, x[rows], num_samples, freeze, chunk))
     return torch.cat(columns, dim=1)
 
 
@@ -193,7 +193,7 @@ def _block(model: LatentVariableModel, x: Tensor, K: int, freeze: bool) -> Tenso
     return log_joint(model, x, z) - log_q
 
 
-def _streamed(model: LatentVariableModel, x: Tensor, K: int, freeze: bool, chunk: int) -> Tensor:
+def _stream(model: LatentVariableModel, x: Tensor, K: int, freeze: bool, chunk: int) -> Tensor:
     sizes = [min(chunk, K - start) for start in range(0, K, chunk)]
     return torch.cat([_block(model, x, size, freeze) for size in sizes])
 
@@ -267,7 +267,7 @@ def values_per_sample(
         local = given(model, None if condition is None else condition[:1])
         p = local.decode(local.prior().sample(torch.Size((1, 1))))
         returned.clear()  # what the decoder made on its way is freed again
-        _kept(p, found)
+        _keep(p, found)
         try:
             p.log_prob(x[:1])
         except (NotImplementedError, ValueError, RuntimeError):
@@ -290,12 +290,12 @@ def _sizes(model: object) -> Iterator[list[int]]:
         yield returned
 
 
-def _kept(p: Distribution, found: list[int]) -> None:
+def _keep(p: Distribution, found: list[int]) -> None:
     for value in vars(p).values():
         if isinstance(value, Tensor):
             found.append(value.numel())
         elif isinstance(value, Distribution):
-            _kept(value, found)
+            _keep(value, found)
 
 
 # Pareto smoothing: whether an importance-sampling average can be believed at all.

@@ -128,11 +128,11 @@ def likelihood_of(model: GenerativeModel, inputs: Inputs) -> Mapping[str, object
     record: dict[str, object] = {"likelihood": family(likelihood)}
     if isinstance(local, LatentVariableModel):
         x, condition = inputs.rows(first_answered(model, inputs))
-        record["posterior"] = family(_encoded(model, x, condition))
+        record["posterior"] = family(_encode(model, x, condition))
     return {**record, "data": inputs.treatment}
 
 
-def _encoded(model: GenerativeModel, x: Tensor, condition: Tensor | None) -> Distribution:
+def _encode(model: GenerativeModel, x: Tensor, condition: Tensor | None) -> Distribution:
     local = given(model, condition)
     assert isinstance(local, LatentVariableModel)
     return local.encode(x)
@@ -143,7 +143,7 @@ def first_answered(model: GenerativeModel, inputs: Inputs) -> slice:
     for row in range(len(inputs.x)):
         x, condition = inputs.rows(slice(row, row + 1))
         try:
-            _encoded(model, x, condition)
+            _encode(model, x, condition)
         except ValueError as error:
             if not refuses_values(error):
                 raise

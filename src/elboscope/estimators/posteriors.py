@@ -230,7 +230,7 @@ def encode_posteriors(model: LatentVariableModel, inputs: Inputs) -> Posteriors:
         if part is None:
             return OtherPosteriors(model, inputs, tuple(q.event_shape))
         parts.append(part)
-    return _joined(parts)
+    return _join(parts)
 
 
 def gaussian_posteriors(q: Distribution) -> DiagonalPosteriors | FullPosteriors | None:
@@ -253,7 +253,7 @@ def gaussian_posteriors(q: Distribution) -> DiagonalPosteriors | FullPosteriors 
     return None
 
 
-def _joined(parts: list[Posteriors]) -> Posteriors:
+def _join(parts: list[Posteriors]) -> Posteriors:
     mu = torch.cat([p.mu for p in parts if not isinstance(p, OtherPosteriors)])
     if isinstance(parts[0], FullPosteriors):
         L = torch.cat([p.scale_tril for p in parts if isinstance(p, FullPosteriors)])

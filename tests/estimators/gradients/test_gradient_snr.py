@@ -15,7 +15,7 @@ from elboscope import objectives
 from elboscope.core import Bound, ContractError, InputError, seeded
 from elboscope.estimators import GradientSNR, at_budget, gradient_snr, snr_over_checkpoints
 from elboscope.estimators.gradients.draws import gradient_draws, named_parts
-from elboscope.estimators.gradients.moments import SnrSummary, bootstrap, floor, merged
+from elboscope.estimators.gradients.moments import SnrSummary, bootstrap, floor, merge
 from elboscope.estimators.gradients.result import log_slope
 from elboscope.models import GaussianToy, LinearGaussian
 from elboscope.models.exact.affine_encoder import AffineDiagonal
@@ -330,7 +330,7 @@ def test_moments_of_chunks_are_those_of_all() -> None:
         x = 1e6 + torch.randn(1000, 3, dtype=torch.float64)
     state = None
     for chunk in x.split(77):
-        state = merged(state, chunk)
+        state = merge(state, chunk)
     assert state is not None
     torch.testing.assert_close(state.mean, x.mean(0), rtol=1e-15, atol=0)
     torch.testing.assert_close(state.std, x.std(0), rtol=1e-10, atol=0)
@@ -478,7 +478,7 @@ def test_intervals_hold_the_truth_down_to_the_floor(coordinates: int, snr: float
     ones, misses = torch.ones(coordinates, dtype=torch.float64), [0, 0]
     for _ in range(60):
         draws = torch.randn(1000, coordinates, generator=generator, dtype=torch.float64) + snr
-        summary = SnrSummary.of(merged(None, draws))
+        summary = SnrSummary.of(merge(None, draws))
         for kind, (low, high) in enumerate(bootstrap(draws, ones, summary, generator)):
             misses[kind] += not low <= snr <= high
     assert max(misses) <= 8, misses

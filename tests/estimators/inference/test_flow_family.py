@@ -10,7 +10,7 @@ from elboscope.core import evaluating, seeded
 from elboscope.estimators import optimal_posterior
 from elboscope.estimators.inference.flow_family import local_flow
 from elboscope.estimators.inference.gaussian_families import matched_noise
-from elboscope.estimators.inference.target import Target, scored
+from elboscope.estimators.inference.target import Target, score
 from elboscope.estimators.inputs import prepared
 from elboscope.models import LinearGaussian
 from elboscope.models.exact.bimodal import Bimodal
@@ -89,7 +89,7 @@ def test_an_encoder_of_this_kind_is_a_start() -> None:
         q = model.encode(x)
         family = local_flow((3,), x, q)
         target = Target(model, prepared(model, x, None))
-        log_w = scored(target, family, family.of_encoder(q), torch.arange(4), 4000)
+        log_w = score(target, family, family.of_encoder(q), torch.arange(4), 4000)
         theirs = es.core.log_weights(model, x, 4000)
     error = (log_w.var(0) + theirs.var(0)).div(4000).sqrt()
     assert ((log_w.mean(0) - theirs.mean(0)).abs() < 4 * error).all()

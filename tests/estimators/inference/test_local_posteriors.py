@@ -12,7 +12,7 @@ from elboscope.estimators import inference_gap
 from elboscope.estimators.inference.flow_family import local_flow
 from elboscope.estimators.inference.local_posteriors import (
     TYPICAL,
-    _chosen,
+    _choose,
     local_posteriors,
     rows_of,
 )
@@ -30,15 +30,15 @@ def gaussian():
 def test_datapoints_are_found_by_their_gaps():
     amortisation = torch.tensor([1.0, 9.0, 1.1, 0.9, 1.0, 5.0]).double()
     approximation = torch.tensor([0.1, 0.2, 7.0, 0.1, 0.2, 3.0]).double()
-    assert _chosen(amortisation, approximation) == {
+    assert _choose(amortisation, approximation) == {
         1: "largest amortisation gap",
         2: "largest approximation gap",
         4: TYPICAL,
         0: TYPICAL,
     }
-    both = _chosen(amortisation[:2], approximation[:2])
+    both = _choose(amortisation[:2], approximation[:2])
     assert both == {1: "largest of both gaps", 0: TYPICAL}
-    assert _chosen(amortisation[:0], approximation[:0]) == {}
+    assert _choose(amortisation[:0], approximation[:0]) == {}
 
 
 def test_estimated_gaps_are_the_kls_on_the_grid(gaussian):

@@ -9,7 +9,7 @@ from torch.distributions import Bernoulli, Beta, Distribution, Independent, Norm
 import elboscope as es
 from elboscope.core import ContractError, InputError, evaluating, seeded
 from elboscope.estimators import optimal_posterior
-from elboscope.estimators.inference.convergence import Trial, judged
+from elboscope.estimators.inference.convergence import Trial, judge
 from elboscope.estimators.inference.gaussian_families import (
     DiagonalGaussian,
     FullGaussian,
@@ -17,12 +17,12 @@ from elboscope.estimators.inference.gaussian_families import (
 )
 from elboscope.estimators.inference.gaussian_search import (
     Stage,
+    ascend,
     gaussian_search,
-    optimised,
 )
 from elboscope.estimators.inference.optimal_posterior import _family, no_worse_than_encoder
 from elboscope.estimators.inference.starting_points import starting_points
-from elboscope.estimators.inference.target import Target, scored
+from elboscope.estimators.inference.target import Target, score
 from elboscope.estimators.inputs import prepared
 from elboscope.models import LinearGaussian
 from elboscope.models.exact.bimodal import Bimodal
@@ -99,7 +99,7 @@ def test_a_slope_below_zero_is_noise_of_its_size() -> None:
     elbo = es.Estimate.per_datapoint("L[q*]", "test", -ones, 0 * ones, "lower")
     none = torch.zeros(0, dtype=torch.long)
     trial = Trial({"encoder": -1.0}, "encoder", 20, 0.0, 0.0)
-    found = judged(elbo, trial, -0.2 * ones, none, none, none, 0.02)
+    found = judge(elbo, trial, -0.2 * ones, none, none, none, 0.02)
     assert found.within == pytest.approx(0.2)
     assert not found.certified
     assert "the slope of the last window" in found.reasons[0]
@@ -176,11 +176,11 @@ def test_a_certificate_of_a_trained_vae_holds_for_a_search_ten_times_as_long(dig
     with torch.no_grad(), seeded(5):
         q = found.posterior
         start = family.start(q.mean, q.stddev)
-        longer = optimised(target, family, start, index, (Stage(128, 0.1, 0.01),), 200)
+        longer = ascend(target, family, start, index, (Stage(128, 0.1, 0.01),), 200)
         gains = []
         for parameters in (longer.parameters, start):
             with seeded(6):
-                gains.append(scored(target, family, parameters, index, 2000).mean(0))
+                gains.append(score(target, family, parameters, index, 2000).mean(0))
     gain = (gains[0] - gains[1]).mean().item()
     assert -0.005 < gain < found.certificate.within
 

@@ -20,18 +20,18 @@ from elboscope.estimators.likelihood.annealed import CHAIN_STREAM
 from elboscope.estimators.likelihood.annealed_run import (
     Run,
     forward_run,
-    planned,
+    plan_annealing,
     reverse_run,
-    tuned,
+    tune,
 )
 from elboscope.estimators.likelihood.annealing import (
     annealing_path,
     betas_of,
-    doubled,
+    double_schedule,
     pilot,
-    resampled,
+    resample,
 )
-from elboscope.estimators.likelihood.hmc import Info, State, evaluated
+from elboscope.estimators.likelihood.hmc import Info, State, evaluate
 from elboscope.models import Bimodal, EnumerableBernoulli, LinearGaussian, mlp_vae
 
 X = torch.tensor([[1.0, -1.0, 0.5]], dtype=torch.float64)
@@ -57,10 +57,10 @@ def exact_run(
 
     def transition(state: State, t: int) -> tuple[State, Info]:
         ones = torch.ones_like(state.log_ratio)
-        fresh = evaluated(densities, f[t].sample((chains,)))
+        fresh = evaluate(densities, f[t].sample((chains,)))
         return fresh, Info(ones, ones.bool(), ~ones.bool())
 
-    start = evaluated(densities, f[-1 if reverse else 0].sample((chains,)))
+    start = evaluate(densities, f[-1 if reverse else 0].sample((chains,)))
     return (reverse_run if reverse else forward_run)(start, betas, transition)
 
 
@@ -262,8 +262,8 @@ def test_step_sizes_are_frozen_before_the_run():
     x, _ = model.sample(5, seed=0)
     settings = {"num_temperatures": 15, "num_chains": 6, "num_leapfrog": 3, "seed": 9}
     e = annealed_importance_sampling(model, x, **settings)
-    plan = planned(15, 6, 3, "sigmoid", "prior", None)
-    steps = tuned(model, prepared(model, x, None), plan, 9).at(plan.betas)
+    plan = plan_annealing(15, 6, 3, "sigmoid", "prior", None)
+    steps = tune(model, prepared(model, x, None), plan, 9).at(plan.betas)
     again = annealed_importance_sampling(model, x, **settings, step_sizes=steps)
     assert torch.equal(e.values, again.values)
     assert e.settings["smallest_step"] == steps.min().item()
@@ -419,9 +419,9 @@ def test_given_schedule():
     e = annealed_importance_sampling(CONJUGATE, ONE, schedule=given, num_leapfrog=2, seed=0)
     assert (e.settings["num_temperatures"], e.settings["schedule"]) == (3, "given")
     expected = torch.tensor([0, 0.05, 0.1, 0.25, 0.4, 0.7, 1]).double()
-    torch.testing.assert_close(doubled(given, 500), expected, rtol=0, atol=1e-7)
+    torch.testing.assert_close(double_schedule(given, 500), expected, rtol=0, atol=1e-7)
     sigmoid = betas_of("sigmoid", 8)
-    assert torch.equal(resampled(sigmoid, 8), sigmoid)
+    assert torch.equal(resample(sigmoid, 8), sigmoid)
 
 
 @pytest.mark.parametrize(

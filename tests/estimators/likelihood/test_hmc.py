@@ -17,7 +17,7 @@ from elboscope.estimators.likelihood.hmc import (
     Noise,
     State,
     draw_noise,
-    evaluated,
+    evaluate,
     hmc_step,
     leapfrog,
 )
@@ -49,7 +49,7 @@ def moved(
     L: int,
     beta: float = 1.0,
 ) -> State:
-    state = evaluated(densities, z)
+    state = evaluate(densities, z)
     for _ in range(steps):
         state, _ = hmc_step(state, draw_noise(state.z), densities, beta, step_size, L)
     return state
@@ -58,7 +58,7 @@ def moved(
 def test_leapfrog_is_reversible():
     densities, steps = curved(), torch.tensor([[0.05], [0.08]]).double()
     with seeded(0):
-        start = evaluated(densities, torch.randn(2, 1, 1).double())
+        start = evaluate(densities, torch.randn(2, 1, 1).double())
         p = torch.randn(2, 1, 1).double()
     there, momentum = leapfrog(start, p, densities, 0.7, steps, 12)
     assert (there.z - start.z).abs().min() > 0.05
@@ -77,7 +77,7 @@ def test_leapfrog_preserves_volume():
     ends = torch.cat([place + h * torch.eye(4).double(), place - h * torch.eye(4).double()])
     z, p = ends[:, None, :2], ends[:, None, 2:]
     steps = torch.full((8, 1), 0.4).double()
-    after, momentum = leapfrog(evaluated(densities, z), p, densities, 1.0, steps, 7)
+    after, momentum = leapfrog(evaluate(densities, z), p, densities, 1.0, steps, 7)
     image = torch.cat([after.z, momentum], -1)[:, 0]
     jacobian = (image[:4] - image[4:]).T / (2 * h)
     assert (jacobian - torch.eye(4)).abs().max() > 0.1
@@ -87,7 +87,7 @@ def test_leapfrog_preserves_volume():
 def test_energy_error_is_of_second_order():
     def error(step_size: float, L: int) -> torch.Tensor:
         steps = torch.full((1, 1), step_size).double()
-        state = evaluated(gaussian, torch.tensor([[[0.3, 0.4]]]).double())
+        state = evaluate(gaussian, torch.tensor([[[0.3, 0.4]]]).double())
         p = torch.tensor([[[1.0, -0.5]]]).double()
         before = 0.5 * p.square().sum() - state.log_density(1.0)
         state, p = leapfrog(state, p, gaussian, 1.0, steps, L)
@@ -134,7 +134,7 @@ def test_tempered_density_is_left_invariant():
 
 def test_a_step_that_is_far_too_long_moves_nobody():
     with seeded(0):
-        state = evaluated(curved(), torch.randn(50, 1, 1).double())
+        state = evaluate(curved(), torch.randn(50, 1, 1).double())
         after, info = hmc_step(state, draw_noise(state.z), curved(), 1.0, 1e6, 10)
     assert not info.accepted.any()
     assert info.acceptance.max() == 0
@@ -147,7 +147,7 @@ def test_what_the_state_keeps_is_what_is_there():
     densities = curved()
     with seeded(0):
         state = moved(densities, torch.randn(200, 1, 1).double(), 3, 0.4, 4)
-    for kept, fresh in zip(state, evaluated(densities, state.z), strict=True):
+    for kept, fresh in zip(state, evaluate(densities, state.z), strict=True):
         torch.testing.assert_close(kept, fresh, rtol=1e-12, atol=1e-12)
 
 
@@ -186,7 +186,7 @@ def test_a_transition_costs_exactly_one_pass_and_back_per_step(path, L):
     model, x = Counting(), torch.ones(3, 6)
     densities = annealing_path(model, x, path).log_densities
     with evaluating(model), seeded(0):
-        state = evaluated(densities, torch.randn(4, 3, 2))
+        state = evaluate(densities, torch.randn(4, 3, 2))
         model.forward = model.backward = 0
         for beta in (0.1, 0.5, 0.9):  # another temperature costs nothing
             state, _ = hmc_step(state, draw_noise(state.z), densities, beta, 0.1, L)
@@ -203,7 +203,7 @@ def test_nan_region_is_never_entered_and_is_counted():
     n, cut = 20_000, stats.truncnorm(-math.inf, 1)
     with seeded(0):
         start = torch.from_numpy(cut.rvs((n, 1, 1), random_state=0))
-        state, divergent = evaluated(densities, start), 0
+        state, divergent = evaluate(densities, start), 0
         for _ in range(5):
             state, info = hmc_step(state, draw_noise(state.z), densities, 0.5, 0.7, 3)
             assert not (info.divergent & info.accepted).any()
@@ -225,8 +225,8 @@ def test_latents_of_any_rank_move_alike():
         z = torch.randn(20, 3, 6)
         noise = draw_noise(z)
     reshaped = Noise(noise.momentum.reshape(20, 3, 2, 3), noise.shrinkage, noise.log_uniform)
-    a, info_a = hmc_step(evaluated(flat, z), noise, flat, 0.5, 0.4, 3)
-    b, info_b = hmc_step(evaluated(deep, z.reshape(20, 3, 2, 3)), reshaped, deep, 0.5, 0.4, 3)
+    a, info_a = hmc_step(evaluate(flat, z), noise, flat, 0.5, 0.4, 3)
+    b, info_b = hmc_step(evaluate(deep, z.reshape(20, 3, 2, 3)), reshaped, deep, 0.5, 0.4, 3)
     assert torch.equal(a.z.reshape(20, 3, 2, 3), b.z)
     assert torch.equal(info_a.accepted, info_b.accepted)
 
@@ -235,6 +235,6 @@ def test_a_decoder_that_ignores_z_has_no_gradient():
     def densities(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return -0.5 * z.square().sum(-1), torch.full(z.shape[:2], -3.0)
 
-    state = evaluated(densities, torch.ones(2, 1, 3))
+    state = evaluate(densities, torch.ones(2, 1, 3))
     assert torch.equal(state.grad_ratio, torch.zeros(2, 1, 3))
     assert torch.equal(state.gradient(0.5), -torch.ones(2, 1, 3))

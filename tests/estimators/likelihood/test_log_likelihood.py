@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 from elboscope.core import Estimate, InputError, paired_difference
 from elboscope.estimators import LogLikelihood, log_likelihood
 from elboscope.estimators.likelihood.certificate import certify
-from elboscope.estimators.likelihood.log_likelihood import combined
+from elboscope.estimators.likelihood.log_likelihood import combine
 from elboscope.models import Bimodal, LinearGaussian, mlp_vae
 
 QUICK = {"num_chains": 8, "num_leapfrog": 4}
@@ -70,7 +70,7 @@ def test_where_one_part_fails_the_other_stands_less_log_2(first, fails) -> None:
     good = found.widened
     bad = replace(found.annealed, values=good.values - 1e3)
     pair = (bad, good) if fails == "importance" else (good, bad)
-    merged = combined(pair[0], replace(pair[1], diagnostics=found.annealed.diagnostics))
+    merged = combine(pair[0], replace(pair[1], diagnostics=found.annealed.diagnostics))
     assert (merged.values - (good.values - math.log(2))).abs().max() < 1e-9
     assert torch.allclose(merged.mc_stderr, good.mc_stderr)
 
@@ -230,7 +230,7 @@ def test_what_is_seen_on_the_real_data_can_take_the_certificate_away(first) -> N
     _, _, found = first
     assert judged(first).certified
     low = shifted(found.widened, -3.0)
-    apart = judged(first, proposals=low, log_px=combined(low, found.annealed))
+    apart = judged(first, proposals=low, log_px=combine(low, found.annealed))
     assert "on these data AIS finds 3" in apart.reasons[0]
     assert "nats more than importance sampling" in apart.reasons[0]
     stuck = judged(first, annealed=with_diagnostic(found.annealed, acceptance=0.1))

@@ -104,7 +104,7 @@ def gradient_draws(
     def one_by_one(r: int) -> Tensor:
         return torch.stack([_gradient(bound, phi, theta) for _ in range(r)])
 
-    vectorised, reason = _vectorised(model, bound, phi, theta, two_losses)
+    vectorised, reason = _vectorise(model, bound, phi, theta, two_losses)
     size = _chunk_size(x, num_samples, sum(p.numel() for p in [*phi, *theta]))
 
     def chunks(draw: Callable[[int], Tensor]) -> Iterator[Tensor]:
@@ -138,7 +138,7 @@ def _gradient(
     return torch.cat([g.flatten() for g in found])
 
 
-def _vectorised(
+def _vectorise(
     model: LatentVariableModel,
     bound: Callable[[], Bound],
     phi: Sequence[Tensor],

@@ -20,7 +20,7 @@ at some thousand coordinates, whose relative change with the resampling is that 
 
 from __future__ import annotations
 
-__all__ = ["Direction", "Interval", "Moments", "SnrSummary", "bootstrap", "floor", "merged"]
+__all__ = ["Direction", "Interval", "Moments", "SnrSummary", "bootstrap", "floor", "merge"]
 
 import math
 from typing import NamedTuple
@@ -64,7 +64,7 @@ class Moments(NamedTuple):
         return (self.squares / (self.num_draws - 1)).sqrt()
 
 
-def merged(state: Moments | None, draws: Float[Tensor, "r P"]) -> Moments:
+def merge(state: Moments | None, draws: Float[Tensor, "r P"]) -> Moments:
     """Adds a chunk of draws to the state.
 
     Example:
@@ -138,7 +138,7 @@ def bootstrap(
     if not bool(speaks.any()) or not math.isfinite(whole.mean):
         return (math.nan, math.nan), (math.nan, math.nan)
     share = weights[speaks] / weights[speaks].sum()
-    snr = _resampled(draws[:, speaks], seed_of)
+    snr = _resample(draws[:, speaks], seed_of)
     here = ratios(centre, spread)[speaks]
     plain = _hull((here @ share).item(), snr @ share, whole.mean)
     # In the bootstrap's world the truth is what the draws have, uncorrected.
@@ -151,7 +151,7 @@ def bootstrap(
     return plain, (low, high)
 
 
-def _resampled(
+def _resample(
     draws: Float64[Tensor, "R C"], seed_of: torch.Generator
 ) -> Float64[Tensor, "replicates C"]:
     """The SNR of every coordinate in every replicate, each with its own multinomial counts."""

@@ -37,7 +37,7 @@ from .draws import (
     named_parts,
     projections,
 )
-from .moments import Direction, Moments, SnrSummary, bootstrap, merged
+from .moments import Direction, Moments, SnrSummary, bootstrap, merge
 from .result import BlockSNR, GradientSNR
 
 Objective = Callable[[LatentVariableModel, Tensor, int], Bound]
@@ -122,7 +122,7 @@ def gradient_snr(
         >>> offset.interval[0] < 0.24495 < offset.interval[1]
         True
     """
-    counts = _checked(objectives, num_samples, num_draws)
+    counts = _check(objectives, num_samples, num_draws)
     inputs = prepared(model, x, condition)
     report, found = reporting(progress), list[BlockSNR]()
     methods: dict[str, str] = {}
@@ -136,7 +136,7 @@ def gradient_snr(
                 bound = partial(objective, local, inputs.x, K)
                 at = (used + 7919 * K) % 2**63
                 draws = gradient_draws(local, inputs.x, bound, parts, K, num_draws, at)
-                found += _measured(name, K, draws, parts, num_draws, at)
+                found += _measure(name, K, draws, parts, num_draws, at)
                 methods[f"{name}, K={K}"] = ": ".join(filter(None, (draws.method, draws.reason)))
                 if report is not None:
                     report(num_draws * len(found) // _results(parts), total)
@@ -185,7 +185,7 @@ def snr_over_checkpoints(
         }
 
 
-def _checked(
+def _check(
     objectives: Mapping[str, Objective], num_samples: int | Sequence[int], num_draws: int
 ) -> tuple[int, ...]:
     counts = tuple(num_samples) if isinstance(num_samples, Sequence) else (num_samples,)
@@ -205,7 +205,7 @@ def _results(parts: Mapping[Part, Mapping[str, nn.Parameter]]) -> int:
     return sum(1 + len(tensors) for tensors in parts.values())
 
 
-def _measured(
+def _measure(
     name: str,
     K: int,
     draws: Draws,
@@ -220,7 +220,7 @@ def _measured(
     state: Moments | None = None
     columns = []
     for chunk in draws.chunks():
-        state = merged(state, chunk)
+        state = merge(state, chunk)
         columns.append(chunk[:, index.to(chunk.device)].double())
     if state is None:
         raise AssertionError("no draws")

@@ -14,7 +14,7 @@ No finite number of starts proves a global optimum: what no start found stays un
 
 from __future__ import annotations
 
-__all__ = ["Convergence", "Trial", "joined", "judged"]
+__all__ = ["Convergence", "Trial", "joined", "judge"]
 
 import math
 from collections.abc import Mapping
@@ -99,7 +99,7 @@ class Convergence:
             f"noise {self.mc_error:.3f} nats"
         )
         notes = [
-            f"{len(found)} {what} (datapoints {_listed(found)})"
+            f"{len(found)} {what} (datapoints {_list(found)})"
             for what, found in (
                 ("not converged", self.unconverged),
                 ("diverged and left out", self.diverged),
@@ -113,7 +113,7 @@ class Convergence:
         return "; ".join([f"{head} ({parts})", *notes])
 
 
-def judged(
+def judge(
     elbo: Estimate,
     trial: Trial,
     promise: Float64[Tensor, " n"],
@@ -173,6 +173,6 @@ def _signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")
 
 
-def _listed(index: tuple[int, ...]) -> str:
+def _list(index: tuple[int, ...]) -> str:
     shown = ", ".join(str(i) for i in index[:NAMED])
     return shown + (", …" if len(index) > NAMED else "")

@@ -107,7 +107,7 @@ class LocalFlow:
         B = len(mean)
         wide = torch.full_like(mean, len(self.flow.move_z) * math.log(2))
         h = mean.new_zeros(B, self.context_dim)
-        return (mean, L, torch.zeros_like(mean), wide, h, *_repeated(self.flow, B, mean))
+        return (mean, L, torch.zeros_like(mean), wide, h, *_repeat(self.flow, B, mean))
 
     def of_encoder(self, q: AuxiliaryPosterior) -> FlowParameters:
         """Returns the members that an encoder of this architecture answered with."""
@@ -116,7 +116,7 @@ class LocalFlow:
         h = mu.new_zeros(B, 0) if q.context is None else q.context.detach().clone()
         eye = torch.eye(d).to(mu).expand(B, d, d).clone()
         zero = torch.zeros_like(mu)
-        return (zero, eye, mu, sigma.log(), h, *_repeated(q.flow, B, mu))
+        return (zero, eye, mu, sigma.log(), h, *_repeat(q.flow, B, mu))
 
     def draw(
         self, parameters: FlowParameters, noise: Float[Tensor, "K _ e"]
@@ -220,7 +220,7 @@ class LocalFlowPosterior(Distribution):
         )
 
 
-def _repeated(flow: nn.Module, B: int, like: Tensor) -> list[Tensor]:
+def _repeat(flow: nn.Module, B: int, like: Tensor) -> list[Tensor]:
     parameters: Mapping[str, Tensor] = dict(flow.named_parameters())
     return [p.detach().to(like).expand(B, *p.shape).clone() for p in parameters.values()]
 
@@ -256,8 +256,8 @@ def local_flow(
         if isinstance(encoder, AuxiliaryPosterior) and _can_begin(encoder.flow):
             flow, e = _begun_anew(encoder.flow), _last_layer(encoder.flow.reverse).out_features // 2
             c = 0 if encoder.context is None else encoder.context.shape[-1]
-            return LocalFlow(latent_shape, _placed(flow, like), c, e, like_encoder=True)
-        return LocalFlow(latent_shape, _placed(_fresh(d), like), 0, d, like_encoder=False)
+            return LocalFlow(latent_shape, _place(flow, like), c, e, like_encoder=True)
+        return LocalFlow(latent_shape, _place(_fresh(d), like), 0, d, like_encoder=False)
 
 
 def _networks(flow: AuxiliaryFlow) -> tuple[nn.Module, ...]:
@@ -279,7 +279,7 @@ def _begun_anew(flow: AuxiliaryFlow) -> AuxiliaryFlow:
     return flow
 
 
-def _placed(flow: AuxiliaryFlow, like: Tensor) -> AuxiliaryFlow:
+def _place(flow: AuxiliaryFlow, like: Tensor) -> AuxiliaryFlow:
     _begin_as_identity(flow)
     return flow.to(like).requires_grad_(False)
 

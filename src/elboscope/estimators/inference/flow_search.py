@@ -9,7 +9,7 @@ they began.
 
 from __future__ import annotations
 
-__all__ = ["climbed", "flow_search"]
+__all__ = ["climb", "flow_search"]
 
 import math
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ from .flow_family import FIXED, FlowParameters, LocalFlow, local_flow
 from .gaussian_families import DiagonalGaussian, FullGaussian, Parameters, matched_noise
 from .gaussian_search import ARRIVED, Optimised, Run, Search
 from .starting_points import starting_points
-from .target import Target, scored, taken
+from .target import Target, score, take
 
 # Flows are dear: their starts compete on few datapoints, and on all only if they clearly differ.
 SUBSET, DOUBT = 10, -2.0
@@ -63,7 +63,7 @@ def flow_search(
     prior = starting_points(target)["prior"]
 
     def begun(family: LocalFlow, index: Tensor) -> Parameters:
-        mean, factor = taken(best, index)
+        mean, factor = take(best, index)
         L = factor if isinstance(gaussian, FullGaussian) else torch.diag_embed(factor.exp())
         return family.around(mean, L)
 
@@ -96,7 +96,7 @@ def _run(
 ) -> Run:
     def run(index: Tensor, progress: Callable[[int], None] | None) -> Optimised:
         start = begin(index)
-        return climbed(
+        return climb(
             target, family, start, index, num_samples, max_steps, progress, tempered=tempered
         )
 
@@ -158,7 +158,7 @@ JUDGES = 256
 BLOCK = 2**25
 
 
-def climbed(
+def climb(
     target: Target,
     family: LocalFlow,
     parameters: FlowParameters,
@@ -187,7 +187,7 @@ def climbed(
         block = torch.arange(len(index), device=index.device)[rows]
         part = state.take(block)
         if tempered:
-            part = _tempered(target, family, part, index[rows], num_samples)
+            part = _temper(target, family, part, index[rows], num_samples)
         part = _block(target, family, part, index[rows], num_samples, max_steps)
         state = state.put(block, part)
         if progress is not None:
@@ -195,7 +195,7 @@ def climbed(
     return state
 
 
-def _tempered(
+def _temper(
     target: Target, family: LocalFlow, state: Optimised, index: Tensor, K: int
 ) -> Optimised:
     betas = [min(1.0, (t + 1) / (RISING * TEMPERED_STEPS)) for t in range(TEMPERED_STEPS)]
@@ -294,5 +294,5 @@ def _gain(
     seed, values = int(torch.randint(2**62, ())), []
     for parameters in (new, old):
         with seeded(seed):
-            values.append(scored(target, family, parameters, index, JUDGES).mean(0))
+            values.append(score(target, family, parameters, index, JUDGES).mean(0))
     return (values[0] - values[1]).nan_to_num(-math.inf, math.inf, -math.inf)

@@ -19,7 +19,7 @@ the prior may find it.
 
 from __future__ import annotations
 
-__all__ = ["inference_gap", "measured"]
+__all__ = ["inference_gap", "measure_gap"]
 
 import math
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ from .gap_result import (
     Richer,
     bounds_of,
     largest,
-    named,
+    name_rows,
     own_family,
 )
 from .gaussian_search import WINDOW
@@ -151,10 +151,10 @@ def inference_gap(
         plan = Plan(encoded, family or own, own, richer,
                     num_samples, tolerance, max_steps, num_temperatures)  # fmt: skip
         work, share = SharedProgress(progress), 1.0 if train is None else 0.5
-        gap = measured(plan, data, used, work, share)
+        gap = measure_gap(plan, data, used, work, share)
         if train is None:
             return gap
-        return replace(gap, train=measured(plan, train, used ^ TRAIN_STREAM, work, share))
+        return replace(gap, train=measure_gap(plan, train, used ^ TRAIN_STREAM, work, share))
 
 
 def _read(model: GenerativeModel, x: object, condition: Tensor | None, name: str) -> Data:
@@ -238,10 +238,12 @@ ERRORS, ROUNDING = 3.0, 1e-5
 CHANCE = 0.01
 
 
-def measured(plan: Plan, data: Data, seed: int, work: SharedProgress, share: float) -> InferenceGap:
+def measure_gap(
+    plan: Plan, data: Data, seed: int, work: SharedProgress, share: float
+) -> InferenceGap:
     """Measures every bound on one data set and subtracts them in pairs."""
     bounds = bounds_of(plan, data, seed, work, share)
-    kept, optimal = _kept(bounds, data), bounds.optimal
+    kept, optimal = _keep(bounds, data), bounds.optimal
     elbo = kept.of(bounds.elbo)
     best = {name: kept.of(replace(q.elbo, name=f"L[q*_{name}]"), q.index)
             for name, q in optimal.items()}  # fmt: skip
@@ -259,7 +261,7 @@ def measured(plan: Plan, data: Data, seed: int, work: SharedProgress, share: flo
         approximation=_gap(log_px, best[plan.family], "approximation gap"),
         amortisation=amortisation,
         inference=_gap(log_px, elbo, "inference gap"),
-        richer=_gained(plan, best),
+        richer=_gain(plan, best),
         index=kept.index,
         diverged=kept.diverged,
         below=_below(amortisation, elbo, kept.index, ERRORS),
@@ -311,11 +313,11 @@ class _Kept:
             return ()
         return (
             f"{len(self.diverged)} of {len(self.finite)} datapoints diverged "
-            f"({named(self.diverged)})",
+            f"({name_rows(self.diverged)})",
         )
 
 
-def _kept(bounds: Bounds, data: Data) -> _Kept:
+def _keep(bounds: Bounds, data: Data) -> _Kept:
     finite = bounds.elbo.values.isfinite()
     for found in bounds.candidates.values():
         finite = finite & found.values.isfinite()
@@ -332,7 +334,7 @@ def _gap(a: Estimate, b: Estimate, name: str) -> Estimate:
     return replace(paired_difference(a, b, name), nonnegative=True)
 
 
-def _gained(plan: Plan, best: Mapping[str, Estimate]) -> Estimate | None:
+def _gain(plan: Plan, best: Mapping[str, Estimate]) -> Estimate | None:
     if plan.richer is None:
         return None
     name = f"L[q*_{plan.richer}] − L[q*_diagonal]"
@@ -369,7 +371,7 @@ def _negative(
         why += ", or the encoder's flow is richer than the one that was searched"
     if rows:
         return (f"L[q*] < L[q] beyond the error for {len(rows)} of {n} datapoints "
-                f"({named(rows)}): {why}",)  # fmt: skip
+                f"({name_rows(rows)}): {why}",)  # fmt: skip
     if amortisation.mean < -ERRORS * amortisation.mc_error_of_mean - plan.tolerance:
         return (f"L[q*] < L[q] beyond the error in the mean: {why}",)
     return ()

@@ -36,7 +36,7 @@ from elboscope.core.torch_errors import refuses_values
 
 from ..inputs import Inputs, first_answered
 from ..likelihood.annealed import annealed_importance_sampling
-from ..likelihood.importance import Weigh, as_estimate, averages, from_posterior, reduced_weights
+from ..likelihood.importance import Weigh, as_estimate, averages, from_posterior, reduce_weights
 from ..streaming import Progress, SharedProgress, Streaming
 from .optimal_posterior import FamilyName, OptimalPosterior, optimal_posterior
 from .starting_points import own_gaussian
@@ -156,7 +156,7 @@ class InferenceGap:
             n = len(self.index) + len(self.diverged)
             lines.append(
                 f"diverged and left out: {len(self.diverged)} of {n} datapoints "
-                f"({named(self.diverged)})"
+                f"({name_rows(self.diverged)})"
             )
         if self.train is not None:
             lines += ["on training data:", *self.train._rows(), self.train._verdict()]
@@ -227,7 +227,7 @@ def _trust(log_px: Estimate) -> str:
     return text + (f", ESS ≥ {ess.min().item():.3g}" if len(ess) else "")
 
 
-def named(index: tuple[int, ...]) -> str:
+def name_rows(index: tuple[int, ...]) -> str:
     """Returns the first few indices, as text."""
     shown = ", ".join(str(i) for i in index[:NAMED])
     return shown + (", …" if len(index) > NAMED else "")
@@ -350,7 +350,7 @@ def _by_encoder(
     K = max(plan.num_samples, LEAST)
     weigh = _unrefused(from_posterior(plan.model))
     streaming = Streaming(K, seed, progress=progress)
-    found, used = reduced_weights(plan.model, data.inputs, weigh, _both, streaming)
+    found, used = reduce_weights(plan.model, data.inputs, weigh, _both, streaming)
     elbo, error = found.pop("elbo"), found.pop("elbo_error")
     log_px = as_estimate(FROM_Q, found, K, used, data.inputs)
     method = "the encoder's q"

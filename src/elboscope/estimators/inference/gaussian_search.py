@@ -16,9 +16,9 @@ __all__ = [
     "Run",
     "Search",
     "Stage",
+    "ascend",
     "gaussian_search",
-    "optimised",
-    "searched",
+    "search_starts",
 ]
 
 import math
@@ -36,7 +36,7 @@ from elboscope.core import seeded
 from .convergence import Trial
 from .gaussian_families import DiagonalGaussian, Family, GaussianFamily, Parameters, matched_noise
 from .starting_points import Begin
-from .target import Target, scored, taken
+from .target import Target, score, take
 
 # Many small problems at once: for every datapoint the member of a family with the largest ELBO.
 #
@@ -104,7 +104,7 @@ class Optimised:
 
     def take(self, index: Tensor) -> Optimised:
         """Returns some datapoints' state."""
-        parameters, velocity = taken(self.parameters, index), taken(self.velocity, index)
+        parameters, velocity = take(self.parameters, index), take(self.velocity, index)
         rest = (self.rate, self.promise, self.steps, self.arrived, self.lost)
         return Optimised(parameters, velocity, *(t[index] for t in rest))
 
@@ -120,7 +120,7 @@ class Optimised:
         )
 
 
-def optimised(
+def ascend(
     target: Target,
     family: GaussianFamily,
     parameters: Parameters,
@@ -166,12 +166,12 @@ def _window(
         slope, gone = target.slope(z, index)
         direction = family.ascent(parameters, noise, slope)
         lost = lost | gone
-        halves = _added(halves, direction, first=step < WINDOW // 2)
-        velocity = _mixed(velocity, direction, 1 - MOMENTUM)
-        parameters = family.moved(parameters, _scaled(velocity, state.rate))
+        halves = _add(halves, direction, first=step < WINDOW // 2)
+        velocity = _mix(velocity, direction, 1 - MOMENTUM)
+        parameters = family.moved(parameters, _scale(velocity, state.rate))
     half = 2 / WINDOW
     promise = half * half * family.promise(*halves)
-    return _judged(
+    return _judge(
         replace(
             state,
             parameters=parameters,
@@ -184,7 +184,7 @@ def _window(
     )
 
 
-def _judged(state: Optimised, promise: Tensor, stage: Stage) -> Optimised:
+def _judge(state: Optimised, promise: Tensor, stage: Stage) -> Optimised:
     """Halves the rate of who is near or no longer gets nearer; lets go who has arrived."""
     slower = (promise < NEAR) | (promise > STALLED * state.promise)
     arrived = (state.rate <= stage.floor) & (promise <= stage.promise)
@@ -200,7 +200,7 @@ def _put_all(whole: Parameters, index: Tensor, part: Parameters) -> Parameters:
     return tuple(_put(w, index, p) for w, p in zip(whole, part, strict=True))
 
 
-def _added(halves: list[Parameters], direction: Parameters, *, first: bool) -> list[Parameters]:
+def _add(halves: list[Parameters], direction: Parameters, *, first: bool) -> list[Parameters]:
     """Adds a direction to the sum of its half of the window."""
     if len(halves) < 2 - first:
         return [*halves, direction]
@@ -208,11 +208,11 @@ def _added(halves: list[Parameters], direction: Parameters, *, first: bool) -> l
     return [*halves[:-1], total]
 
 
-def _mixed(velocity: Parameters, direction: Parameters, share: float) -> Parameters:
+def _mix(velocity: Parameters, direction: Parameters, share: float) -> Parameters:
     return tuple(v.lerp(d, share) for v, d in zip(velocity, direction, strict=True))
 
 
-def _scaled(velocity: Parameters, rate: Float[Tensor, " B"]) -> Parameters:
+def _scale(velocity: Parameters, rate: Float[Tensor, " B"]) -> Parameters:
     return tuple(v * rate.reshape(-1, *(1,) * (v.ndim - 1)) for v in velocity)
 
 
@@ -309,13 +309,13 @@ def _run(
     mean, std = begin(index)
     for rung in rungs:
         start = rung.family.start(mean, std)
-        state = optimised(target, rung.family, start, index, rung.stages, max_steps, progress)
+        state = ascend(target, rung.family, start, index, rung.stages, max_steps, progress)
         q = rung.family.distribution(state.parameters)
         mean, std = (q.mean, q.stddev) if rung is not rungs[-1] else (mean, std)
     return state
 
 
-def searched(
+def search_starts(
     search: Search, n: int, tolerance: float, progress: Callable[[int], None] | None
 ) -> tuple[Optimised, Trial]:
     """Lets the starts compete on a subset; then uses the winner, or all of them, for all data."""
@@ -325,7 +325,7 @@ def searched(
         subset = torch.arange(search.subset, device=everything.device) * n // search.subset
     tried = {name: run(subset, None) for name, run in search.runs.items()}
     scores = _scores(search, tried, subset)
-    trial, winner = _compared(scores, tried)
+    trial, winner = _compare(scores, tried)
     if trial.spread + search.doubt * trial.error <= tolerance / 2 and len(subset) < n:
         return search.runs[winner](everything, progress), trial
     if len(subset) < n:
@@ -345,19 +345,19 @@ def _scores(search: Search, tried: Mapping[str, Optimised], index: Tensor) -> Sc
         rows = []
         for state in tried.values():
             with seeded(search.seed ^ stream):  # the same noise for every start
-                log_w = scored(search.target, search.family, state.parameters, index, K)
+                log_w = score(search.target, search.family, state.parameters, index, K)
             rows.append(log_w.mean(0).nan_to_num(-math.inf, -math.inf, -math.inf))
         both.append(torch.stack(rows))
     return both[0], both[1]
 
 
-def _compared(scores: Scores, tried: Mapping[str, Optimised]) -> tuple[Trial, str]:
+def _compare(scores: Scores, tried: Mapping[str, Optimised]) -> tuple[Trial, str]:
     """The winner by the mean, and what choosing for each datapoint would add to it."""
     select, measure = scores
     names = list(tried)
     means = _means(select)
     winner = int(means.argmax())
-    gain = _picked(measure, select.argmax(0)) - measure[winner]
+    gain = _pick(measure, select.argmax(0)) - measure[winner]
     spread, error = _mean_and_error(gain)
     reached = dict(zip(names, means.tolist(), strict=True))
     return Trial(reached, names[winner], select.shape[1], spread, error), names[winner]
@@ -371,7 +371,7 @@ def _best_of_all(scores: Scores, tried: Mapping[str, Optimised], n: int) -> tupl
     for number in range(len(select)):
         without = select.clone()
         without[number] = -math.inf
-        gain = _picked(measure, select.argmax(0)) - _picked(measure, without.argmax(0))
+        gain = _pick(measure, select.argmax(0)) - _pick(measure, without.argmax(0))
         added.append(_mean_and_error(gain))
     spread, error = min(added)
     state = next(iter(tried.values()))
@@ -388,7 +388,7 @@ def _means(scores: Float64[Tensor, "S B"]) -> Float64[Tensor, " S"]:
     return scores[:, some].mean(1) if some.any() else scores.mean(1)
 
 
-def _picked(scores: Float64[Tensor, "S B"], start: Int64[Tensor, " B"]) -> Float64[Tensor, " B"]:
+def _pick(scores: Float64[Tensor, "S B"], start: Int64[Tensor, " B"]) -> Float64[Tensor, " B"]:
     return scores.gather(0, start[None])[0]
 
 

@@ -107,7 +107,7 @@ def grid_posterior(
         target, parts = Target(model, inputs), []
         for rows in blocks(len(inputs.x), TOGETHER):
             index = torch.arange(len(inputs.x), device=inputs.x.device)[rows]
-            parts.append(_closed_in(target, index, box.rows(rows), kept.rows(rows), points))
+            parts.append(_close_in(target, index, box.rows(rows), kept.rows(rows), points))
     names = [field.name for field in fields(GridPosterior)]
     return GridPosterior(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
@@ -128,14 +128,14 @@ def _boxes(prior: Distribution, beside: Sequence[Distribution], x: Tensor) -> tu
     n = len(x)
     nothing = Box(*(x.new_full((n, 2), v, dtype=torch.float64) for v in (math.inf, -math.inf)))
     with seeded(0):
-        start = _reached(prior, REACH)
+        start = _reach(prior, REACH)
         kept = nothing
         for q in beside:
-            kept = kept.with_(_reached(q, REACH_OF_Q))
+            kept = kept.with_(_reach(q, REACH_OF_Q))
     return Box(*(corner.expand(n, 2) for corner in start)).with_(kept), kept
 
 
-def _reached(q: Distribution, reach: float) -> Box:
+def _reach(q: Distribution, reach: float) -> Box:
     """Mean ± so many standard deviations, of draws, since not every q tells its moments."""
     z = q.sample(torch.Size((MOMENT_SAMPLES,))).double()
     z = z.reshape(MOMENT_SAMPLES, -1, 2)  # a prior has no batch
@@ -143,7 +143,7 @@ def _reached(q: Distribution, reach: float) -> Box:
     return Box(mean - half, mean + half)
 
 
-def _closed_in(target: Target, index: Tensor, box: Box, kept: Box, points: int) -> GridPosterior:
+def _close_in(target: Target, index: Tensor, box: Box, kept: Box, points: int) -> GridPosterior:
     """Moves the grid's sides to where the density begins to count."""
     for _ in range(ZOOMS):
         grid = _on_grid(target, index, box, COARSE)

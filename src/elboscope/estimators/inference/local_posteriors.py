@@ -153,7 +153,7 @@ def local_posteriors(
     require_positive("num_draws", num_draws)
     inputs = prepared(model, x, condition)
     _require_same(gap, inputs)
-    chosen = _chosen(gap.amortisation.values, gap.approximation.values)
+    chosen = _choose(gap.amortisation.values, gap.approximation.values)
     rows = gap.index.cpu()[list(chosen)]
     some = inputs.take(rows.to(inputs.x.device))
     with evaluating(model), seeded(seed):
@@ -181,7 +181,7 @@ def _require_same(gap: InferenceGap, inputs: Inputs) -> None:
         )
 
 
-def _chosen(
+def _choose(
     amortisation: Float64[Tensor, " m"], approximation: Float64[Tensor, " m"]
 ) -> Mapping[int, str]:
     """Places among the datapoints that have a value, each once, and why."""
@@ -247,7 +247,7 @@ def _picture(
             found[window].exp(),
             0 if exact else num_draws,
             _kl(one, found) if exact else math.nan,
-            *_estimated(gap, name, place),
+            *_estimate(gap, name, place),
         )
         for name, (found, exact) in log_q.items()
     )
@@ -272,7 +272,7 @@ def _kl(one: GridPosterior, log_q: Float64[Tensor, "P Q"]) -> float:
     return math.nan if coarse else one.kl(log_q[None]).item()
 
 
-def _estimated(gap: InferenceGap, name: str, place: int) -> tuple[float, float]:
+def _estimate(gap: InferenceGap, name: str, place: int) -> tuple[float, float]:
     """Returns log p̂ − L[q] with its Monte Carlo error."""
     elbo = gap.elbo if name == ENCODER else gap.optimal_elbo[name.removeprefix("q*_")]
     return _value(paired_difference(gap.log_px, elbo, "gap"), place)

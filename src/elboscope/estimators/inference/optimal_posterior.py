@@ -28,15 +28,15 @@ from torch.distributions import Distribution
 from elboscope.core import Estimate, GenerativeModel, InputError, data_id, evaluating, given, seeded
 
 from ..inputs import Inputs, prepared, require_positive
-from ..likelihood.annealed_run import described
+from ..likelihood.annealed_run import describe
 from ..likelihood.importance import as_estimate, averages
 from ..streaming import Progress, reporting
-from .convergence import Convergence, Trial, joined, judged
+from .convergence import Convergence, Trial, joined, judge
 from .flow_search import flow_search
 from .gaussian_families import DiagonalGaussian, Family, FullGaussian, Parameters
-from .gaussian_search import SELECT, WINDOW, Optimised, Search, gaussian_search, searched
+from .gaussian_search import SELECT, WINDOW, Optimised, Search, gaussian_search, search_starts
 from .starting_points import own_gaussian, require_real_latents, starting_points
-from .target import Target, scored
+from .target import Target, score
 
 FamilyName = Literal["diagonal", "full", "flow"]
 
@@ -150,10 +150,10 @@ def optimal_posterior(
     chosen = _family(family, tuple(local.prior().event_shape), len(inputs.x))
     with evaluating(model), seeded(seed) as used:
         settings = {"seed": used, "family": family, "step_samples": step_samples,
-                    "max_steps": max_steps, **described(model, inputs)}  # fmt: skip
+                    "max_steps": max_steps, **describe(model, inputs)}  # fmt: skip
         wanted = _Wanted(family, chosen, step_samples, max_steps, tolerance, used)
-        found = _sought(wanted, Target(model, inputs), len(inputs.x), _first_half(report, inputs))
-        return _reported(found, wanted, inputs, num_samples, settings, _second_half(report, inputs))
+        found = _seek(wanted, Target(model, inputs), len(inputs.x), _first_half(report, inputs))
+        return _report(found, wanted, inputs, num_samples, settings, _second_half(report, inputs))
 
 
 class _Wanted(NamedTuple):
@@ -178,7 +178,7 @@ class _Sought(NamedTuple):
     kept: Tensor
 
 
-def _sought(
+def _seek(
     wanted: _Wanted, target: Target, n: int, progress: Callable[[int], None] | None
 ) -> _Sought:
     """Searches among the Gaussians, and from the best of them among the flows."""
@@ -186,14 +186,14 @@ def _sought(
     is_flow = wanted.name == "flow"
     starts = starting_points(target)
     search = gaussian_search(target, wanted.gaussian, starts, K, steps, seed)
-    state, trial = searched(search, n, tolerance, None if is_flow else progress)
+    state, trial = search_starts(search, n, tolerance, None if is_flow else progress)
     parameters, kept = no_worse_than_encoder(search, state.parameters, n)
     found = _Sought(target, wanted.gaussian, parameters, state, trial, kept)
     if not is_flow:
         return found
-    best = _mended(found, parameters[0].isfinite().all(1))
+    best = _repair(found, parameters[0].isfinite().all(1))
     search = flow_search(target, wanted.gaussian, best, K, steps, seed)
-    state, more = searched(search, n, tolerance, progress)
+    state, more = search_starts(search, n, tolerance, progress)
     none = torch.zeros_like(kept)
     return _Sought(target, search.family, state.parameters, state, joined(trial, more), none)
 
@@ -231,7 +231,7 @@ def no_worse_than_encoder(
     values = []
     for candidate in (encoder, parameters):
         with seeded(search.seed ^ SELECT):
-            values.append(scored(search.target, search.family, candidate, index, FALLBACK))
+            values.append(score(search.target, search.family, candidate, index, FALLBACK))
     gain = values[0] - values[1]
     better = gain.mean(0) > 3 * gain.std(0) / math.sqrt(FALLBACK)
     kept = values[0].isfinite().all(0) & (better | ~values[1].isfinite().all(0))
@@ -240,7 +240,7 @@ def no_worse_than_encoder(
     return mixed, kept
 
 
-def _reported(
+def _report(
     found: _Sought,
     wanted: _Wanted,
     inputs: Inputs,
@@ -251,7 +251,7 @@ def _reported(
     """Scores what was found with fresh samples, and certifies it."""
     everything = torch.arange(len(inputs.x), device=inputs.x.device)
     with seeded(wanted.seed ^ REPORT):
-        log_w = scored(found.target, found.family, found.parameters, everything, K, progress)
+        log_w = score(found.target, found.family, found.parameters, everything, K, progress)
     fine, state = log_w.mean(0).isfinite(), found.state
     index = fine.nonzero()[:, 0]
     elbo, log_px = _estimates(log_w[:, index], index, inputs, found.trial, settings)
@@ -259,15 +259,15 @@ def _reported(
     # where a search broke off, and the encoder's q stands in, no one knows what it would have found
     promise = state.promise.double().masked_fill(state.lost, math.inf)
     promise = promise.nan_to_num(math.inf, math.inf)[index]
-    certificate = judged(
+    certificate = judge(
         elbo, found.trial, promise, waiting, (~fine).nonzero()[:, 0],
         found.kept.nonzero()[:, 0], wanted.tolerance,
     )  # fmt: skip
-    q = found.family.distribution(_mended(found, fine))
+    q = found.family.distribution(_repair(found, fine))
     return OptimalPosterior(elbo, log_px, q, certificate, index, wanted.name)
 
 
-def _mended(found: _Sought, fine: Tensor) -> Parameters:
+def _repair(found: _Sought, fine: Tensor) -> Parameters:
     """The prior's moments for datapoints that diverged."""
     rows = (~fine).nonzero()[:, 0]
     if not len(rows):

@@ -127,7 +127,7 @@ def _answer(
 ) -> Start | None:
     """What is read off the encoder's answer; NaN where its distribution refuses NaN by raising."""
     try:
-        return read(_encoded(target, index))
+        return read(_encode(target, index))
     except ValueError as error:
         if not refuses_values(error):
             raise
@@ -187,7 +187,7 @@ def _one(target: Target, index: Tensor) -> GenerativeModel:
     return given(target.model, target.inputs.rows(index[:1])[1])
 
 
-def _encoded(target: Target, index: Tensor) -> Distribution:
+def _encode(target: Target, index: Tensor) -> Distribution:
     x, condition = target.inputs.rows(index)
     local = given(target.model, condition)
     assert isinstance(local, LatentVariableModel)

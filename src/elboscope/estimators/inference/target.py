@@ -7,7 +7,7 @@ which that is so at every z that was tried is called lost. All else goes on with
 
 from __future__ import annotations
 
-__all__ = ["Target", "scored", "taken"]
+__all__ = ["Target", "score", "take"]
 
 import math
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from elboscope.core.torch_errors import refuses_values
 
 from ..inputs import Inputs, blocks
 from ..likelihood.annealed_run import BLOCK_ELSEWHERE, BLOCK_ON_CPU
-from ..likelihood.hmc import State, evaluated
+from ..likelihood.hmc import State, evaluate
 from .gaussian_families import Family, Parameters
 
 # Datapoints whose samples are decoded together where many samples of each are wanted.
@@ -75,7 +75,7 @@ class Target:
     def _state(self, z: Tensor, index: Tensor) -> State:
         """The densities with gradients; datapoints whose model is refused everywhere are lost."""
         try:
-            return evaluated(self._log_densities(index), z)
+            return evaluate(self._log_densities(index), z)
         except ValueError as error:
             if not refuses_values(error):
                 raise
@@ -92,7 +92,7 @@ class Target:
         return lambda z: (local.prior().log_prob(z), local.decode(z).log_prob(x))
 
 
-def scored(
+def score(
     target: Target,
     family: Family,
     parameters: Parameters,
@@ -114,7 +114,7 @@ def scored(
     log_w = torch.empty(K, len(index), dtype=torch.float64, device=like.device)
     B = min(len(index), SCORED_AT_ONCE)
     for rows in blocks(len(index), B):
-        part = taken(parameters, rows)
+        part = take(parameters, rows)
         for samples in blocks(K, max(1, target.block(1) // B)):
             shape = (samples.stop - samples.start, len(part[0]), family.noise_dim)
             noise = torch.randn(shape, dtype=like.dtype, device=like.device)
@@ -125,6 +125,6 @@ def scored(
     return log_w
 
 
-def taken(parameters: Parameters, rows: slice | Tensor) -> Parameters:
+def take(parameters: Parameters, rows: slice | Tensor) -> Parameters:
     """Returns the parameters of some datapoints."""
     return tuple(p[rows] for p in parameters)

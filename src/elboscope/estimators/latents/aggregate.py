@@ -253,7 +253,7 @@ def draw_aggregate(
     q = encode_posteriors(model, inputs)
     S = default_num_draws(q) if num_draws is None else num_draws
     require_positive("num_draws", S, 2)
-    index = stratified(len(q), S).to(inputs.x.device)
+    index = stratify(len(q), S).to(inputs.x.device)
     z = q.draw(index)
     prior = given(model, inputs.rows(slice(0, 1))[1]).prior()
     gaussian = gaussian_posteriors(prior)
@@ -284,7 +284,7 @@ def default_num_draws(q: Posteriors) -> int:
     return S if len(q) > S else S // len(q) * len(q)
 
 
-def stratified(N: int, S: int) -> Int64[Tensor, " S2"]:
+def stratify(N: int, S: int) -> Int64[Tensor, " S2"]:
     """Returns component indices, each of N equally often in random order, or S < N of them."""
     return torch.cat([torch.randperm(N) for _ in range(-(-S // N))])[: S if S < N else None]
 

@@ -9,7 +9,7 @@ about the population.
 
 from __future__ import annotations
 
-__all__ = ["Part", "Parts", "aggregated", "split_aggregate"]
+__all__ = ["Part", "Parts", "aggregate_inputs", "split_aggregate"]
 
 from typing import NamedTuple
 
@@ -93,14 +93,14 @@ def split_aggregate(
             of the two data sets.
     """
     held_out = prepared(model, x, condition)
-    inputs = aggregated(model, held_out, x_train, condition_train)
+    inputs = aggregate_inputs(model, held_out, x_train, condition_train)
     pieces = _pieces(inputs, None if x_train is None else held_out)
     prior = given(model, inputs.rows(slice(0, 1))[1]).prior()
-    fit, choose, evaluate = (_drawn(model, prior, piece) for piece in pieces)
+    fit, choose, evaluate = (_draw(model, prior, piece) for piece in pieces)
     return Parts(fit, choose, evaluate, prior, inputs.x.dtype, held_out.data_id, held_out.notes)
 
 
-def aggregated(
+def aggregate_inputs(
     model: LatentVariableModel, inputs: Inputs, x_train: object, condition_train: Tensor | None
 ) -> Inputs:
     """Returns the data whose aggregate posterior is meant: x_train where given, else x.
@@ -129,7 +129,7 @@ def _pieces(inputs: Inputs, other: Inputs | None) -> tuple[Inputs, Inputs, Input
     return inputs.take(order[: cuts[0]]), inputs.take(order[cuts[0] : cuts[1]]), last
 
 
-def _drawn(model: LatentVariableModel, prior: Distribution, inputs: Inputs) -> Part:
+def _draw(model: LatentVariableModel, prior: Distribution, inputs: Inputs) -> Part:
     q = encode_posteriors(model, inputs)
     each = max(1, min(MOST_DRAWS_EACH, FIT_DRAWS // len(q)))
     index = torch.arange(len(q), device=inputs.x.device).repeat(each)

@@ -40,7 +40,7 @@ from elboscope.core import (
 from ..inputs import Inputs, prepared, require_positive
 from ..streaming import Progress
 from .aggregate import draw_aggregate
-from .aggregate_parts import Parts, aggregated, split_aggregate
+from .aggregate_parts import Parts, aggregate_inputs, split_aggregate
 from .density import DENSITIES, MAX_STEPS, DensityFamily, density_kl_of
 from .ratio import STANDARD, RatioClassifier, ratio_kl_of
 from .surgery import (
@@ -161,12 +161,12 @@ def compare_marginal_kl(
         True
     """
     require_positive("max_steps", max_steps)
-    inputs = aggregated(model, prepared(model, x, condition), x_train, condition_train)
+    inputs = aggregate_inputs(model, prepared(model, x, condition), x_train, condition_train)
     unavailable: dict[str, str] = {}
     with evaluating(model), seeded(seed) as used:
         parts = split_aggregate(model, x, x_train, condition, condition_train)
         try:
-            mixture = _given_mixture(surgery, inputs)
+            mixture = _mixture_of(surgery, inputs)
             mixture = mixture or _mixture(model, inputs, num_draws, used, progress)
         except ContractError as error:
             unavailable["mixture"] = str(error)
@@ -198,7 +198,7 @@ def _mixture(
     return _Mixture(both, average_kl_of(draws), information_of(draws))
 
 
-def _given_mixture(surgery: ElboSurgery | None, inputs: Inputs) -> _Mixture | None:
+def _mixture_of(surgery: ElboSurgery | None, inputs: Inputs) -> _Mixture | None:
     if surgery is None:
         return None
     if surgery.marginal_kl.data_id != inputs.data_id:

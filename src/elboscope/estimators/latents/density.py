@@ -19,7 +19,7 @@ __all__ = [
     "FlowDensity",
     "density_kl_of",
     "descend",
-    "fitted_network",
+    "fit_network",
 ]
 
 import copy
@@ -66,7 +66,7 @@ def density_kl_of(
         | Masked Autoregressive Flow for Density Estimation (Papamakarios et al., 2017),
           https://arxiv.org/abs/1705.07057
     """
-    name, log_r, record = _fitted(parts, family, max_steps)
+    name, log_r, record = _fit(parts, family, max_steps)
     evaluate = parts.evaluate
     with one_thread():
         log_density = log_r(evaluate.z)
@@ -91,14 +91,14 @@ def density_kl_of(
     )
 
 
-def _fitted(
+def _fit(
     parts: Parts, family: DensityFamily, max_steps: int
 ) -> tuple[str, LogDensity, dict[str, object]]:
     if family == "gmm":
         with one_thread():
             return _best_mixture(parts)
     name, network = _network(family, parts.fit.z.shape[1])
-    log_r, ended = fitted_network(network, parts.fit, parts.choose, max_steps=max_steps)
+    log_r, ended = fit_network(network, parts.fit, parts.choose, max_steps=max_steps)
     return name, log_r, ended._asdict()
 
 
@@ -195,7 +195,7 @@ class AutoregressiveLSTM(nn.Module):
         return log_r
 
 
-def fitted_network(
+def fit_network(
     network: FlowDensity | AutoregressiveLSTM,
     fit: Part,
     choose: Part,

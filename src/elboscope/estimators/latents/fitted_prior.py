@@ -40,7 +40,7 @@ from elboscope.distributions import FlowPosterior, standard_normal
 from ..inputs import require_positive
 from .aggregate import averages
 from .aggregate_parts import Part, Parts, split_aggregate
-from .density import FlowDensity, fitted_network
+from .density import FlowDensity, fit_network
 from .gaussian_mixture import Covariance, mixture_distribution, one_thread
 
 PriorDensity = Literal["gmm", "flow"]
@@ -208,7 +208,7 @@ def _flow(parts: Parts, max_steps: int) -> Distribution:
     """A flow of the standardised latents, undone to the latents."""
     z, shape = parts.fit.z, parts.prior.event_shape
     network = FlowDensity(z.shape[1])
-    fitted_network(network, parts.fit, parts.choose, max_steps=max_steps)
+    fit_network(network, parts.fit, parts.choose, max_steps=max_steps)
     centre, scale = z.mean(0), z.std(0).clamp(min=torch.finfo(z.dtype).tiny)
     centre, scale = centre.to(parts.dtype), scale.to(parts.dtype)
     base = standard_normal((z.shape[1],), centre)

@@ -52,7 +52,7 @@ def fitted_mixture(
     mixture, centre, scale = _fit(z, components, covariance)
 
     def log_r(z: Tensor) -> Tensor:
-        log_density = mixture.score_samples(_standardised(z, centre, scale))
+        log_density = mixture.score_samples(_standardise(z, centre, scale))
         return torch.from_numpy(log_density).to(z) - scale.log().sum()
 
     return log_r
@@ -93,12 +93,10 @@ def _fit(z: Tensor, components: int, covariance: Covariance) -> tuple[Any, Tenso
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        mixture.fit(_standardised(z, centre, scale))
+        mixture.fit(_standardise(z, centre, scale))
     return mixture, centre, scale
 
 
-def _standardised(
-    z: Tensor, centre: Tensor, scale: Tensor
-) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _standardise(z: Tensor, centre: Tensor, scale: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
     array: np.ndarray[Any, np.dtype[np.float64]] = ((z - centre) / scale).cpu().numpy()
     return array

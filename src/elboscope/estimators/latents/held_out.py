@@ -74,7 +74,7 @@ def held_out_marginal_kl(
         parts = split_aggregate(model, x, x_train, condition, condition_train)
         fit, choose, evaluate = parts.fit, parts.choose, parts.evaluate
         with one_thread():
-            name, log_r = _chosen(fit, choose)
+            name, log_r = _choose(fit, choose)
             log_density = evaluate.log_p if log_r is None else log_r(evaluate.z)
         a = averages(log_density - evaluate.log_p, evaluate.which, evaluate.size)
     return Estimate(
@@ -97,7 +97,7 @@ def held_out_marginal_kl(
     )
 
 
-def _chosen(fit: Part, choose: Part) -> tuple[str, LogDensity | None]:
+def _choose(fit: Part, choose: Part) -> tuple[str, LogDensity | None]:
     """Returns the candidate that scores best on the second part; None is the prior, with 0."""
     best: tuple[str, LogDensity | None] = ("the prior itself", None)
     score = 0.0

@@ -36,7 +36,7 @@ from elboscope.core.torch_errors import first_line
 
 from ..inputs import Inputs, prepared, require_positive
 from ..posteriors import encode_posteriors
-from .pictures import decoded, location, ratio_to_prior
+from .pictures import decode_points, location, ratio_to_prior
 
 PATHS = ("linear", "spherical")
 PARALLEL = 1e-6  # of sin Ω: below, an arc is a straight line, or none of its planes is the one
@@ -138,7 +138,7 @@ def latent_interpolations(
         t = torch.linspace(0, 1, num_steps, dtype=torch.float64).to(inputs.x.device)
         z = torch.stack([_way(model, inputs, pair, t, path) for pair in chosen])
         parts = [
-            decoded(model, way, inputs.rows(pair[:1])[1])
+            decode_points(model, way, inputs.rows(pair[:1])[1])
             for way, pair in zip(z, chosen, strict=True)
         ]
         log_ratio, why = _log_ratio(model, behind, z)

@@ -155,7 +155,7 @@ def low_posterior_samples(
         log_q = log_aggregate_posterior(flat, q, progress=progress)
         reference, prior_reference = _reference(model, inputs, flat, log_p)
         by_density, by_ratio, ordinary = (
-            _decoded(model, z, log_q, log_p, which, conditions)
+            _decode(model, z, log_q, log_p, which, conditions)
             for which in (
                 log_q.argsort(stable=True)[:num_low],
                 (log_q - log_p).argsort(stable=True)[:num_low],
@@ -202,7 +202,7 @@ def _conditions(inputs: Inputs, S: int) -> Tensor | None:
     return inputs.condition[torch.randint(len(inputs.x), (S,)).to(inputs.condition.device)]
 
 
-def _decoded(
+def _decode(
     model: LatentVariableModel,
     z: Tensor,
     log_q: Tensor,

@@ -23,7 +23,7 @@ References:
 
 from __future__ import annotations
 
-__all__ = ["LowSampleAnalysis", "Separation", "auroc", "embedded", "examine_low_samples"]
+__all__ = ["LowSampleAnalysis", "Separation", "auroc", "embed", "examine_low_samples"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -175,7 +175,7 @@ def examine_low_samples(
         }
         kl = _kls(model, sets)
         separation = auroc(elbo["data"], elbo["low"], seed=used)
-        embedding, how = embedded(model, inputs, low, num_embedded, used)
+        embedding, how = embed(model, inputs, low, num_embedded, used)
     settings = {"by": by, "num_data": len(chosen), "num_samples": num_samples, "seed": used}
     return LowSampleAnalysis(
         samples, low, inputs.x[index], distance, pixels, edges, kl, elbo, separation,
@@ -230,7 +230,7 @@ def auroc(
     """
     wins = (data[:, None] > low).double() + 0.5 * (data[:, None] == low).double()
     with seeded(seed):
-        draws = torch.stack([_resampled(wins) for _ in range(BOOTSTRAP)])
+        draws = torch.stack([_resample(wins) for _ in range(BOOTSTRAP)])
     area = wins.mean().item()
     ends = _newcombe(area, *wins.shape)
     least = min(draws.quantile(0.025).item(), ends[0])
@@ -249,7 +249,7 @@ def _newcombe(area: float, n: int, m: int) -> tuple[float, float]:
     return ends.min().item(), ends.max().item()
 
 
-def _resampled(wins: Tensor) -> Tensor:
+def _resample(wins: Tensor) -> Tensor:
     n, m = wins.shape
     rows, columns = (torch.randint(k, (k,)).bincount(minlength=k).double() for k in (n, m))
     return rows.to(wins) @ wins @ columns.to(wins) / (n * m)
@@ -304,7 +304,7 @@ def _kl(model: LatentVariableModel, x: Tensor, condition: Tensor | None) -> Tens
 MOST_PRINCIPAL = 50
 
 
-def embedded(
+def embed(
     model: LatentVariableModel, inputs: Inputs, low: LatentSamples, num: int, seed: int
 ) -> tuple[dict[str, Tensor], str]:
     """Returns two coordinates of each latent by name, and how they were found.

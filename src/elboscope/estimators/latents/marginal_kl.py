@@ -19,7 +19,7 @@ from elboscope.core import Estimate, InputError, LatentVariableModel, evaluating
 from ..inputs import prepared, require_positive
 from ..streaming import Progress
 from .aggregate import draw_aggregate
-from .aggregate_parts import aggregated, split_aggregate
+from .aggregate_parts import aggregate_inputs, split_aggregate
 from .density import MAX_STEPS, DensityFamily, density_kl_of
 from .ratio import STANDARD, RatioClassifier, ratio_kl_of
 from .surgery import marginal_kl_of
@@ -104,7 +104,9 @@ def marginal_kl(
         raise InputError("method", expected=expected, got=repr(method))
     with evaluating(model), seeded(seed) as used:
         if method == "mixture":
-            inputs = aggregated(model, prepared(model, x, condition), x_train, condition_train)
+            inputs = aggregate_inputs(
+                model, prepared(model, x, condition), x_train, condition_train
+            )
             return marginal_kl_of(draw_aggregate(model, inputs, num_draws, used, progress=progress))
         parts = split_aggregate(model, x, x_train, condition, condition_train)
         if method == "density":

@@ -10,7 +10,7 @@ from __future__ import annotations
 __all__ = [
     "Decoded",
     "LatentManifold",
-    "decoded",
+    "decode_points",
     "latent_manifold",
     "location",
     "marginal_quantiles",
@@ -61,7 +61,7 @@ class Decoded(NamedTuple):
     kind: str
 
 
-def decoded(
+def decode_points(
     model: GenerativeModel, z: Float[Tensor, "n d"], condition: Tensor | None = None
 ) -> Decoded:
     """Decodes latents, all under the one condition of ``condition``'s single row.
@@ -227,7 +227,7 @@ def latent_manifold(
             )
         levels = (torch.arange(num_steps, dtype=torch.float64) + 0.5) / num_steps
         z, how = _nodes(prior, levels, d)
-        pictures = decoded(model, z.flatten(0, 1), first)
+        pictures = decode_points(model, z.flatten(0, 1), first)
         log_ratio, why = _log_ratio(model, x, condition, z)
     settings = {"num_steps": num_steps, "seed": used, "decoded": pictures.kind}
     means = pictures.x.unflatten(0, z.shape[:2])

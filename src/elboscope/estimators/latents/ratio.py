@@ -29,7 +29,7 @@ __all__ = [
     "RatioClassifier",
     "Scores",
     "density_ratio_kl",
-    "fitted_classifier",
+    "fit_classifier",
     "ratio_bounds",
     "ratio_kl_of",
 ]
@@ -227,7 +227,7 @@ class _Noise(nn.Module):
         return h + self.sigma * torch.randn_like(h) if self.training else h
 
 
-def fitted_classifier(parts: Parts, classifier: RatioClassifier) -> tuple[Critic, Descent]:
+def fit_classifier(parts: Parts, classifier: RatioClassifier) -> tuple[Critic, Descent]:
     """Trains a classifier and returns its logit with how the training ended.
 
     Args:
@@ -235,7 +235,7 @@ def fitted_classifier(parts: Parts, classifier: RatioClassifier) -> tuple[Critic
         classifier: What is trained and how.
     """
     fit, choose = parts.fit, parts.choose
-    centre, scale = _pooled(fit.z, parts.prior_draws(len(fit.z)))
+    centre, scale = _pool(fit.z, parts.prior_draws(len(fit.z)))
     network = classifier.network(fit.z.shape[1]).to(fit.z.device)
 
     def placed(z: Float64[Tensor, "S d"]) -> Float[Tensor, "S d"]:
@@ -279,7 +279,7 @@ def _penalty(network: nn.Module, q: Float[Tensor, "S d"], p: Float[Tensor, "S d"
     return penalty
 
 
-def _pooled(q: Float64[Tensor, "S d"], p: Float64[Tensor, "S d"]) -> tuple[Tensor, Tensor]:
+def _pool(q: Float64[Tensor, "S d"], p: Float64[Tensor, "S d"]) -> tuple[Tensor, Tensor]:
     """Centre and scale of both sides together, so that neither lies far outside the units."""
     both = torch.cat([q, p])
     return both.mean(0), both.std(0).clamp(min=torch.finfo(both.dtype).tiny)
@@ -330,7 +330,7 @@ def density_ratio_kl(
 
 def ratio_kl_of(parts: Parts, seed: int, classifier: RatioClassifier = STANDARD) -> DensityRatioKL:
     """From draws in three parts to the three estimates; inside ``core.seeded``."""
-    critic, ended = fitted_classifier(parts, classifier)
+    critic, ended = fit_classifier(parts, classifier)
     settings = {"seed": seed, **parts.settings, **asdict(classifier), **ended._asdict()}
     widths = "-".join(map(str, classifier.hidden)) or "linear"
     return with_critic(parts, critic, f"classifier {widths}", settings)

@@ -32,7 +32,7 @@ from ..inputs import prepared
 from ..likelihood.bounds import reconstruction
 from ..streaming import Progress
 from .aggregate import AggregateDraws, Averages, averages, draw_aggregate
-from .aggregate_parts import aggregated
+from .aggregate_parts import aggregate_inputs
 from .held_out import held_out_marginal_kl
 from .units import MarginalDraws, dimensionwise_kl_of, total_correlation_of
 
@@ -130,7 +130,7 @@ def elbo_surgery(
         >>> abs(total - parts.kl.mean) < 1e-9
         True
     """
-    inputs = aggregated(model, prepared(model, x, condition), x_train, condition_train)
+    inputs = aggregate_inputs(model, prepared(model, x, condition), x_train, condition_train)
     with evaluating(model), seeded(seed) as used:
         draws = draw_aggregate(model, inputs, num_draws, used, progress=progress)
     unavailable: dict[str, str] = {}

@@ -31,7 +31,7 @@ from elboscope.core import InputError, LatentVariableModel, evaluating, given, s
 from ..inputs import Inputs, prepared, require_positive
 from ..posteriors import LOG_2PI, DiagonalPosteriors, OtherPosteriors, encode_posteriors
 from .aggregate import log_marginal_posteriors
-from .pictures import decoded, location, marginal_quantiles, prior_location
+from .pictures import decode_points, location, marginal_quantiles, prior_location
 
 LEVELS = (0.01, 0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 0.99)
 # One-dimensional densities scored to rank the units: a second's work.
@@ -121,7 +121,7 @@ def latent_traversals(
     row = slice(datapoint or 0, (datapoint or 0) + 1)
     first, c = inputs.rows(row)
     with evaluating(model), seeded(seed) as used:
-        found = _ranked(model, inputs, torch.tensor(levels, dtype=torch.float64), num_units)
+        found = _rank(model, inputs, torch.tensor(levels, dtype=torch.float64), num_units)
         if datapoint is None:
             start, word = prior_location(given(model, c).prior()), "the prior's mean"
         else:
@@ -129,7 +129,7 @@ def latent_traversals(
         r, s = found.values.shape
         z = start.repeat(r, s, 1)
         z.scatter_(2, found.units[:, None, None].expand(r, s, 1), found.values[..., None])
-        pictures = decoded(model, z.reshape(r * s, -1), c)
+        pictures = decode_points(model, z.reshape(r * s, -1), c)
     settings = {"num_data": len(inputs.x), "seed": used, "decoded": pictures.kind}
     return LatentTraversals(
         found.units, found.information, found.stderr, found.ranked_by, found.levels, found.values,
@@ -147,11 +147,11 @@ class _Ranked:
     values: Tensor
 
 
-def _ranked(model: LatentVariableModel, inputs: Inputs, levels: Tensor, num_units: int) -> _Ranked:
+def _rank(model: LatentVariableModel, inputs: Inputs, levels: Tensor, num_units: int) -> _Ranked:
     q = encode_posteriors(model, inputs)
     levels = levels.to(inputs.x.device)
     if isinstance(q, OtherPosteriors):
-        return _ranked_by_variance(q, levels, num_units)
+        return _rank_by_variance(q, levels, num_units)
     marginals = q.marginals
     information, stderr = _information(marginals)
     units = information.argsort(descending=True, stable=True)[:num_units]
@@ -172,7 +172,7 @@ def _information(q: DiagonalPosteriors) -> tuple[Float64[Tensor, " d"], Float64[
     return gained.mean(0).clamp(min=0), spread / math.sqrt(n)
 
 
-def _ranked_by_variance(q: OtherPosteriors, levels: Tensor, num_units: int) -> _Ranked:
+def _rank_by_variance(q: OtherPosteriors, levels: Tensor, num_units: int) -> _Ranked:
     n = min(len(q), OTHER_DATA)
     chosen = torch.randperm(len(q))[:n].repeat_interleave(OTHER_DRAWS).to(levels.device)
     z = q.draw(chosen)

@@ -25,7 +25,7 @@ from elboscope.core import Estimate, GenerativeModel, evaluating, placed_like, s
 
 from ..inputs import prepared
 from ..streaming import Progress, reporting
-from .annealed_run import annealed, described, frozen, planned, require_latents, summarised
+from .annealed_run import anneal, describe, fixed_steps, plan_annealing, require_latents, summarise
 from .annealing import PathName, Schedule
 
 # Data simulated from the same seed begin with the same numbers: z* would be a chain's first place.
@@ -92,12 +92,12 @@ def annealed_importance_sampling(
         True
     """
     inputs = prepared(model, x, condition)
-    plan = planned(num_temperatures, num_chains, num_leapfrog, schedule, path, batch_size)
+    plan = plan_annealing(num_temperatures, num_chains, num_leapfrog, schedule, path, batch_size)
     with evaluating(model), seeded(seed) as used, seeded(used ^ CHAIN_STREAM):
-        families = described(model, inputs)
-        steps = frozen(model, inputs, plan, step_sizes, used)
-        run = annealed(model, inputs, None, plan, steps, reporting(progress))
-        return summarised(inputs, plan, run, steps, used, "lower", families)
+        families = describe(model, inputs)
+        steps = fixed_steps(model, inputs, plan, step_sizes, used)
+        run = anneal(model, inputs, None, plan, steps, reporting(progress))
+        return summarise(inputs, plan, run, steps, used, "lower", families)
 
 
 def reverse_annealed_importance_sampling(
@@ -156,10 +156,10 @@ def reverse_annealed_importance_sampling(
         'upper'
     """
     inputs = prepared(model, x, condition)
-    plan = planned(num_temperatures, num_chains, num_leapfrog, schedule, path, batch_size)
+    plan = plan_annealing(num_temperatures, num_chains, num_leapfrog, schedule, path, batch_size)
     require_latents(model, inputs, z)
     with evaluating(model), seeded(seed) as used, seeded(used ^ CHAIN_STREAM):
-        families = described(model, inputs)
-        steps = frozen(model, inputs, plan, step_sizes, used)
-        run = annealed(model, inputs, placed_like(z, model), plan, steps, reporting(progress))
-        return summarised(inputs, plan, run, steps, used, "upper", families)
+        families = describe(model, inputs)
+        steps = fixed_steps(model, inputs, plan, step_sizes, used)
+        run = anneal(model, inputs, placed_like(z, model), plan, steps, reporting(progress))
+        return summarise(inputs, plan, run, steps, used, "upper", families)

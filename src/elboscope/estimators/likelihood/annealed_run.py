@@ -11,15 +11,15 @@ __all__ = [
     "Annealing",
     "Run",
     "Transition",
-    "annealed",
-    "described",
+    "anneal",
+    "describe",
+    "fixed_steps",
     "forward_run",
-    "frozen",
     "hmc_transition",
-    "planned",
+    "plan_annealing",
     "require_latents",
     "reverse_run",
-    "summarised",
+    "summarise",
 ]
 
 import math
@@ -46,7 +46,7 @@ from elboscope.core import (
 from ..inputs import Inputs, blocks, likelihood_of, require_positive
 from ..streaming import Progress
 from .annealing import Path, PathName, Schedule, StepSizes, annealing_path, betas_of, pilot
-from .hmc import Info, State, draw_noise, evaluated, hmc_step
+from .hmc import Info, State, draw_noise, evaluate, hmc_step
 
 # Of one block: chains × datapoints, which are rows of the decoder's products, and elements of the
 # decoded data, unless one datapoint's chains have more. A few thousand rows keep a layer in a CPU's
@@ -97,7 +97,7 @@ class Annealing:
         }
 
 
-def planned(
+def plan_annealing(
     num_temperatures: int,
     num_chains: int,
     num_leapfrog: int,
@@ -114,12 +114,12 @@ def planned(
     return Annealing(betas, num_chains, num_leapfrog, path, batch_size, schedule)
 
 
-def frozen(
+def fixed_steps(
     model: GenerativeModel, inputs: Inputs, plan: Annealing, steps: Tensor | None, seed: int
 ) -> Float64[Tensor, " _"]:
     """Returns the step sizes that were given, or those of a pilot."""
     if steps is None:
-        return tuned(model, inputs, plan, seed).at(plan.betas)
+        return tune(model, inputs, plan, seed).at(plan.betas)
     expected = f"{len(plan.betas) - 2} positive numbers, one for each transition (T − 1)"
     if not isinstance(steps, Tensor):
         got = type(steps).__name__
@@ -132,7 +132,7 @@ def frozen(
     return steps
 
 
-def tuned(model: GenerativeModel, inputs: Inputs, plan: Annealing, seed: int) -> StepSizes:
+def tune(model: GenerativeModel, inputs: Inputs, plan: Annealing, seed: int) -> StepSizes:
     """Runs the pilot on a few datapoints, in a random stream of its own."""
     n = min(len(inputs.x), PILOT_DATA)
     x, condition = inputs.rows(torch.arange(n) * len(inputs.x) // n)
@@ -141,7 +141,7 @@ def tuned(model: GenerativeModel, inputs: Inputs, plan: Annealing, seed: int) ->
         return pilot(path, plan.betas, min(plan.num_chains, PILOT_CHAINS), plan.num_leapfrog)
 
 
-def annealed(
+def anneal(
     model: GenerativeModel,
     inputs: Inputs,
     z: Tensor | None,
@@ -158,11 +158,11 @@ def annealed(
         began, each = rows.start * plan.num_chains * len(steps), len(x) * plan.num_chains
         transition = hmc_transition(path, plan, steps, progress, began, each, total)
         if z is None:
-            start = evaluated(path.log_densities, path.sample(plan.num_chains))
+            start = evaluate(path.log_densities, path.sample(plan.num_chains))
             parts.append(forward_run(start, plan.betas, transition))
         else:
             chains = z[rows].expand(plan.num_chains, *z[rows].shape).contiguous()
-            parts.append(reverse_run(evaluated(path.log_densities, chains), plan.betas, transition))
+            parts.append(reverse_run(evaluate(path.log_densities, chains), plan.betas, transition))
     return Run(*(torch.cat(tensors, -1) for tensors in zip(*parts, strict=True)))
 
 
@@ -233,13 +233,13 @@ def _run(state: State, increments: list[float], order: range, transition: Transi
     return Run(log_w, mean, divergent.sum(0))
 
 
-def described(model: GenerativeModel, inputs: Inputs) -> Mapping[str, object]:
+def describe(model: GenerativeModel, inputs: Inputs) -> Mapping[str, object]:
     """Names p(x|z) and q(z|x), and refuses x outside the support, before any time is spent."""
     with seeded(0):  # the stream of the chains is left alone
         return likelihood_of(model, inputs)
 
 
-def summarised(
+def summarise(
     inputs: Inputs,
     plan: Annealing,
     run: Run,

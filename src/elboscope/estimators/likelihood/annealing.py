@@ -21,9 +21,9 @@ __all__ = [
     "StepSizes",
     "annealing_path",
     "betas_of",
-    "doubled",
+    "double_schedule",
     "pilot",
-    "resampled",
+    "resample",
 ]
 
 import math
@@ -45,7 +45,7 @@ from elboscope.core import (
 )
 
 from ..inputs import bounded_support, within
-from .hmc import LogDensities, State, draw_noise, evaluated, hmc_step
+from .hmc import LogDensities, State, draw_noise, evaluate, hmc_step
 
 PathName = Literal["prior", "posterior"]
 Schedule = Literal["sigmoid", "linear"] | Tensor
@@ -177,7 +177,7 @@ def betas_of(schedule: str | Tensor, num_temperatures: int) -> Float64[Tensor, "
     """
     t = torch.arange(num_temperatures + 1, dtype=torch.float64) / num_temperatures
     if isinstance(schedule, Tensor):
-        return _checked(schedule.detach().double().cpu())
+        return _check(schedule.detach().double().cpu())
     word = schedule if isinstance(schedule, str) else type(schedule).__name__
     if word == "linear":
         return t
@@ -189,7 +189,7 @@ def betas_of(schedule: str | Tensor, num_temperatures: int) -> Float64[Tensor, "
     )
 
 
-def _checked(betas: Tensor) -> Tensor:
+def _check(betas: Tensor) -> Tensor:
     def refuse(expected: str, got: str) -> InputError:
         return InputError("schedule", expected=expected, got=got, do="T increments need T + 1 β.")
 
@@ -207,7 +207,7 @@ def _checked(betas: Tensor) -> Tensor:
     return betas
 
 
-def resampled(betas: Float64[Tensor, " S"], num_temperatures: int) -> Float64[Tensor, " R"]:
+def resample(betas: Float64[Tensor, " S"], num_temperatures: int) -> Float64[Tensor, " R"]:
     """Returns the same schedule with another number of increments, interpolated.
 
     Example:
@@ -220,11 +220,11 @@ def resampled(betas: Float64[Tensor, " S"], num_temperatures: int) -> Float64[Te
     return betas[low].lerp(betas[low + 1], place - low)
 
 
-def doubled(schedule: Schedule, num_temperatures: int) -> Float64[Tensor, " R"]:
+def double_schedule(schedule: Schedule, num_temperatures: int) -> Float64[Tensor, " R"]:
     """Returns the schedule with 2T increments; a tensor's increments are halved."""
     if isinstance(schedule, Tensor):
         betas = betas_of(schedule, num_temperatures)
-        return resampled(betas, 2 * (len(betas) - 1))
+        return resample(betas, 2 * (len(betas) - 1))
     return betas_of(schedule, 2 * num_temperatures)
 
 
@@ -286,12 +286,12 @@ def pilot(
         | A stochastic approximation method (Robbins and Monro, 1951)
     """
     T = max(4, min(INCREMENTS, len(betas) - 1))
-    grid = resampled(betas, T)
+    grid = resample(betas, T)
     log_steps = torch.full((T - 1,), math.log(FIRST), dtype=torch.float64)
     for number, gain in enumerate(GAINS):
-        state = evaluated(path.log_densities, path.sample(num_chains))
+        state = evaluate(path.log_densities, path.sample(num_chains))
         log_steps = _sweep(path, state, grid, log_steps, gain, num_leapfrog, first=number == 0)
-        log_steps = _smoothed(log_steps)
+        log_steps = _smooth(log_steps)
     return StepSizes(grid[1:-1].contiguous(), log_steps)
 
 
@@ -309,20 +309,20 @@ def _sweep(
     tuned, carried = log_steps.clone(), 0.0
     for t in range(len(tuned)):
         for _ in range(WARM_UP if first and t == 0 else 1):
-            log_step = _clipped(log_steps[t].item() + carried)
+            log_step = _clip(log_steps[t].item() + carried)
             noise, beta = draw_noise(state.z), grid[t + 1].item()
             state, info = hmc_step(state, noise, path.log_densities, beta, math.exp(log_step), L)
-            log_step = _clipped(log_step + gain * (info.acceptance.mean().item() - TARGET))
+            log_step = _clip(log_step + gain * (info.acceptance.mean().item() - TARGET))
             carried = log_step - log_steps[t].item()
         tuned[t] = log_step
     return tuned
 
 
-def _clipped(log_step: float) -> float:
+def _clip(log_step: float) -> float:
     return min(max(log_step, math.log(SMALLEST)), math.log(LARGEST))
 
 
-def _smoothed(values: Tensor) -> Tensor:
+def _smooth(values: Tensor) -> Tensor:
     """Moving average over the temperatures, the ends repeated."""
     half = WINDOW // 2
     padded = torch.cat([values[:1].expand(half), values, values[-1:].expand(half)])

@@ -34,8 +34,8 @@ from elboscope.core import (
 
 from ..inputs import Inputs, prepared, require_positive
 from ..streaming import Progress, reporting
-from .annealed_run import Annealing, annealed, described, frozen, planned, summarised, tuned
-from .annealing import PathName, Schedule, StepSizes, doubled
+from .annealed_run import Annealing, anneal, describe, fixed_steps, plan_annealing, summarise, tune
+from .annealing import PathName, Schedule, StepSizes, double_schedule
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,17 +159,17 @@ def bidirectional_monte_carlo(
     """
     require_positive("num_data", num_data)
     _require_one_each(condition, num_data)
-    plan = planned(num_temperatures, num_chains, num_leapfrog, schedule, path, batch_size)
-    longer = replace(plan, betas=doubled(schedule, num_temperatures))
+    plan = plan_annealing(num_temperatures, num_chains, num_leapfrog, schedule, path, batch_size)
+    longer = replace(plan, betas=double_schedule(schedule, num_temperatures))
     with evaluating(model), seeded(seed) as used:
-        x, z = simulated(model, num_data, condition)
+        x, z = simulate(model, num_data, condition)
         inputs = prepared(model, x, condition)
         curve = _step_sizes(model, inputs, plan, step_sizes, used)
         runs = _runs(model, inputs, z, (plan, longer), curve, used, reporting(progress))
         return Sandwich(x, z, *runs, path=path, num_leapfrog=num_leapfrog)
 
 
-def simulated(
+def simulate(
     model: GenerativeModel, num_data: int, condition: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Draws z* ~ p(z) and x ~ p(x|z*): drawn, not the mean, so that z* is a posterior sample."""
@@ -201,8 +201,8 @@ def _step_sizes(
 ) -> StepSizes:
     """Returns ε(β), from a pilot or through what was given."""
     if steps is None:
-        return tuned(model, inputs, plan, seed)
-    given_steps = frozen(model, inputs, plan, steps, seed)
+        return tune(model, inputs, plan, seed)
+    given_steps = fixed_steps(model, inputs, plan, steps, seed)
     if not len(given_steps):
         raise InputError(
             "step_sizes",
@@ -223,21 +223,21 @@ def _runs(
 ) -> tuple[Estimate, Estimate, Estimate, Estimate]:
     """Lower and upper at T, then at 2T."""
     per_run = [len(inputs.x) * plan.num_chains * (len(plan.betas) - 2) for plan in plans]
-    families = described(model, inputs)
+    families = describe(model, inputs)
     total, done = 2 * sum(per_run), 0
 
     def bound(which: int, side: Side) -> Estimate:
         nonlocal done
         plan, start = plans[which], z if side == "upper" else None
         steps = curve.at(plan.betas)
-        run = annealed(model, inputs, start, plan, steps, _shifted(progress, done, total))
+        run = anneal(model, inputs, start, plan, steps, _shift(progress, done, total))
         done += per_run[which]
-        return summarised(inputs, plan, run, steps, seed, side, families)
+        return summarise(inputs, plan, run, steps, seed, side, families)
 
     return bound(0, "lower"), bound(0, "upper"), bound(1, "lower"), bound(1, "upper")
 
 
-def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:
+def _shift(progress: Progress | None, before: int, total: int) -> Progress | None:
     """Counts the transitions of all runs together."""
     if progress is None:
         return None

@@ -42,7 +42,7 @@ from elboscope.core import (
 
 from ..inputs import Inputs, likelihood_of, prepared, require_positive
 from ..streaming import Progress, Streaming, reporting
-from .importance import as_estimate, averages, from_posterior, reduced_weights
+from .importance import as_estimate, averages, from_posterior, reduce_weights
 
 
 def evidence_lower_bound(
@@ -293,7 +293,7 @@ def importance_weighted_bounds(
         }
 
     streaming = Streaming(sizes[-1], seed, sample_chunk, batch_size, reporting(progress))
-    found, settings = reduced_weights(model, inputs, from_posterior(model), reduce, streaming)
+    found, settings = reduce_weights(model, inputs, from_posterior(model), reduce, streaming)
     bounds = {}
     for K in sizes:
         mine = {key.split()[0]: v for key, v in found.items() if key.split()[1] == str(K)}

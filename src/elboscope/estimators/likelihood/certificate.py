@@ -80,7 +80,7 @@ class Certificate:
             n = len(self.width.values)
             return (
                 f"certified to ±{self.within:.3f} nats on model-like data (upper bound − estimate "
-                f"on simulated x: {_shown(self.width)} nats, n={n}); that the real data are as "
+                f"on simulated x: {_show(self.width)} nats, n={n}); that the real data are as "
                 f"easy is assumed{self._unseen(n)}"
             )
         spend = f"; spend this much more: {self.more}" if self.more else ""
@@ -146,14 +146,14 @@ def _too_wide(width: Estimate, within: float, tolerance: float) -> list[str]:
         return ["the bounds on simulated data are not finite"]
     if width.mean < -CROSSED * width.stderr:
         return [
-            f"on simulated data the bounds cross: upper bound − estimate is {_shown(width)} nats, "
+            f"on simulated data the bounds cross: upper bound − estimate is {_show(width)} nats, "
             "and such errors cannot be believed"
         ]
     if within <= tolerance:
         return []
     return [
         f"on simulated data (n={n}) upper bound at 2T − estimate is "
-        f"{_shown(width)} nats, hence within ±{within:.3g} and not ±{tolerance:g}"
+        f"{_show(width)} nats, hence within ±{within:.3g} and not ±{tolerance:g}"
     ]
 
 
@@ -211,12 +211,12 @@ def _more(
     goal, n = tolerance / 2, len(width.values)
     T = sandwich.lower.num_temperatures or 1
     factor = min(max(2.0, width.mean / goal), MOST)
-    options: dict[str, object] = {"num_temperatures": _rounded(T * factor)}
+    options: dict[str, object] = {"num_temperatures": _round_up(T * factor)}
     if log_px.num_samples is not None:
         K = log_px.num_samples
-        options["num_samples"] = _rounded(K * factor) if width.mean > goal else K
+        options["num_samples"] = _round_up(K * factor) if width.mean > goal else K
     ratio = (within - max(width.mean, 0.0)) / goal
-    options["num_simulated"] = _rounded(max(float(FEWEST), n * min(max(ratio, 1.0) ** 2, MOST)))
+    options["num_simulated"] = _round_up(max(float(FEWEST), n * min(max(ratio, 1.0) ** 2, MOST)))
     if _stuck(sandwich, tolerance):
         options["num_leapfrog"] = 2 * sandwich.num_leapfrog
     if sandwich.width.mean > FAR and sandwich.path == "posterior":
@@ -232,7 +232,7 @@ def _stuck(sandwich: Sandwich, tolerance: float) -> bool:
     return after.mean > tolerance and step.mean + ERRORS * _error(step) < 0.3 * before.mean
 
 
-def _rounded(value: float) -> int:
+def _round_up(value: float) -> int:
     """Two significant digits, upwards."""
     unit: int = 10 ** max(0, math.floor(math.log10(value)) - 1)
     return int(math.ceil(value / unit - 1e-9) * unit)
@@ -248,5 +248,5 @@ def _median(estimate: Estimate, key: str) -> float:
     return estimate.diagnostics[key].double().median().item()
 
 
-def _shown(width: Estimate) -> str:
+def _show(width: Estimate) -> str:
     return f"{round(width.mean, 3) + 0.0:.3f} ± {width.stderr:.3f}".replace("-", "−")

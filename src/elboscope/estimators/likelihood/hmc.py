@@ -27,7 +27,7 @@ __all__ = [
     "Noise",
     "State",
     "draw_noise",
-    "evaluated",
+    "evaluate",
     "hmc_step",
     "leapfrog",
 ]
@@ -109,7 +109,7 @@ def leapfrog(
     momentum = torch.addcmul(momentum, state.gradient(beta), drift / 2)
     for left in reversed(range(num_leapfrog)):
         z = torch.addcmul(state.z, momentum, drift).nan_to_num_()
-        state = evaluated(log_densities, z)
+        state = evaluate(log_densities, z)
         momentum = torch.addcmul(momentum, state.gradient(beta), drift if left else drift / 2)
     return state, momentum
 
@@ -212,40 +212,40 @@ class State(NamedTuple):
         return self.log_base.double() + beta * self.log_ratio.double()
 
 
-def evaluated(log_densities: LogDensities, z: Float[Tensor, "C B *Z"]) -> State:
+def evaluate(log_densities: LogDensities, z: Float[Tensor, "C B *Z"]) -> State:
     """Returns the state at z: one forward pass, and one backward pass of each density.
 
     Gradients are taken with respect to z alone: those of the parameters are never computed. Where
     a distribution of the model refuses NaN by raising, those places are found and left out.
     """
     try:
-        return _evaluated(log_densities, z)
+        return _evaluate(log_densities, z)
     except ValueError as error:
         if not refuses_values(error):
             raise
-    refused = _refused(log_densities, z)
-    state = _evaluated(log_densities, _zeroed(z, refused))
+    refused = _find_refused(log_densities, z)
+    state = _evaluate(log_densities, _zero(z, refused))
     return State(
         z,
         state.log_base.masked_fill(refused, -torch.inf),
         state.log_ratio.masked_fill(refused, -torch.inf),
-        _zeroed(state.grad_base, refused),
-        _zeroed(state.grad_ratio, refused),
+        _zero(state.grad_base, refused),
+        _zero(state.grad_ratio, refused),
     )
 
 
-def _refused(log_densities: LogDensities, z: Tensor) -> Tensor:
+def _find_refused(log_densities: LogDensities, z: Tensor) -> Tensor:
     """Finds where torch's validation raises, by halving, with zeros in all other places.
 
     Raises:
         ValueError: The model is refused at zero too: it has diverged altogether.
     """
-    _evaluated(log_densities, torch.zeros_like(z))
+    _evaluate(log_densities, torch.zeros_like(z))
     everywhere = torch.ones(z.shape[:2], dtype=torch.bool, device=z.device)
     suspects, refused = [everywhere], torch.zeros_like(everywhere)
     while suspects:
         mask = suspects.pop()
-        if _is_fine(log_densities, _zeroed(z, ~mask)):
+        if _is_fine(log_densities, _zero(z, ~mask)):
             continue
         places = mask.nonzero()
         if len(places) == 1:
@@ -268,11 +268,11 @@ def _is_fine(log_densities: LogDensities, z: Tensor) -> bool:
     return True
 
 
-def _zeroed(values: Tensor, places: Tensor) -> Tensor:
+def _zero(values: Tensor, places: Tensor) -> Tensor:
     return values.masked_fill(places.reshape(*places.shape, *(1,) * (values.ndim - 2)), 0.0)
 
 
-def _evaluated(log_densities: LogDensities, z: Tensor) -> State:
+def _evaluate(log_densities: LogDensities, z: Tensor) -> State:
     with torch.enable_grad():
         place = z.detach().requires_grad_()
         log_base, log_ratio = log_densities(place)

@@ -164,7 +164,7 @@ def weight_average(
     settings: Mapping[str, object] | None = None,
 ) -> Estimate:
     """Returns log of the mean of K weights per datapoint, with what tells whether to trust it."""
-    found, used = reduced_weights(model, inputs, weigh, averages, streaming)
+    found, used = reduce_weights(model, inputs, weigh, averages, streaming)
     settings = {**used, **(settings or {})}
     return as_estimate(method, found, streaming.num_samples, settings, inputs)
 
@@ -193,7 +193,7 @@ def as_estimate(
     )
 
 
-def reduced_weights(
+def reduce_weights(
     model: GenerativeModel,
     inputs: Inputs,
     weigh: Weigh,

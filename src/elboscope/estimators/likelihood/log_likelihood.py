@@ -177,19 +177,19 @@ def log_likelihood(
             condition=c,
             progress=work.part(0.2),
         )
-        real = _weighed(model, data, c, num_samples, used + 2, work.part(0.05))
-        like = _weighed(model, sandwich.x, c_simulated, num_samples, used + 3, work.part(0.05))
-    annealed = _treated(annealed, treatment)
-    real = _Weighed(*(e and _treated(e, treatment) for e in real))
-    log_px = combined(real.proposals, annealed)
-    simulated = combined(like.proposals, sandwich.lower)
+        real = _weigh(model, data, c, num_samples, used + 2, work.part(0.05))
+        like = _weigh(model, sandwich.x, c_simulated, num_samples, used + 3, work.part(0.05))
+    annealed = _add_treatment(annealed, treatment)
+    real = _Weighed(*(e and _add_treatment(e, treatment) for e in real))
+    log_px = combine(real.proposals, annealed)
+    simulated = combine(like.proposals, sandwich.lower)
     verdict = certify(log_px, real.proposals, annealed, simulated, sandwich, tolerance)
     return LogLikelihood(
         log_px, real.plain, real.widened, annealed, sandwich, simulated, like.plain, verdict
     )
 
 
-def combined(proposals: Estimate | None, annealed: Estimate) -> Estimate:
+def combine(proposals: Estimate | None, annealed: Estimate) -> Estimate:
     """Returns log of the mean of both averages, per datapoint; AIS alone without proposals.
 
     Example:
@@ -225,7 +225,7 @@ def combined(proposals: Estimate | None, annealed: Estimate) -> Estimate:
     )
 
 
-def _treated(estimate: Estimate, treatment: str) -> Estimate:
+def _add_treatment(estimate: Estimate, treatment: str) -> Estimate:
     settings = {**estimate.settings, "data": treatment}
     return replace(estimate, settings=settings, notes=(treatment,))
 
@@ -242,7 +242,7 @@ class _Weighed(NamedTuple):
         return self.plain if self.widened is None else self.widened
 
 
-def _weighed(
+def _weigh(
     model: GenerativeModel,
     x: object,
     condition: Tensor | None,

@@ -105,16 +105,16 @@ def widened_importance_sampling(
     def weigh(x: Tensor, condition: Tensor | None, samples: slice) -> Tensor:
         local = given(model, condition)
         q = local.encode(x)
-        wide = widened(q, local.prior(), scale)
-        z = _interleaved(q, wide or local.prior(), _from_wide(samples, share))
+        wide = widen(q, local.prior(), scale)
+        z = _interleave(q, wide or local.prior(), _from_wide(samples, share))
         log_q, log_wide = _log_prob(q, z), log_prob_within(wide or local.prior(), z)
-        log_mixture = _mixed(log_q, log_wide, _drawn_share(num_samples, share))
+        log_mixture = _mix(log_q, log_wide, _drawn_share(num_samples, share))
         return log_joint(local, x, z) - log_mixture
 
     x0, c0 = inputs.rows(slice(0, 1))
     with evaluating(model):
         local = given(model, c0)
-        wide = widened(local.encode(x0), local.prior(), scale)
+        wide = widen(local.encode(x0), local.prior(), scale)
     what = "the prior" if wide is None else f"q stretched {wide.scale:.3g} times"
     return weight_average(
         model,
@@ -145,7 +145,7 @@ class Widened(Distribution):
         return self.q.log_prob(y) - math.prod(self.event_shape) * math.log(self.scale)
 
 
-def widened(q: Distribution, prior: Distribution, scale: float | None) -> Widened | None:
+def widen(q: Distribution, prior: Distribution, scale: float | None) -> Widened | None:
     """Returns q stretched, or ``None`` if it has no mean or lives on a part of the space."""
     try:
         everywhere = all(is_real(p.support) for p in (q, prior))
@@ -175,7 +175,7 @@ def _drawn_share(K: int, share: float) -> float:
     return _wide_before(K, share) / K
 
 
-def _interleaved(q: Distribution, wide: Distribution, from_wide: list[bool]) -> Tensor:
+def _interleave(q: Distribution, wide: Distribution, from_wide: list[bool]) -> Tensor:
     count, total = sum(from_wide), len(from_wide)
     chosen = torch.tensor(from_wide)
     plain = q.sample(torch.Size((total - count,)))
@@ -185,7 +185,7 @@ def _interleaved(q: Distribution, wide: Distribution, from_wide: list[bool]) -> 
     return z
 
 
-def _mixed(
+def _mix(
     log_q: Float[Tensor, "K B"], log_wide: Float[Tensor, "K B"], a: float
 ) -> Float[Tensor, "K B"]:
     if a == 0:

@@ -56,7 +56,7 @@ def inception_score(log_probs: Float[Tensor, "N y"], *, splits: int = 10) -> Est
         >>> inception_score(sure, splits=5).mean
         4.0
     """
-    log_probs = _checked(log_probs)
+    log_probs = _check(log_probs)
     size = len(log_probs) // splits if splits > 0 else 0
     if size < 1:
         got = f"splits={splits} of {len(log_probs)} images"
@@ -95,7 +95,7 @@ def modes_covered(log_probs: Float[Tensor, "N y"]) -> Estimate:
         >>> modes_covered(torch.eye(4)[[0, 0, 2]].log()).total
         2.0
     """
-    counts = _counts(_checked(log_probs))
+    counts = _counts(_check(log_probs))
     missed = torch.exp(-counts.double())
     variance = torch.where(counts > 0, missed * (1 - missed), 0.0)
     return Estimate(
@@ -132,7 +132,7 @@ def mode_kl(log_probs: Float[Tensor, "N y"]) -> Estimate:
         >>> round(collapsed.mean, 4), round(math.log(4), 4)
         (1.3863, 1.3863)
     """
-    log_probs = _checked(log_probs)
+    log_probs = _check(log_probs)
     counts = _counts(log_probs)
     n, classes = len(log_probs), len(counts)
     values = (counts[log_probs.argmax(1)].double() * classes / n).log()
@@ -168,7 +168,7 @@ def _counts(log_probs: Float[Tensor, "N y"]) -> Int64[Tensor, " y"]:
     return torch.bincount(log_probs.argmax(1), minlength=log_probs.shape[1])
 
 
-def _checked(log_probs: Float[Tensor, "N y"]) -> Float[Tensor, "N y"]:
+def _check(log_probs: Float[Tensor, "N y"]) -> Float[Tensor, "N y"]:
     """Each row's probabilities sum to one, so that no one passes logits."""
     log_probs = log_probs.detach()
     total = torch.logsumexp(log_probs, 1)
@@ -300,7 +300,7 @@ def _num_scales(shape: torch.Size) -> int:
 def _contrast_and_product(a: Tensor, b: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
     """Means over the image of cs, and of l·cs."""
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
-    filtered = _blurred(torch.cat([a, b, a * a, b * b, a * b]))
+    filtered = _blur(torch.cat([a, b, a * a, b * b, a * b]))
     mu_a, mu_b, aa, bb, ab = filtered.chunk(5)
     var_a, var_b = (aa - mu_a**2).clamp(min=0), (bb - mu_b**2).clamp(min=0)
     contrast = (2 * (ab - mu_a * mu_b) + c2) / (var_a + var_b + c2)
@@ -308,7 +308,7 @@ def _contrast_and_product(a: Tensor, b: Tensor, data_range: float) -> tuple[Tens
     return contrast.flatten(1).mean(1), (luminance * contrast).flatten(1).mean(1)
 
 
-def _blurred(x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C h w"]:
+def _blur(x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C h w"]:
     n, channels, height, width = x.shape
     size = min(WINDOW, height, width)
     at = torch.arange(size, dtype=x.dtype, device=x.device) - (size - 1) / 2

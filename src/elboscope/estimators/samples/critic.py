@@ -212,7 +212,7 @@ def _one_critic(
             parts = {name: _some(x, training.num_evaluated) for name, x in sets.items()}
             parts["samples"] = _samples(sampler, training.num_evaluated, data)
             scores.append({name: _scores(critic, x) for name, x in parts.items()})
-    return _averaged(scores)
+    return _average(scores)
 
 
 def _step(
@@ -226,7 +226,7 @@ def _step(
         adam.step()
 
 
-def _averaged(scores: list[dict[str, Tensor]]) -> dict[str, _Scored]:
+def _average(scores: list[dict[str, Tensor]]) -> dict[str, _Scored]:
     """Means over the evaluations; errors as of one of them, since critics change little."""
     means = {name: sum(s[name].mean().item() for s in scores) / len(scores) for name in scores[0]}
     errors = {name: s.std().item() / math.sqrt(len(s)) for name, s in scores[-1].items()}

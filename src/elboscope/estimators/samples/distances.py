@@ -101,7 +101,7 @@ def group_values(
     full = statistic(torch.arange(num_data), torch.arange(num_samples)).double()
     without = torch.stack(
         [
-            statistic(_kept(num_data, g, groups), _kept(num_samples, g, groups)).double()
+            statistic(_keep(num_data, g, groups), _keep(num_samples, g, groups)).double()
             for g in range(groups)
         ],
         1,
@@ -109,7 +109,7 @@ def group_values(
     return full[:, None] + (groups - 1) * (without.mean(1, keepdim=True) - without)
 
 
-def _kept(num: int, group: int, groups: int) -> Int64[Tensor, " n"]:
+def _keep(num: int, group: int, groups: int) -> Int64[Tensor, " n"]:
     rows = torch.arange(num)
     return rows[rows % groups != group]
 

@@ -148,7 +148,7 @@ def scored(sampler: Sampler, count: int, reference: Reference) -> SampleQuality:
     features = reference.extracted.features[:compared], found.features[:compared]
     near = dict(vars(neighbour_metrics(*features)))
     near["frechet_distance"] = feature_frechet_distance(*features)
-    near = {name: _labelled(e, reference.label) for name, e in near.items()}
+    near = {name: _label(e, reference.label) for name, e in near.items()}
     return SampleQuality(
         **{name: replace(e, data_id=reference.data_id) for name, e in near.items()},
         **_of_images(images, found.log_probs, count // SPLITS, reference),
@@ -176,7 +176,7 @@ def _of_images(
     whole = log_probs[: splits * size]
     scores = {"inception_score": inception_score(whole, splits=splits)} if splits else {}
     scores |= {"modes_covered": modes_covered(log_probs), "mode_kl": mode_kl(log_probs)}
-    scores = {name: _labelled(estimate, reference.label) for name, estimate in scores.items()}
+    scores = {name: _label(estimate, reference.label) for name, estimate in scores.items()}
     pairs = max(1, reference.num_compared // 2)
     scores["ms_ssim_diversity"] = ms_ssim_diversity(images, num_pairs=pairs)
     return {name: replace(e, data_id=reference.data_id) for name, e in scores.items()}
@@ -207,7 +207,7 @@ def _critic(sampler: Sampler, reference: Reference) -> WassersteinCritic | None:
     )
 
 
-def _labelled(estimate: Estimate, label: str) -> Estimate:
+def _label(estimate: Estimate, label: str) -> Estimate:
     return replace(estimate, method=f"{estimate.method}; {label}")
 
 

@@ -85,7 +85,7 @@ def sampler_of(model: Sampled, *, noise: bool = False) -> ModelSampler:
     def draw(n: int) -> Tensor:
         with evaluating(model):
             z = decoder.prior().sample(torch.Size((n,)))
-            return _taken(decoder.decode(z), noise)
+            return _take(decoder.decode(z), noise)
 
     return ModelSampler(draw, f"{_what(model, noise)} of prior draws")
 
@@ -123,12 +123,12 @@ def reconstructions_of(model: Sampled, x: object, *, noise: bool = False) -> Mod
         rows = [order.pop(0) for _ in range(n)]
         with evaluating(model):
             z = model.encode(data[rows])
-            return _taken(decoder.decode(z.rsample() if z.has_rsample else z.sample()), noise)
+            return _take(decoder.decode(z.rsample() if z.has_rsample else z.sample()), noise)
 
     return ModelSampler(draw, f"{_what(model, noise)} of draws from q(z|x)")
 
 
-def _taken(p: Distribution, noise: bool) -> Float[Tensor, "n *X"]:
+def _take(p: Distribution, noise: bool) -> Float[Tensor, "n *X"]:
     x: Tensor = p.sample() if noise else p.mean
     return x
 
