@@ -4,14 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint docs bench install install-dev clean
+.PHONY: demo test test-all lint docs bench install install-dev clean
 .DELETE_ON_ERROR:
 
 demo: install
 	$(BIN)/elboscope demo
 
+# Everything that proves a number, in six minutes on two cores.
 test: install-dev lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" --durations=10
+
+# The rest too: full data sets, calibration from scratch, long kills, every shape checked.
+test-all: install-dev lint
+	OMP_NUM_THREADS=1 ELBOSCOPE_SHAPES=elboscope $(BIN)/python -m pytest -n 2 --dist loadgroup --durations=30
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -1,8 +1,11 @@
-"""What every test runs under: checked shapes, and skips that name what is missing.
+"""What every test runs under: checked shapes, two tiers, and skips that name what is missing.
 
-jaxtyping with beartype checks the shapes of every function of the package. Tests marked
-``browser`` need a Chromium, tests marked ``full_data`` the full data sets in ELBOSCOPE_DATA; they
-are skipped where that is absent, unless ELBOSCOPE_REQUIRE lists the marker: then they fail.
+jaxtyping with beartype checks the shapes of the functions of ``elboscope.core``, through which
+every tensor passes; ``ELBOSCOPE_SHAPES=elboscope`` (``make test-all``) checks the whole package,
+which costs a fifth of the time. Tests marked ``slow`` are the second tier: ``make test`` leaves
+them out. Tests marked ``browser`` need a Chromium, tests marked ``full_data`` the full data sets
+in ELBOSCOPE_DATA; they are skipped where that is absent, unless ELBOSCOPE_REQUIRE lists the
+marker: then they fail.
 """
 
 import os
@@ -12,7 +15,9 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-hook = install_import_hook("elboscope", "beartype.beartype")
+hook = install_import_hook(
+    os.environ.get("ELBOSCOPE_SHAPES", "elboscope.core"), "beartype.beartype"
+)
 
 
 def chromium() -> str | None:
@@ -37,3 +42,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker, (find, reason) in NEEDS.items():
         if item.get_closest_marker(marker) and find() is None:
             (pytest.fail if marker in required else pytest.skip)(reason)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps the tests that share something dear on one worker; the others go anywhere."""
+    for item in items:
+        shared = [
+            f"{found.baseid}:{name}"
+            for name, definitions in item._fixtureinfo.name2fixturedefs.items()
+            for found in definitions[-1:]
+            if found.scope != "function" and found.baseid.startswith("tests")
+        ]
+        if shared:
+            item.add_marker(pytest.mark.xdist_group(min(shared)))
