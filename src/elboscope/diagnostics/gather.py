@@ -14,7 +14,7 @@ __all__ = ["Progress", "gather_evidence", "measure"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -23,7 +23,6 @@ from elboscope.core import (
     Capabilities,
     Estimate,
     InputError,
-    LatentVariableModel,
     Sampled,
     as_generative,
     evaluating,
@@ -106,9 +105,8 @@ def gather_evidence(
             generative, capabilities, x, x_train, budget, seed, condition, condition_train
         )
         evidence = _start(capabilities, plan, history, dict(settings or {}), broken)
-        q = cast(LatentVariableModel, generative)
         suspect = bool(broken) or not capabilities.finite
-        subject = Subject(q, plan, evidence, sampled, x, images)
+        subject = Subject(generative, plan, evidence, sampled, x, images)
         return measure(subject, progress=progress, suspect=suspect)
 
 

@@ -33,11 +33,11 @@ __all__ = [
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from torch import Tensor
 
-from elboscope.core import Estimate, LatentVariableModel, Sampled
+from elboscope.core import Estimate, GenerativeModel, LatentVariableModel, Sampled
 
 from .evidence import Evidence, Key, is_generator
 from .plan import Plan
@@ -52,7 +52,7 @@ class Subject:
     """What a quantity is computed from.
 
     Attributes:
-        model: The model; of a generator without an encoder too, which no need lets through.
+        model: The model.
         plan: The data drawn for each purpose, the budget and the clock.
         evidence: What is known so far.
         sampled: The model as it was given, a GAN with its ``generate``.
@@ -60,12 +60,26 @@ class Subject:
         images: What x shows, where x is a binary draw of it.
     """
 
-    model: LatentVariableModel
+    model: GenerativeModel
     plan: Plan
     evidence: Evidence
     sampled: Sampled
     x: Tensor
     images: Tensor | None = None
+
+    @property
+    def vae(self) -> LatentVariableModel:
+        """The model with its encoder, for what needs one (:func:`no_encoder`)."""
+        return cast(LatentVariableModel, self.model)
+
+
+def _itself(value: object) -> Estimate:
+    if isinstance(value, Estimate):
+        return value
+    raise TypeError(
+        f"a {type(value).__name__} is not an Estimate: name the numbers that are read off the "
+        "quantity in shown_as, or set shown_as=() if it is only drawn"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +90,8 @@ class Number(Generic[T]):
         name: Its name in ``findings.json``, the data frame and the data tree.
         title: The name of its row.
         is_not: What the number does not say: "Not …".
-        read: Returns the estimate; ``None`` if this value of the quantity has none.
+        read: Returns the estimate, or ``None`` if this value of the quantity has none; by default
+            the quantity itself.
         asked_in: The questions of the report in which it has a row.
         in_panel: A table or figure of its own shows it instead of a row.
         optional: It may be absent without a reason.
@@ -88,7 +103,7 @@ class Number(Generic[T]):
     name: str
     title: str
     is_not: str
-    read: Callable[[T], Estimate | None]
+    read: Callable[[T], Estimate | None] = _itself
     asked_in: tuple[str, ...] = ()
     in_panel: bool = False
     optional: bool = False
@@ -110,8 +125,6 @@ class Quantity(Key[T]):
         asked_in: The questions of the report in which it has a row.
         shown_as: The numbers that are read off it; by default the quantity itself, which is then
             an :class:`.Estimate`. Empty for what is only drawn.
-        show: How the row of the quantity itself shows the values.
-        unit: The unit of the quantity itself in ``findings.json``; by default the estimate's.
         failure: The name under which its failure is reported, if another quantity stands for it.
         rows: The rows of ``plan.x`` that it uses, if these are only some.
         settings: What it adds to the settings of the evidence.
@@ -128,8 +141,6 @@ class Quantity(Key[T]):
     needs: tuple[Need, ...] = ()
     asked_in: tuple[str, ...] = ()
     shown_as: tuple[Number[T], ...] | None = None
-    show: Show = "mean"
-    unit: str = ""
     failure: str = ""
     rows: Callable[[Plan], Tensor] | None = None
     settings: Callable[[T], Mapping[str, object]] | None = None
@@ -145,30 +156,12 @@ class Quantity(Key[T]):
         """The numbers that are read off it."""
         if self.shown_as is not None:
             return self.shown_as
-        return (
-            Number(
-                self.name,
-                self.title,
-                self.is_not,
-                self._itself,
-                self.asked_in,
-                show=self.show,
-                unit=self.unit,
-            ),
-        )
+        return (Number(self.name, self.title, self.is_not, asked_in=self.asked_in),)
 
     def missing(self, subject: Subject) -> str:
         """Returns why it cannot be computed, or an empty string."""
         reasons = (_reason(need, subject) for need in self.needs)
         return next((reason for reason in reasons if reason), "")
-
-    def _itself(self, value: T) -> Estimate:
-        if not isinstance(value, Estimate):
-            raise TypeError(
-                f"{self.name} is a {type(value).__name__}, not an Estimate: name the numbers that "
-                "are read off it in shown_as, or set shown_as=() if it is only drawn"
-            )
-        return value
 
 
 Need = Callable[[Subject], str] | Quantity[Any]

@@ -33,7 +33,7 @@ def _inference_gap(subject: Subject) -> InferenceGap:
     x_train = _train_rows(plan, x)
     with gradient_needed_by("the search for q*"):
         found = estimators.inference_gap(
-            subject.model,
+            subject.vae,
             x,
             x_train=x_train,
             richer=plan.budget.richer,
@@ -180,7 +180,7 @@ def _local_posteriors(subject: Subject) -> tuple[LocalPosterior, ...]:
     plan = subject.plan
     rows = subject.evidence.rows[INFERENCE_GAP.name]
     found = estimators.local_posteriors(
-        subject.model,
+        subject.vae,
         plan.x[rows.to(plan.x.device)],
         subject.evidence[INFERENCE_GAP],
         seed=plan.seed,

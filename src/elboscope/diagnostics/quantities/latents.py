@@ -31,6 +31,7 @@ from elboscope.estimators.latents.traversals import LEVELS
 
 from ..plan import batches
 from ..quantity import (
+    Number,
     Quantity,
     Subject,
     gradient_needed_by,
@@ -45,7 +46,7 @@ WIDTH_SAMPLES = 64  # per datapoint: near a collapse the widths balance hundredt
 
 def _unit_kl(subject: Subject) -> Estimate:
     plan = subject.plan
-    return estimators.unit_kl(subject.model, plan.x, condition=plan.condition)
+    return estimators.unit_kl(subject.vae, plan.x, condition=plan.condition)
 
 
 UNIT_KL = Quantity(
@@ -60,36 +61,50 @@ UNIT_KL = Quantity(
 
 def _active_units(subject: Subject) -> Estimate:
     plan = subject.plan
-    return estimators.active_units(subject.model, plan.x, condition=plan.condition)
+    return estimators.active_units(subject.vae, plan.x, condition=plan.condition)
 
 
-ACTIVE_UNITS = Quantity(
+ACTIVE_UNITS = Quantity[Estimate](
     "active_units",
-    "active units, Var_x E_q[z_j|x]",
-    "Not use by the decoder: only that the encoder moves the unit with the data.",
+    "The variance of the posterior means",
+    "",
     _active_units,
     needs=(no_encoder,),
-    asked_in=("latents",),
-    show="count",
-    unit="variance of z",
+    shown_as=(
+        Number(
+            "active_units",
+            "active units, Var_x E_q[z_j|x]",
+            "Not use by the decoder: only that the encoder moves the unit with the data.",
+            asked_in=("latents",),
+            show="count",
+            unit="variance of z",
+        ),
+    ),
 )
 
 
 def _zeroing(subject: Subject) -> Estimate:
     plan = subject.plan
     return estimators.zeroing_effect(
-        subject.model, plan.x, seed=plan.seed, condition=plan.condition
+        subject.vae, plan.x, seed=plan.seed, condition=plan.condition
     )
 
 
-ZEROING = Quantity(
+ZEROING = Quantity[Estimate](
     "zeroing",
-    "reconstruction lost by zeroing unit j",
-    "Not additive: units that carry the same information replace each other.",
+    "What the reconstruction loses without a unit",
+    "",
     _zeroing,
     needs=(no_encoder, no_likelihood),
-    asked_in=("latents",),
-    show="range",
+    shown_as=(
+        Number(
+            "zeroing",
+            "reconstruction lost by zeroing unit j",
+            "Not additive: units that carry the same information replace each other.",
+            asked_in=("latents",),
+            show="range",
+        ),
+    ),
 )
 
 
@@ -97,7 +112,7 @@ def _implied_kl_weight(subject: Subject) -> Estimate:
     plan = subject.plan
     with gradient_needed_by("it"):
         return estimators.implied_kl_weight(
-            subject.model, plan.x, WIDTH_SAMPLES, seed=plan.seed, condition=plan.condition
+            subject.vae, plan.x, WIDTH_SAMPLES, seed=plan.seed, condition=plan.condition
         )
 
 
@@ -115,7 +130,7 @@ IMPLIED_KL_WEIGHT = Quantity(
 def _posterior_means(subject: Subject) -> Tensor:
     """E_q[z|x], flattened to (n, d)."""
     plan = subject.plan
-    parts = batches(subject.model, plan.x, plan.condition)
+    parts = batches(subject.vae, plan.x, plan.condition)
     return torch.cat([local.encode(rows).mean.flatten(1) for local, rows in parts])
 
 
@@ -183,7 +198,7 @@ def _all_finite(found: D) -> D:
 def _traversals(subject: Subject) -> LatentTraversals:
     plan, size = subject.plan, _size(subject)
     found = estimators.latent_traversals(
-        subject.model,
+        subject.vae,
         plan.x_mixture,
         num_units=size.units,
         levels=size.levels,
@@ -208,7 +223,7 @@ def _interpolations(subject: Subject) -> LatentInterpolations:
     plan, size = subject.plan, _size(subject)
     if plan.x_train is None:
         found = estimators.latent_interpolations(
-            subject.model,
+            subject.vae,
             plan.x_mixture,
             size.pairs,
             num_steps=size.steps,
@@ -217,7 +232,7 @@ def _interpolations(subject: Subject) -> LatentInterpolations:
         )
     else:
         found = estimators.latent_interpolations(
-            subject.model,
+            subject.vae,
             plan.x,
             size.pairs,
             num_steps=size.steps,

@@ -91,7 +91,7 @@ def _bounds_by_samples(subject: Subject) -> dict[int, Estimate]:
     plan = subject.plan
     ladder = estimators.sample_ladder(plan.budget.num_samples)
     bounds = estimators.importance_weighted_bounds(
-        subject.model, plan.x, ladder, seed=plan.seed, condition=plan.condition
+        subject.vae, plan.x, ladder, seed=plan.seed, condition=plan.condition
     )
     return dict(bounds)
 
@@ -174,8 +174,7 @@ LOG_PX = Quantity[Estimate](
             "log p(x)",
             "Not log p(x) itself: the estimate lies below it on average. Not comparable across "
             "likelihoods, binarisations or dequantisations.",
-            lambda log_px: log_px,
-            ("trust", "bound", "overfitting"),
+            asked_in=("trust", "bound", "overfitting"),
         ),
         Number(
             "log_px_half",
@@ -228,7 +227,7 @@ def _train_log_px(subject: Subject) -> Estimate:
     assert plan.x_train is not None
     few = stratified(len(plan.x_train), WEIGHED_TRAIN, plan.seed)
     found = estimators.importance_sampling(
-        subject.model,
+        subject.vae,
         plan.x_train[few],
         plan.budget.num_samples,
         seed=plan.seed + 1,
@@ -253,7 +252,7 @@ TRAIN_LOG_PX = Quantity(
 def _elbo(subject: Subject) -> Estimate:
     plan = subject.plan
     found = estimators.evidence_lower_bound(
-        subject.model,
+        subject.vae,
         plan.x,
         plan.budget.num_elbo_samples,
         seed=plan.seed,
@@ -276,7 +275,7 @@ def _train_elbo(subject: Subject) -> Estimate:
     plan = subject.plan
     assert plan.x_train is not None
     found = estimators.evidence_lower_bound(
-        subject.model,
+        subject.vae,
         plan.x_train,
         plan.budget.num_elbo_samples,
         seed=plan.seed + 1,
@@ -321,7 +320,7 @@ BOUND_GAP = Quantity(
 def _reconstruction(subject: Subject) -> Estimate:
     plan = subject.plan
     found = estimators.reconstruction(
-        subject.model,
+        subject.vae,
         plan.x,
         plan.budget.num_elbo_samples,
         seed=plan.seed,
@@ -345,7 +344,7 @@ def _kl(subject: Subject) -> Estimate:
     plan = subject.plan
     parts = [
         kl_divergence(local.encode(rows), local.prior()).reshape(len(rows))
-        for local, rows in batches(subject.model, plan.x, plan.condition)
+        for local, rows in batches(subject.vae, plan.x, plan.condition)
     ]
     values = torch.cat(parts).double()
     return Estimate.per_datapoint(
@@ -419,7 +418,7 @@ def _per_datapoint(values: Float[Tensor, "K B *X"]) -> Float[Tensor, " B"]:
 
 def _scale(subject: Subject) -> ImpliedScale:
     plan = subject.plan
-    return implied_scale(subject.model, plan.x, plan.condition, seed=plan.seed)
+    return implied_scale(subject.vae, plan.x, plan.condition, seed=plan.seed)
 
 
 SCALE = Quantity[ImpliedScale](

@@ -62,7 +62,7 @@ def _surgery(subject: Subject) -> ElboSurgery:
     plan = subject.plan
     held_out = plan.x_train is not None
     return estimators.elbo_surgery(
-        subject.model,
+        subject.vae,
         plan.x_mixture,
         seed=plan.seed,
         x_held_out=plan.x if held_out else None,
@@ -169,7 +169,7 @@ def _comparison(subject: Subject) -> MarginalKLComparison:
     plan, budget = subject.plan, subject.plan.budget
     held_out = plan.x_train is not None
     return estimators.compare_marginal_kl(
-        subject.model,
+        subject.vae,
         plan.x_mixture,
         x_held_out=plan.x if held_out else None,
         classifier=RatioClassifier(max_steps=budget.ratio_steps),
@@ -242,7 +242,7 @@ def _sets(plan: Plan) -> _Sets:
 def _fitted_prior(subject: Subject) -> FittedPriorModel:
     sets = _sets(subject.plan)
     return estimators.fit_prior(
-        subject.model,
+        subject.vae,
         sets.x,
         x_held_out=sets.x_held_out,
         seed=subject.plan.seed,
@@ -280,7 +280,7 @@ def _fitted_prior_elbo(subject: Subject) -> tuple[Estimate, Estimate]:
     gain = subject.evidence[FITTED_PRIOR].gain
     before = subject.evidence.get(ELBO) if plan.x_train is not None else None
     before = before or estimators.evidence_lower_bound(
-        subject.model,
+        subject.vae,
         sets.x_held_out,
         plan.budget.num_elbo_samples,
         seed=plan.seed,
@@ -378,7 +378,7 @@ def _low_posterior(subject: Subject) -> LowSampleAnalysis:
         rows = stratified(len(x), OTHER_MIXTURE, plan.seed)
         x, condition = x[rows.to(x.device)], rows_of(condition, rows)
     low = estimators.low_posterior_samples(
-        subject.model,
+        subject.vae,
         x,
         min(NUM_LOW, plan.budget.num_prior),
         num_prior=plan.budget.num_prior,
@@ -386,7 +386,7 @@ def _low_posterior(subject: Subject) -> LowSampleAnalysis:
         condition=condition,
     )
     found = estimators.examine_low_samples(
-        subject.model,
+        subject.vae,
         plan.x,
         low,
         num_data=SCORED_DATA,
