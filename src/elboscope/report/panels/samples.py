@@ -68,7 +68,8 @@ def pictures_panel(evidence: Evidence) -> Panel:
         "prior samples": evidence.get(PRIOR_SAMPLES),
     }
     if RECONSTRUCTIONS not in evidence and PRIOR_SAMPLES not in evidence:
-        return Missing(title, evidence.reason(RECONSTRUCTIONS, PRIOR_SAMPLES))
+        reasons = dict.fromkeys(map(evidence.reason, (RECONSTRUCTIONS, PRIOR_SAMPLES)))
+        return Missing(title, "; ".join(reasons))
     images = {k: None if v is None else plots.as_images(v, limits) for k, v in named.items()}
     rows = tuple(
         (label, tuple((plots.png_uri(image), "") for image in some[:NUM_SHOWN]))
