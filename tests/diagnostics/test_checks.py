@@ -51,7 +51,10 @@ def gaussian(**fields):
 
 
 def test_a_healthy_model_is_ok_by_every_check():
-    assert [check(evidence()).severity for check in CHECKS] == ["ok"] * 11
+    verdicts = {check.name: check(evidence()) for check in CHECKS}
+    absent = [f.evidence["missing"] for f in verdicts.values() if f.severity == "unavailable"]
+    assert not set(absent) & set(evidence().values)
+    assert [f.severity for f in verdicts.values()].count("ok") == len(CHECKS) - len(absent) >= 11
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ UNIT_KL = Quantity(
 
 def _active_units(subject: Subject) -> Estimate:
     plan = subject.plan
-    return estimators.active_units(subject.vae, plan.x, condition=plan.condition)
+    return estimators.active_units(subject.vae, plan.x, seed=plan.seed, condition=plan.condition)
 
 
 ACTIVE_UNITS = Quantity[Estimate](
@@ -85,9 +85,7 @@ ACTIVE_UNITS = Quantity[Estimate](
 
 def _zeroing(subject: Subject) -> Estimate:
     plan = subject.plan
-    return estimators.zeroing_effect(
-        subject.vae, plan.x, seed=plan.seed, condition=plan.condition
-    )
+    return estimators.zeroing_effect(subject.vae, plan.x, seed=plan.seed, condition=plan.condition)
 
 
 ZEROING = Quantity[Estimate](
