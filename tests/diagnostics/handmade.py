@@ -53,7 +53,7 @@ def estimate(mean, stderr=0.01, *, n=100, name="x", axis="datapoint", data_id="a
     }
     return Estimate(
         name, "by hand", mean + spread, torch.zeros(n, dtype=torch.float64), "none", stderr,
-        axis=axis, diagnostics=full, settings={"num_samples": 5000}, data_id=data_id,
+        axis=axis, diagnostics=full, num_samples=5000, data_id=data_id,
     )  # fmt: skip
 
 
@@ -82,14 +82,15 @@ def scale(ratio, error=0.01, *, D=64):
     return ImpliedScale(0.05 * ratio, 0.05 * error, 0.05, ratio, error, D)
 
 
-ANNEALING = {"num_temperatures": 50, "num_chains": 10, "num_leapfrog": 10, "path": "posterior"}
+ANNEALING = {"num_leapfrog": 10, "path": "posterior"}
 
 
 def log_likelihood(annealed=-4.0, error=0.01, *, certified=True, n=40, alone=False):
     """Importance sampling at −4 nats, AIS beside it, a width of 0.02 ± 0.01 on simulated data."""
 
     def run(mean, stderr=0.01):
-        return replace(estimate(mean, stderr, n=n), settings=ANNEALING)
+        counts = {"num_samples": None, "num_temperatures": 50, "num_chains": 10}
+        return replace(estimate(mean, stderr, n=n), settings=ANNEALING, **counts)
 
     proposals = None if alone else estimate(-4.0, 0.0, n=n, khat=0.3, ess=2500.0)
     sandwich = Sandwich(torch.zeros(n, 8), torch.zeros(n, 4), run(-5.02), run(-4.98),
@@ -170,7 +171,7 @@ def split(
 
 
 def fitted(gain, error=0.05):
-    """A prior in the place of the model's own, and what it gained."""
+    """Another prior than the model's own, and what it gained."""
     model = LinearGaussian.instance_1()
     measured = replace(estimate(gain, error), settings={"density": "a mixture of 10 Gaussians"})
     return FittedPriorModel(model, Independent(Normal(torch.zeros(4), torch.ones(4)), 1), measured)
@@ -239,6 +240,7 @@ def evidence(**fields):
         capabilities=CAPABILITIES,
         settings={"num_samples": 5000},
         x=x,
+    ).replace(
         log_px=estimate(-4.0, khat=khat, ess=2500.0, half=-4.0),
         elbo=estimate(-4.1, kl=3.0),
         kl=estimate(3.0),
@@ -256,4 +258,4 @@ def evidence(**fields):
         sample_quality_gap=scores_gap(scores(), scores()),
         train_elbo=estimate(-4.0, 0.01, data_id="b", kl=3.0),
     )
-    return replace(healthy, **fields)
+    return healthy.replace(**fields)

@@ -119,7 +119,7 @@ def test_a_kl_weight_of_another_unit_is_not_taken_for_beta():
     rows = ({"weight": 4.0},)
     plain = evidence(history=rows, **empty)
     assert posterior_collapse(plain).evidence["cause"] == "mis-scaled KL"
-    mean = replace(plain, settings={**plain.settings, "kl_weight": 4.0, "reduction": "sum"})
+    mean = plain.replace(settings={**plain.settings, "kl_weight": 4.0, "reduction": "sum"})
     assert posterior_collapse(mean).evidence["cause"] == "collapsed"
 
 

@@ -44,39 +44,39 @@ def test_every_number_agrees_with_its_closed_form(exact):
         "bound_gap": model.gap(x),
     }
     for name, value in truth.items():
-        estimate = getattr(e, name)
+        estimate = e[name]
         error = max(estimate.mc_error_of_mean, 1e-6)
         assert abs(estimate.mean - value.mean().item()) < 4 * error, name
-    assert e.unit_kl.total == pytest.approx(model.kl(x).mean().item(), rel=1e-5)
-    assert e.scale.declared == pytest.approx(0.5)
-    assert abs(e.scale.ratio - 1) < 4 * e.scale.ratio_stderr
-    assert torch.allclose(e.posterior_means, model.posterior(x).mean)
+    assert e["unit_kl"].total == pytest.approx(model.kl(x).mean().item(), rel=1e-5)
+    assert e["scale"].declared == pytest.approx(0.5)
+    assert abs(e["scale"].ratio - 1) < 4 * e["scale"].ratio_stderr
+    assert torch.allclose(e["posterior_means"], model.posterior(x).mean)
 
 
 def test_annealing_agrees_with_the_closed_form_on_its_own_rows(exact):
     model, x, e = exact
-    assert len(e.annealed) == 12
-    mine = x[e.annealed]
-    for part in (e.log_likelihood.annealed, e.log_likelihood.log_px):
+    assert len(e.rows["log_likelihood"]) == 12
+    mine = x[e.rows["log_likelihood"]]
+    for part in (e["log_likelihood"].annealed, e["log_likelihood"].log_px):
         error = part.mc_error_of_mean
         assert abs(part.mean - model.log_likelihood(mine).mean().item()) < 4 * error
-    assert len(e.log_likelihood.sandwich.x) == 20
+    assert len(e["log_likelihood"].sandwich.x) == 20
     assert e.settings["n_annealed"] == 12
 
 
 def test_the_bounds_by_samples_are_of_the_same_weights_and_rise(exact):
     e = exact[2]
-    assert list(e.bounds_by_samples) == [1, 2, 5, 10, 50, 64, 100, 400]
-    assert e.bounds_by_samples[400] is not None
-    assert torch.equal(e.bounds_by_samples[400].values, e.log_px.values)
-    means = [e.bounds_by_samples[K].mean for K in (1, 5, 10, 50, 100, 400)]
+    assert list(e["bounds_by_samples"]) == [1, 2, 5, 10, 50, 64, 100, 400]
+    assert e["bounds_by_samples"][400] is not None
+    assert torch.equal(e["bounds_by_samples"][400].values, e["log_px"].values)
+    means = [e["bounds_by_samples"][K].mean for K in (1, 5, 10, 50, 100, 400)]
     assert means == sorted(means)
 
 
 def test_the_parts_of_the_inference_gap_agree_with_the_closed_form_on_their_rows(exact):
     model, x, e = exact
-    gap, mine = e.inference_gap, x[e.optimised]
-    assert (len(e.optimised), e.settings["n_optimised"]) == (15, 15)
+    gap, mine = e["inference_gap"], x[e.rows["inference_gap"]]
+    assert (len(e.rows["inference_gap"]), e.settings["n_optimised"]) == (15, 15)
     assert gap.certified, gap.reasons
     truth = {"approximation": model.gap(mine), "amortisation": model.gap(mine) * 0}
     for part, value in truth.items():
@@ -89,8 +89,8 @@ def test_training_data_that_are_the_evaluation_data_are_no_second_set():
     model = LinearGaussian.instance_1()
     x, _ = model.sample(12, seed=0)
     e = gather_evidence(model, x, x_train=x, budget=replace(ANNEALED, num_temperatures=0))
-    assert e.inference_gap is not None
-    assert e.inference_gap.train is None
+    assert "inference_gap" in e
+    assert e["inference_gap"].train is None
 
 
 class WithoutGradient(LinearGaussian):
@@ -106,7 +106,7 @@ def test_a_decoder_without_a_gradient_costs_only_the_certificate():
     e = gather_evidence(model, first.sample(40, seed=0)[0], budget=ANNEALED)
     assert "AIS needs the decoder's gradient" in e.skipped["log_likelihood"]
     assert "the search for q* needs the decoder's gradient" in e.skipped["inference_gap"]
-    assert e.log_px is not None
+    assert "log_px" in e
     assert "log_likelihood" not in e.nonfinite
 
 
@@ -133,10 +133,10 @@ def test_a_budget_without_temperatures_says_so():
 def test_the_mixture_is_that_of_the_training_data(exact):
     model, _, e = exact
     assert e.settings["n_mixture"] == 300
-    assert e.surgery.log_n == pytest.approx(math.log(300))
-    low, high = e.surgery.interval
-    assert low <= e.surgery.marginal_kl.mean <= high
-    information = e.surgery.mutual_information
+    assert e["surgery"].log_n == pytest.approx(math.log(300))
+    low, high = e["surgery"].interval
+    assert low <= e["surgery"].marginal_kl.mean <= high
+    information = e["surgery"].mutual_information
     assert abs(information.mean - model.mutual_information().item()) < 5 * information.stderr + 0.05
 
 
@@ -159,7 +159,7 @@ def test_the_perfect_model_gets_no_hole_at_n_1000():
     x, x_train = model.sample(60, seed=0)[0], model.sample(1000, seed=1)[0]
     e = gather_evidence(model, x, x_train=x_train, budget=replace(SMALL, num_mixture=1000))
     finding = prior_hole(e)
-    assert e.surgery.marginal_kl.mean == pytest.approx(32.3, abs=0.5)
+    assert e["surgery"].marginal_kl.mean == pytest.approx(32.3, abs=0.5)
     assert finding.severity == "undecided"
 
 
@@ -215,12 +215,12 @@ class Generator:
 def test_what_a_model_cannot_be_asked_is_skipped_with_its_reason(wrap, missing, words):
     model = LinearGaussian.instance_1()
     e = gather_evidence(wrap(model), model.sample(40, seed=0)[0], budget=ANNEALED)
-    assert e.log_likelihood.annealed.settings["path"] == "prior"
-    assert e.log_likelihood.widened is None
+    assert e["log_likelihood"].annealed.settings["path"] == "prior"
+    assert e["log_likelihood"].widened is None
     for name in missing:
-        assert getattr(e, name) is None
+        assert name not in e
         assert words in e.skipped[name]
-    assert e.prior_sampling is not None
+    assert "prior_sampling" in e
     assert {check(e).severity for check in CHECKS} <= {"ok", "unavailable", "undecided"}
 
 
@@ -233,7 +233,7 @@ def test_nan_parameters_are_a_finding_and_no_crash(part):
     findings = {finding.check: finding for finding in (check(e) for check in CHECKS)}
     assert findings["divergence"].severity == "problem"
     assert "1 parameters are NaN or infinite" in findings["divergence"].summary
-    assert e.log_px is None
+    assert "log_px" not in e
     assert e.skipped["log_px"]
 
 
@@ -257,10 +257,10 @@ def test_overflow_without_nan_parameters_is_a_finding():
 def test_bernoulli_on_grey_values_gives_no_likelihood_but_its_latents():
     model, x = mlp_vae((8,), 2, hidden=(16,)), torch.rand(40, 8)
     e = gather_evidence(model, x, budget=SMALL)
-    assert e.log_px is None
+    assert "log_px" not in e
     assert "a cross-entropy, not a likelihood" in e.skipped["log_px"]
-    assert e.unit_kl is not None
-    assert e.posterior_means.shape == (40, 2)
+    assert "unit_kl" in e
+    assert e["posterior_means"].shape == (40, 2)
 
 
 def test_a_structural_breach_raises():
@@ -305,7 +305,7 @@ def test_what_is_too_slow_is_cut_and_then_skipped_and_says_so():
     assert "would take about" in e.skipped["log_px"]
     assert "AIS would take about" in e.skipped["log_likelihood"]
     assert "the best posteriors of 10 datapoints would take about" in e.skipped["inference_gap"]
-    assert e.elbo is not None
+    assert "elbo" in e
     trust = {c(e).check: c(e) for c in CHECKS}["likelihood trust"]
     assert (trust.severity, "would take about" in trust.summary) == ("unavailable", True)
 

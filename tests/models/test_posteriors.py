@@ -235,10 +235,10 @@ def test_diagnose_answers_what_can_be_asked_and_says_why_not(family):
         model = mlp_vae((1, 8, 8), 2, hidden=(16,), posterior=family)
     found = es.diagnose(model, x, budget=replace(QUICK, num_optimised=10, num_prior=300))
     evidence = found.evidence
-    assert evidence.log_px.mean >= evidence.elbo.mean
+    assert evidence["log_px"].mean >= evidence["elbo"].mean
     assert type(family).__name__ in repr(model)
     dense = isinstance(family, WITH_DENSITY)
-    assert (evidence.surgery is not None) == dense
+    assert ("surgery" in evidence) == dense
     assert ("has no density" in evidence.skipped.get("surgery", "")) == (not dense)
     assert all(evidence.skipped.values())
     assert "log p" in found.to_json()

@@ -11,7 +11,7 @@ from torch.distributions import Normal
 
 from elboscope.core import Capabilities, Estimate, Finding, data_id, paired_difference
 from elboscope.data import digits
-from elboscope.diagnostics.evidence import Evidence, ImpliedScale
+from elboscope.diagnostics import Evidence, ImpliedScale
 from elboscope.estimators import (
     Certificate,
     Convergence,
@@ -30,6 +30,7 @@ from elboscope.estimators import (
 from elboscope.estimators.inference.convergence import Trial
 from elboscope.models import LinearGaussian
 from elboscope.report import Diagnosis, estimates_of
+from elboscope.report.html import page
 
 N, D = 200, 6
 
@@ -81,19 +82,21 @@ def surgery(kl: Estimate, n: int) -> ElboSurgery:
 
 def certified(log_px: Estimate, rows: Tensor) -> LogLikelihood:
     """AIS of some rows of x, and a sandwich of twenty simulated datapoints."""
-    how = {"num_temperatures": 50, "num_chains": 10, "path": "posterior"}
+    how = {"path": "posterior"}
     values, n = log_px.values[rows], len(rows)
     trust = {"khat": values * 0 + 0.3, "ess": values * 0 + 800}
     chains = {"ess": values * 0 + 9.0, "acceptance": values * 0 + 0.65, "divergent": values * 0}
-    where = {"settings": {"num_samples": 5000}, "data_id": "some rows", "diagnostics": trust}
+    where = {"num_samples": 5000, "data_id": "some rows", "diagnostics": trust}
     importance = datapoints("log p(x)", values, "lower", "importance sampling", **where)
     annealed = datapoints("log p(x)", values + 0.02, "lower", "annealed importance sampling",
-                          settings=how, data_id="some rows", diagnostics=chains)  # fmt: skip
+                          settings=how, data_id="some rows", diagnostics=chains,
+                          num_temperatures=50, num_chains=10)  # fmt: skip
     simulated = -24 + 3 * normal(7, n)
 
     def bound(by: float, side: str, T: int) -> Estimate:
-        settings = {**how, "num_temperatures": T}
-        return datapoints("log p(x)", simulated + by, side, "AIS", settings=settings, data_id="s")
+        counts = {"num_temperatures": T, "num_chains": 10}
+        values = simulated + by
+        return datapoints("log p(x)", values, side, "AIS", settings=how, data_id="s", **counts)
 
     runs = (bound(-0.04, "lower", 50), bound(0.05, "upper", 50))
     doubled = (bound(-0.02, "lower", 100), bound(0.02, "upper", 100))
@@ -112,8 +115,7 @@ def gap_in_two_parts(log_px: Estimate, rows: Tensor, seed: int = 8) -> Inference
 
     def bound(name: str, below: float, noise: int) -> Estimate:
         lost = below * (0.6 + 0.4 * 2 * normal(noise, n).abs())
-        settings = {"num_samples": 5000}
-        return datapoints(name, values - lost, "lower", data_id=where, settings=settings)
+        return datapoints(name, values - lost, "lower", data_id=where, num_samples=5000)
 
     best = {"diagonal": bound("L[q*_diagonal]", 0.5, seed), "flow": bound("L[q*_flow]", 0.2, seed)}
     elbo = bound("L[q]", 1.1, seed)
@@ -198,7 +200,7 @@ def complete_evidence(x: Tensor | None = None, **changes: object) -> Evidence:
     """Numbers of a healthy model of digits; ``changes`` replace fields."""
     x = (digits().test[:N] > 0.5).float() if x is None else x
     n = len(x)
-    where = {"data_id": data_id(x), "settings": {"num_samples": 5000, "binarisation": "fixed(0)"}}
+    where = {"data_id": data_id(x), "settings": {"binarisation": "fixed(0)"}, "num_samples": 5000}
     z = normal(1, n, D) * torch.tensor([1.0, 0.95, 0.9, 0.8, 0.02, 0.01])
     values = -22 + 3 * normal(2, n)
     trust = {
@@ -214,11 +216,11 @@ def complete_evidence(x: Tensor | None = None, **changes: object) -> Evidence:
     rows = torch.arange(0, n, max(1, n // 20))[:20]
     weighted = {"data_id": data_id(x), "method": "importance-weighted bound"}
     bounds = {
-        K: datapoints("log p(x)", values - 2 / K, "lower", settings={"num_samples": K}, **weighted)
+        K: datapoints("log p(x)", values - 2 / K, "lower", num_samples=K, **weighted)
         for K in (1, 5, 50, 500)
     }
     kl = datapoints("KL(q(z|x) ‖ p(z))", 8 + normal(6, n), "unbiased", "closed form", **where)
-    fields: dict[str, object] = {
+    facts = {
         "capabilities": capabilities(tuple(x.shape[1:])),
         "settings": {
             "data": "digits",
@@ -228,6 +230,8 @@ def complete_evidence(x: Tensor | None = None, **changes: object) -> Evidence:
             "n": n,
         },
         "x": x,
+    }
+    quantities: dict[str, object] = {
         "log_px": log_px,
         "elbo": elbo,
         "reconstruction": datapoints("E log p(x|z)", values + 7, "unbiased", **where),
@@ -235,11 +239,10 @@ def complete_evidence(x: Tensor | None = None, **changes: object) -> Evidence:
         "prior_sampling": datapoints("log p(x), prior", values - 9, "lower", **where),
         "bounds_by_samples": {**bounds, 5000: log_px},
         "log_likelihood": certified(log_px, rows),
-        "annealed": rows,
+        "rows": {"log_likelihood": rows, "inference_gap": rows},
         "inference_gap": replace(
             gap_in_two_parts(log_px, rows), train=gap_in_two_parts(log_px, rows + 1, 9)
         ),
-        "optimised": rows,
         "bound_gap": paired_difference(log_px, elbo, "log p(x) − ELBO"),
         "surgery": surgery(kl, n),
         "unit_kl": units("KL per unit", torch.tensor([2.6, 2.1, 1.9, 1.4, 0.004, 0.001])),
@@ -265,7 +268,7 @@ def complete_evidence(x: Tensor | None = None, **changes: object) -> Evidence:
             for i in range(1, 25)
         ],
     }
-    return Evidence(**{**fields, **changes})
+    return Evidence(**facts).replace(**quantities).replace(**changes)
 
 
 def some_findings() -> tuple[Finding, ...]:
@@ -338,3 +341,7 @@ def some_findings() -> tuple[Finding, ...]:
 def complete_diagnosis(**changes: object) -> Diagnosis:
     evidence = complete_evidence(**changes)
     return Diagnosis(some_findings(), estimates_of(evidence), evidence)
+
+
+def page_of(diagnosis: Diagnosis) -> str:
+    return page(diagnosis.findings, diagnosis.estimates, diagnosis.evidence)

@@ -73,7 +73,7 @@ def test_the_certificate_is_written_with_its_reasons(diagnosis):
 
 def test_the_inference_gap_is_written_with_its_parts(diagnosis):
     read = json.loads(diagnosis.to_json(), parse_constant=no_constants)
-    gap, estimates = diagnosis.evidence.inference_gap, read["estimates"]
+    gap, estimates = diagnosis.evidence["inference_gap"], read["estimates"]
     assert estimates["approximation_gap"]["mean"] == gap.approximation.mean
     assert estimates["optimal_flow"]["mean"] == gap.optimal["flow"].elbo.mean
     assert estimates["train_amortisation_gap"]["mean"] == gap.train.amortisation.mean
@@ -87,7 +87,7 @@ def test_the_inference_gap_is_written_with_its_parts(diagnosis):
 
 
 def test_searched_datapoints_are_named_by_their_rows_of_x(diagnosis, tmp_path):
-    gap, rows = diagnosis.evidence.inference_gap, diagnosis.evidence.optimised
+    gap, rows = diagnosis.evidence["inference_gap"], diagnosis.evidence.rows["inference_gap"]
     best = gap.optimal["flow"]
     lost = replace(best, certificate=replace(best.certificate, diverged=(2,), unconverged=(3, 4)))
     found = complete_diagnosis(
@@ -127,7 +127,7 @@ def test_the_tree_comes_back_from_its_file(diagnosis, tmp_path):
         assert log_px.attrs["side"] == "lower"
         z = tree["posterior/z_mean"]
         assert z.dims == ("chain", "draw", "latent")
-        assert (z.values[0] == diagnosis.evidence.posterior_means.numpy()).all()
+        assert (z.values[0] == diagnosis.evidence["posterior_means"].numpy()).all()
         assert (tree["observed_data/x"].values == diagnosis.evidence.x.numpy()).all()
         assert tree["findings/severity"].values.tolist() == [f.severity for f in diagnosis.findings]
         assert tree["training/train_bound"].shape == (24,)
@@ -136,17 +136,17 @@ def test_the_tree_comes_back_from_its_file(diagnosis, tmp_path):
 
 def test_estimates_of_some_datapoints_meet_the_others_by_their_row(diagnosis):
     evidence = diagnosis.evidence
-    tree, gap = diagnosis.to_datatree(), evidence.inference_gap
+    tree, gap = diagnosis.to_datatree(), evidence["inference_gap"]
     assert gap is not None
-    assert evidence.optimised is not None
-    rows = evidence.optimised[gap.index]
+    assert evidence.rows["inference_gap"] is not None
+    rows = evidence.rows["inference_gap"][gap.index]
     assert rows.tolist() != list(range(len(rows)))
     names = ("inference_elbo", "optimal_diagonal", "approximation_gap", "log_px_annealed")
     for name in names:
         assert tree[f"estimates/{name}"]["datapoint"].values.tolist() == rows.tolist()
     lost = tree["estimates/elbo"]["value"] - tree["estimates/inference_elbo"]["value"]
-    assert evidence.elbo is not None
-    expected = evidence.elbo.values[rows] - gap.elbo.values
+    assert "elbo" in evidence
+    expected = evidence["elbo"].values[rows] - gap.elbo.values
     assert lost.values.tolist() == pytest.approx(expected.tolist())
     assert tree["estimates/train_amortisation_gap"]["datapoint"].values[1] == 1
 

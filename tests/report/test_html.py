@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
-from hand_made_evidence import complete_diagnosis, complete_evidence, some_findings
+from hand_made_evidence import complete_diagnosis, complete_evidence, page_of, some_findings
 
 from elboscope.core import Finding
 from elboscope.report import Diagnosis, estimates_of
-from elboscope.report.html import notebook_table, page
+from elboscope.report.html import notebook_table
 from elboscope.report.questions import QUESTIONS
 from elboscope.report.rows import number, row_of
 
@@ -37,7 +37,7 @@ class Tags(HTMLParser):
 
 @pytest.fixture(scope="module")
 def complete() -> str:
-    return page(complete_diagnosis())
+    return page_of(complete_diagnosis())
 
 
 def test_verdicts_come_first_the_worst_before_all(complete):
@@ -57,7 +57,7 @@ def test_every_question_is_a_section_with_its_verdict(complete):
 
 
 def test_numbers_carry_error_side_samples_count_and_trust(complete):
-    estimate = complete_evidence().log_px
+    estimate = complete_evidence()["log_px"]
     row = row_of("log_px", estimate)
     assert row.value == f"≥ {number(estimate.mean, estimate.stderr)} nats"
     assert (row.side, row.samples, row.count) == ("lower bound", "5000", "200 datapoints")
@@ -68,7 +68,7 @@ def test_numbers_carry_error_side_samples_count_and_trust(complete):
 
 
 def test_ceiling_and_interval_stand_beside_the_surgery(complete):
-    surgery = complete_evidence().surgery
+    surgery = complete_evidence()["surgery"]
     assert f"ceiling log N = {number(surgery.log_n)}" in complete
     low, high = surgery.interval
     assert f"within [{number(low)}, {number(high)}]" in complete
@@ -77,7 +77,7 @@ def test_ceiling_and_interval_stand_beside_the_surgery(complete):
 def test_the_parts_of_the_inference_gap_stand_with_their_certificates(complete):
     section = complete[complete.index('id="inference"') :]
     section = section[: section.index("</section>")]
-    gap = complete_evidence().inference_gap
+    gap = complete_evidence()["inference_gap"]
     for part in (gap.approximation, gap.amortisation, gap.train.amortisation, gap.richer):
         assert number(part.mean, part.stderr) in section
     assert "certified to ±0.012 nats" in section
@@ -106,10 +106,10 @@ def test_every_string_is_escaped():
         surgery=None,
     )
     capabilities = replace(evidence.capabilities, likelihood=EVIL, posterior=EVIL, problems=(EVIL,))
-    log_px = replace(evidence.log_px, name=EVIL, method=EVIL, settings={"num_samples": EVIL})
-    evidence = replace(evidence, capabilities=capabilities, log_px=log_px)
+    log_px = replace(evidence["log_px"], name=EVIL, method=EVIL, settings={EVIL: EVIL})
+    evidence = evidence.replace(capabilities=capabilities, log_px=log_px)
     diagnosis = Diagnosis((finding, second), estimates_of(evidence), evidence)
-    for text in (page(diagnosis), notebook_table(diagnosis)):
+    for text in (page_of(diagnosis), notebook_table(diagnosis.findings)):
         parsed = Tags(text)
         assert not any("onerror" in attributes for _, attributes in parsed.tags)
         assert "<script>alert" not in text
@@ -128,7 +128,7 @@ def test_nothing_computed_still_makes_a_page_that_says_why():
     evidence = complete_evidence(
         **nothing, **pictures, inference_gap=None, history=(), skipped=reasons
     )
-    text = page(Diagnosis((), estimates_of(evidence), evidence))
+    text = page_of(Diagnosis((), estimates_of(evidence), evidence))
     for name in names:
         assert f"the model diverged ({name})" in text
     assert "<b>log p(x)</b> unavailable: the model diverged (log_px)" in text
@@ -141,8 +141,8 @@ def test_data_that_are_no_images_are_listed_by_feature():
     x = torch.zeros(30, 5)
     x[:, 3] = torch.arange(30.0)
     evidence = complete_evidence(x)
-    text = page(Diagnosis((), estimates_of(evidence), evidence))
-    worst = int(evidence.log_px.values.argmin())
+    text = page_of(Diagnosis((), estimates_of(evidence), evidence))
+    worst = int(evidence["log_px"].values.argmin())
     assert f"datapoint {worst}</dt>" in text
     assert f"x[3] = {float(worst):.3g}" in text
     assert "the data do not look like images" in text

@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from elboscope.core import Severity, check_model, evaluating, placed_like, seeded
+from elboscope.diagnostics import is_generator, title_of
 from elboscope.diagnostics.budget import budget_named
-from elboscope.diagnostics.decision import is_generator
+from elboscope.diagnostics.quantities.prior import SURGERY
 from elboscope.report import Diagnosis, diagnose
-from elboscope.report.quantities import TITLES
 from elboscope.report.rows import number, row_of
 from elboscope.training import KLWeight
 
@@ -177,7 +177,7 @@ def headline(diagnosis: Diagnosis) -> list[Headline]:
     """Returns the leading numbers; what could not be computed is there with its reason."""
     rows = [_row(diagnosis, key, label) for key, label in LABELS.items()]
     if "log_px" not in diagnosis.estimates and "log_px_annealed" in diagnosis.estimates:
-        rows[0] = _row(diagnosis, "log_px_annealed", TITLES["log_px_annealed"])
+        rows[0] = _row(diagnosis, "log_px_annealed", title_of("log_px_annealed"))
     scored = [_row(diagnosis, key, SCORED[key]) for key in SCORED if key in diagnosis.estimates]
     if is_generator(diagnosis.evidence):  # it has these numbers alone
         return scored
@@ -201,7 +201,7 @@ def _missing(skipped: Mapping[str, str], key: str, label: str) -> Headline:
 
 def _surgery(diagnosis: Diagnosis) -> list[Headline]:
     labels = ("mutual information", "marginal KL interval")
-    surgery = diagnosis.evidence.surgery
+    surgery = diagnosis.evidence.get(SURGERY)
     if surgery is None:
         return [_missing(diagnosis.evidence.skipped, "surgery", label) for label in labels]
     information = row_of("mutual_information", surgery.mutual_information)

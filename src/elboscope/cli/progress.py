@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from elboscope.diagnostics.attempts import Progress
+from elboscope.diagnostics import Progress
 
 
 def say(text: object) -> None:

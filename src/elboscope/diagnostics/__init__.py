@@ -1,10 +1,7 @@
-"""Checks: each a pure function from the shared evidence to a finding."""
-
-from collections.abc import Callable
-
-from elboscope.core import Finding
+"""What is computed of a model, said once, and the checks: pure functions of that evidence."""
 
 from .budget import QUICK, STANDARD, THOROUGH, Budget, budget_named
+from .checks import CHECKS
 from .checks.bound_tightness import bound_tightness
 from .checks.divergence import divergence
 from .checks.inference_gap import inference_gap
@@ -16,23 +13,37 @@ from .checks.overfitting import overfitting
 from .checks.posterior_collapse import UnitRow, posterior_collapse, unit_table
 from .checks.prior_hole import prior_hole
 from .checks.sample_quality import sample_quality
-from .evidence import Evidence, ImpliedScale
-from .gather import gather_evidence
+from .decision import Check, check
+from .evidence import Evidence, ImpliedScale, Missing, is_generator
+from .gather import Progress, gather_evidence
+from .quantities import NUMBERS, QUANTITIES, estimates_of, reasons_of, title_of
+from .quantity import Number, Quantity, Subject
 
 __all__ = [
     "CHECKS",
+    "NUMBERS",
+    "QUANTITIES",
     "QUICK",
     "STANDARD",
     "THOROUGH",
     "Budget",
+    "Check",
     "Evidence",
     "ImpliedScale",
+    "Missing",
+    "Number",
+    "Progress",
+    "Quantity",
+    "Subject",
     "UnitRow",
     "bound_tightness",
     "budget_named",
+    "check",
     "divergence",
+    "estimates_of",
     "gather_evidence",
     "inference_gap",
+    "is_generator",
     "likelihood_certificate",
     "likelihood_scale",
     "likelihood_trust",
@@ -41,21 +52,8 @@ __all__ = [
     "overfitting",
     "posterior_collapse",
     "prior_hole",
+    "reasons_of",
     "sample_quality",
+    "title_of",
     "unit_table",
 ]
-
-# In the order in which they are read: what makes later numbers meaningless comes first.
-CHECKS: tuple[Callable[[Evidence], Finding], ...] = (
-    divergence,
-    likelihood_scale,
-    likelihood_trust,
-    likelihood_certificate,
-    bound_tightness,
-    inference_gap,
-    posterior_collapse,
-    prior_hole,
-    low_posterior,
-    sample_quality,
-    overfitting,
-)

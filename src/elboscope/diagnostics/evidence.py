@@ -1,36 +1,56 @@
 """What a diagnosis knows: every number computed once, shared by all checks and by the report.
 
 Checks are pure functions of this record. They never see the model, so that a check can be tested
-on numbers written by hand, and a diagnosis can be read again from them. Whatever could not be
-computed is ``None``, with its reason under the same name in ``skipped``.
+on numbers written by hand, and a diagnosis can be read again from them.
 """
 
 from __future__ import annotations
 
-__all__ = ["Evidence", "ImpliedScale"]
+__all__ = ["Evidence", "ImpliedScale", "Key", "Missing", "is_generator"]
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Generic, TypeVar, overload
 
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
-from elboscope.core import Capabilities, Estimate
-from elboscope.estimators import (
-    DiscriminatorKL,
-    ElboSurgery,
-    FittedPriorModel,
-    InferenceGap,
-    LatentInterpolations,
-    LatentManifold,
-    LatentTraversals,
-    LocalPosterior,
-    LogLikelihood,
-    LowSampleAnalysis,
-    MarginalKLComparison,
-    SampleQuality,
-    SampleQualityGap,
-)
+from elboscope.core import Capabilities
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Key(Generic[T_co]):
+    """The name of a quantity, and the type of what is stored under it.
+
+    Attributes:
+        name: Its name in the evidence.
+        title: What a reader calls it.
+    """
+
+    name: str
+    title: str
+
+    @property
+    def reported_as(self) -> str:
+        """The name under which the reason stands where the quantity is missing."""
+        return self.name
+
+
+class Missing(LookupError):  # noqa: N818 (read as a sentence: except Missing)
+    """A quantity that was not computed.
+
+    Attributes:
+        name: Its name in the evidence.
+        title: What a reader calls it.
+        reason: Why it was not computed.
+    """
+
+    def __init__(self, name: str, title: str, reason: str) -> None:
+        super().__init__(f"{title} is missing: {reason.rstrip('.')}.")
+        self.name, self.title, self.reason = name, title, reason
 
 
 @dataclass(frozen=True)
@@ -64,7 +84,10 @@ class ImpliedScale:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The numbers behind a diagnosis; see :func:`elboscope.diagnostics.gather_evidence`.
+    """The facts of a diagnosis and its quantities; see :func:`.gather_evidence`.
+
+    A quantity is read by its object, which gives its type, or by its name. One that was not
+    computed raises :class:`Missing` with the reason; :meth:`get` returns ``None`` instead.
 
     Attributes:
         capabilities: What the model can be asked.
@@ -72,85 +95,82 @@ class Evidence:
             budget, seed, num_samples, n, what was subsampled.
         x: Evaluation data, on the model's device and in its dtype.
         x_train: Training data used, or ``None``.
-        log_px: Importance-sampling estimate of log p(x), with ess, khat, psis, half.
-        elbo: Evidence lower bound.
-        reconstruction: E_q log p(x|z).
-        kl: KL(q(z|x) ‖ p(z)) per datapoint.
-        prior_sampling: log p(x) by sampling the prior, same K: how badly that does.
-        bound_gap: Paired difference log p̂ − ELBO.
-        surgery: The ELBO taken apart over the aggregate posterior.
-        unit_kl: KL per latent unit.
-        active_units: Variance over x of the posterior mean, per latent unit.
-        zeroing: Loss of reconstruction when a unit is replaced by the prior's mean.
-        implied_kl_weight: β at which the encoder's widths are stationary.
-        posterior_means: E_q[z|x], flattened to ``(n, d)``.
-        train_elbo: ELBO of training data.
-        train_log_px: Importance-sampling estimate on training data, same K as ``log_px``.
-        scale: Declared and implied σ², Gaussian decoders only.
-        reconstructions: Decoder means for the first 16 x.
-        prior_samples: Decoder means for 16 draws of the prior.
-        bounds_by_samples: The importance-weighted bound L_K by K, of the weights of ``log_px``.
-        log_likelihood: Importance sampling and AIS combined, with the sandwich on simulated data
-            and the certificate; of the rows ``annealed`` of x.
-        annealed: The rows of x that were annealed.
-        inference_gap: What the posterior's family loses and what the encoder loses; of the rows
-            ``optimised`` of x, its own ``index`` counting these.
-        optimised: The rows of x whose best posteriors were searched.
-        local_posteriors: True posteriors of some of these on a grid, of two latents only.
-        traversals: What the decoder shows while one unit moves, the most telling units.
-        interpolations: Paths between the codes of some datapoints, with the densities beside.
-        manifold: The decoder over cells of equal prior mass, of one or two latents.
-        marginal_kl_comparison: KL(q(z) ‖ p(z)) by mixture, classifier and density models.
-        fitted_prior: The model with a prior fitted to q(z), and its held-out gain.
-        fitted_prior_elbo: The ELBO of the datapoints of that gain, before and after.
-        fitted_prior_samples: Decoder means for 16 draws of the fitted prior.
-        low_posterior: Prior draws where q(z) hardly goes, and how the model scores them.
-        sample_quality: Scores of samples against data, where a packaged classifier knows these.
-        sample_quality_gap: The same beside those of reconstructions.
-        discriminator_kl: What a hybrid's own discriminator of codes makes of KL(q(z) ‖ p(z)).
         history: Rows of the training's metrics.
-        skipped: Why a field is ``None``.
-        nonfinite: How many values of a quantity were NaN or infinite (it is then ``None``).
+        values: The quantities that were computed, by name.
+        rows: The rows of x behind a quantity that used only some of them, by its name.
+        skipped: Why a quantity is missing, by its name.
+        nonfinite: How many values of a quantity were NaN or infinite; it is then missing.
+
+    Example:
+        >>> import elboscope as es
+        >>> model = es.models.LinearGaussian.instance_1()
+        >>> x, _ = model.sample(40, seed=0)
+        >>> evidence = es.diagnostics.gather_evidence(model, x, budget="quick")
+        >>> evidence["elbo"].side, "scale" in evidence, evidence.get("train_elbo")
+        ('lower', True, None)
+        >>> evidence["train_elbo"]
+        Traceback (most recent call last):
+        elboscope.diagnostics.evidence.Missing: train elbo is missing: no training data was given.
     """
 
     capabilities: Capabilities
     settings: Mapping[str, object]
     x: Float[Tensor, "n *X"]
     x_train: Float[Tensor, "m *X"] | None = None
-    log_px: Estimate | None = None
-    elbo: Estimate | None = None
-    reconstruction: Estimate | None = None
-    kl: Estimate | None = None
-    prior_sampling: Estimate | None = None
-    bound_gap: Estimate | None = None
-    surgery: ElboSurgery | None = None
-    unit_kl: Estimate | None = None
-    active_units: Estimate | None = None
-    zeroing: Estimate | None = None
-    implied_kl_weight: Estimate | None = None
-    posterior_means: Float[Tensor, "n d"] | None = None
-    train_elbo: Estimate | None = None
-    train_log_px: Estimate | None = None
-    scale: ImpliedScale | None = None
-    reconstructions: Tensor | None = None
-    prior_samples: Tensor | None = None
-    bounds_by_samples: Mapping[int, Estimate] | None = None
-    log_likelihood: LogLikelihood | None = None
-    annealed: Int64[Tensor, " a"] | None = None
-    inference_gap: InferenceGap | None = None
-    optimised: Int64[Tensor, " o"] | None = None
-    local_posteriors: Sequence[LocalPosterior] | None = None
-    traversals: LatentTraversals | None = None
-    interpolations: LatentInterpolations | None = None
-    manifold: LatentManifold | None = None
-    marginal_kl_comparison: MarginalKLComparison | None = None
-    fitted_prior: FittedPriorModel | None = None
-    fitted_prior_elbo: tuple[Estimate, Estimate] | None = None
-    fitted_prior_samples: Tensor | None = None
-    low_posterior: LowSampleAnalysis | None = None
-    sample_quality: SampleQuality | None = None
-    sample_quality_gap: SampleQualityGap | None = None
-    discriminator_kl: DiscriminatorKL | None = None
     history: Sequence[Mapping[str, float]] = ()
+    values: Mapping[str, object] = field(default_factory=dict)
+    rows: Mapping[str, Tensor] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     nonfinite: Mapping[str, int] = field(default_factory=dict)
+
+    @overload
+    def __getitem__(self, key: Key[T]) -> T: ...
+    @overload
+    def __getitem__(self, key: str) -> Any: ...
+    def __getitem__(self, key: Key[T] | str) -> T | Any:
+        """Returns a quantity.
+
+        Raises:
+            Missing: It was not computed.
+        """
+        value = self.get(key)
+        if value is not None:
+            return value
+        name, title = (
+            (key, key.replace("_", " ")) if isinstance(key, str) else (key.name, key.title)
+        )
+        raise Missing(name, title, self.reason(key))
+
+    def __contains__(self, key: Key[Any] | str) -> bool:
+        return self.get(key) is not None
+
+    @overload
+    def get(self, key: Key[T]) -> T | None: ...
+    @overload
+    def get(self, key: str) -> Any: ...
+    def get(self, key: Key[T] | str) -> T | Any:
+        """Returns a quantity, or ``None`` if it was not computed."""
+        return self.values.get(key if isinstance(key, str) else key.name)
+
+    def reason(self, *keys: Key[Any] | str) -> str:
+        """Returns why the first of these quantities that has a reason is missing."""
+        names = (key if isinstance(key, str) else key.reported_as for key in keys)
+        found = (self.skipped[name] for name in names if name in self.skipped)
+        return next(found, "it was not computed")
+
+    def replace(self, **changes: Any) -> Evidence:
+        """Returns a copy with other facts or quantities; a quantity set to ``None`` is removed.
+
+        Args:
+            changes: Attributes of the evidence, or quantities by name.
+        """
+        facts = {f.name: changes.pop(f.name) for f in fields(self) if f.name in changes}
+        values = {**facts.get("values", self.values), **changes}
+        facts["values"] = {name: value for name, value in values.items() if value is not None}
+        return replace(self, **facts)
+
+
+def is_generator(evidence: Evidence) -> bool:
+    """Whether it maps noise to data and nothing else: its p(x|z) is all on one x."""
+    c = evidence.capabilities
+    return c.likelihood == "PointMass" and not c.has_encoder

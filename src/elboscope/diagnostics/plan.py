@@ -4,16 +4,18 @@ from __future__ import annotations
 
 __all__ = [
     "Plan",
+    "batches",
     "capabilities_of",
-    "chosen",
     "duration",
     "plan_for",
+    "rows_of",
     "seconds_per_sample",
     "stratified",
 ]
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +26,7 @@ from elboscope.core import (
     Capabilities,
     ContractError,
     GenerativeModel,
+    LatentVariableModel,
     check_model,
     given,
     modules_of,
@@ -31,6 +34,8 @@ from elboscope.core import (
 )
 
 from .budget import MIN_ANNEALED, MIN_DATA, MIN_OPTIMISED, MIN_SIMULATED, SEARCHES, Budget
+
+BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -231,9 +236,9 @@ def plan_for(
         x=x[rows],
         x_train=None if x_train is None else x_train[rows_train],
         x_mixture=source[rows_mixture],
-        condition=chosen(condition, rows),
-        condition_train=chosen(condition_train, rows_train),
-        condition_mixture=chosen(source_condition, rows_mixture),
+        condition=rows_of(condition, rows),
+        condition_train=rows_of(condition_train, rows_train),
+        condition_mixture=rows_of(source_condition, rows_mixture),
         seconds=seconds,
         full_seconds=full,
         total=len(x),
@@ -276,9 +281,18 @@ def _optimised(
     )
 
 
-def chosen(condition: Tensor | None, rows: Tensor) -> Tensor | None:
-    """The conditions of these rows, if there are any."""
+def rows_of(condition: Tensor | None, rows: Tensor) -> Tensor | None:
+    """Returns the conditions of these rows, if there are any."""
     return None if condition is None else condition[rows.to(condition.device)]
+
+
+def batches(
+    model: LatentVariableModel, x: Float[Tensor, "n *X"], condition: Tensor | None
+) -> Iterator[tuple[LatentVariableModel, Tensor]]:
+    """Yields the model given the conditions of 256 datapoints, and these datapoints."""
+    for start in range(0, len(x), BATCH):
+        part = slice(start, start + BATCH)
+        yield given(model, None if condition is None else condition[part]), x[part]
 
 
 def _cut(allowed: int, given_: int, share: float) -> int:

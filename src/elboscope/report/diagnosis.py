@@ -18,12 +18,17 @@ from elboscope.core import Estimate, Finding, InputError, Sampled, data_id
 from elboscope.core.files import replace_with
 from elboscope.core.version import VERSION
 from elboscope.data import as_tensor
-from elboscope.diagnostics import CHECKS, gather_evidence
-from elboscope.diagnostics.attempts import Progress
-from elboscope.diagnostics.budget import Budget
-from elboscope.diagnostics.evidence import Evidence
+from elboscope.diagnostics import (
+    CHECKS,
+    Budget,
+    Evidence,
+    Progress,
+    estimates_of,
+    gather_evidence,
+)
 
-from .quantities import estimates_of
+from .findings_json import findings_json
+from .tables import datatree, estimates_dataframe, netcdf
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,15 +76,13 @@ class Diagnosis:
         Returns:
             The path.
         """
-        from .html import page
+        from .html import page  # draws: matplotlib and bokeh are loaded only for a page
 
-        return replace_with(Path(path), page(self))
+        return replace_with(Path(path), page(self.findings, self.estimates, self.evidence))
 
     def to_json(self) -> str:
         """Returns verdicts and numbers as JSON of schema ``elboscope.findings/1``."""
-        from .findings_json import findings_json
-
-        return findings_json(self)
+        return findings_json(self.findings, self.estimates, self.evidence)
 
     def save_json(self, path: str | Path) -> Path:
         """Writes :meth:`to_json` as a whole or not at all."""
@@ -87,27 +90,21 @@ class Diagnosis:
 
     def to_dataframe(self) -> pd.DataFrame:
         """Returns one row an estimate, with its value, its errors and its side."""
-        from .tables import estimates_dataframe
-
         return estimates_dataframe(self.estimates)
 
     def to_datatree(self) -> xr.DataTree:
         """Returns every value of every estimate, labelled, as a tree that ArviZ and xarray open."""
-        from .tables import datatree
-
-        return datatree(self)
+        return datatree(self.findings, self.estimates, self.evidence)
 
     def save_datatree(self, path: str | Path) -> Path:
         """Writes :meth:`to_datatree` as one netCDF file, as a whole or not at all."""
-        from .tables import netcdf
-
         return replace_with(Path(path), netcdf(self.to_datatree()))
 
     def _repr_html_(self) -> str:
         """The verdicts as a small table, for notebooks."""
         from .html import notebook_table
 
-        return notebook_table(self)
+        return notebook_table(self.findings)
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.findings))
@@ -133,20 +130,20 @@ def diagnose(
     """Finds out what is wrong with a model on held-out data.
 
     Every number is computed once, at β = 1; every check is a function of those numbers. What
-    cannot be computed is *unavailable* with its reason, and no other method takes its place.
+    cannot be computed is *unavailable* with its reason, and no other method replaces it.
 
     Args:
         model: Any object with ``prior()``, ``decode(z)`` and, for most checks, ``encode(x)``; or a
-            generator with ``generate(z)`` in the place of both, of which little can be measured.
+            generator with ``generate(z)`` instead of both, of which little can be measured.
         x: Held-out data: Tensor, array, Dataset, DataLoader or 8-bit images.
         x_train: The data the model was fitted to, for the overfitting check.
         history: Rows of the training's metrics, for the divergence check.
         budget: How much to spend: "quick", "standard" or "thorough".
-        seed: Seed of everything that is drawn; the caller's random state is left alone.
+        seed: Random seed of all draws; the caller's random state is left alone.
         condition: One row per row of x, for a conditional model.
         condition_train: The same for ``x_train``.
         images: What x shows, in [0, 1], where x is a binary draw of grey images: samples are then
-            scored against these. By default x itself.
+            scored against these; by default against x.
         settings: What is known about the run (data's name, binarisation, KL weight), to be
             printed with the numbers.
         progress: Called as ``progress(stage, done, total)``; nothing is printed.

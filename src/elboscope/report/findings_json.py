@@ -12,40 +12,48 @@ __all__ = ["SCHEMA", "findings_json", "plain"]
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from elboscope.core import Estimate, Finding
-from elboscope.diagnostics.evidence import Evidence
-
-from .diagnosis import Diagnosis
-from .quantities import IS_NOT, left_out, searched_rows
+from elboscope.diagnostics import NUMBERS, Evidence, reasons_of
+from elboscope.diagnostics.quantities.inference import INFERENCE_GAP, searched_rows
+from elboscope.diagnostics.quantities.likelihood import LOG_LIKELIHOOD, SCALE
+from elboscope.diagnostics.quantities.prior import (
+    FITTED_PRIOR,
+    LOW_POSTERIOR,
+    MARGINAL_KL_COMPARISON,
+    SURGERY,
+)
 
 SCHEMA = "elboscope.findings/1"
 
 
-def findings_json(diagnosis: Diagnosis) -> str:
+def findings_json(
+    findings: Sequence[Finding], estimates: Mapping[str, Estimate], evidence: Evidence
+) -> str:
     """Returns a diagnosis as JSON text.
 
     Args:
-        diagnosis: The diagnosis.
+        findings: The verdicts.
+        estimates: The numbers, by name.
+        evidence: Everything that was computed.
     """
-    evidence = diagnosis.evidence
     document = {
         "schema": SCHEMA,
-        "findings": [_finding(finding) for finding in diagnosis.findings],
-        "estimates": {key: _estimate(key, e) for key, e in diagnosis.estimates.items()},
+        "findings": [_finding(finding) for finding in findings],
+        "estimates": {key: _estimate(key, e) for key, e in estimates.items()},
         "certificate": _certificate(evidence),
         "inference": _inference(evidence),
-        "scale": plain(evidence.scale),
+        "scale": plain(evidence.get(SCALE)),
         "elbo_surgery": _surgery(evidence),
         "latent_space": _latent_space(evidence),
         "model": plain(evidence.capabilities),
         "settings": plain(evidence.settings),
-        "skipped": left_out(evidence),
+        "skipped": reasons_of(evidence),
         "nonfinite": plain(evidence.nonfinite),
     }
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
@@ -62,19 +70,20 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 
 def _estimate(key: str, estimate: Estimate) -> dict[str, Any]:
+    number = NUMBERS.get(key)
     fields: dict[str, Any] = {
         "name": estimate.name,
         "method": estimate.method,
         "side": estimate.side,
         "axis": estimate.axis,
-        "unit": "variance of z" if key == "active_units" else estimate.measured_in,
+        "unit": (number.unit if number else "") or estimate.measured_in,
         "n": len(estimate.values),
         "mean": plain(estimate.mean),
         "total": plain(estimate.total) if estimate.axis == "unit" else None,
         "stderr": plain(estimate.stderr),
         "mc_error_of_mean": plain(estimate.mc_error_of_mean),
         "nonnegative": estimate.nonnegative,
-        "is_not": IS_NOT.get(key, ""),
+        "is_not": number.is_not if number else "",
         "data_id": estimate.data_id,
         "settings": plain(estimate.settings),
         "diagnostics": {name: _summary(v) for name, v in estimate.diagnostics.items()},
@@ -100,18 +109,16 @@ def _summary(values: Tensor) -> dict[str, Any]:
 
 
 def _surgery(evidence: Evidence) -> dict[str, Any] | None:
-    if evidence.surgery is None:
+    found = evidence.get(SURGERY)
+    if found is None:
         return None
-    return {
-        "log_n": plain(evidence.surgery.log_n),
-        "marginal_kl_interval": plain(evidence.surgery.interval),
-    }
+    return {"log_n": plain(found.log_n), "marginal_kl_interval": plain(found.interval)}
 
 
 def _latent_space(evidence: Evidence) -> dict[str, Any]:
     """What is more than an estimate of q(z) against the prior; null where it is missing."""
-    found, fitted = evidence.marginal_kl_comparison, evidence.fitted_prior
-    low = evidence.low_posterior
+    found, fitted = evidence.get(MARGINAL_KL_COMPARISON), evidence.get(FITTED_PRIOR)
+    low = evidence.get(LOW_POSTERIOR)
     return {
         "disagreements": None if found is None else [plain(one) for one in found.disagreements],
         "fitted_prior": None if fitted is None else str(fitted.gain.settings["density"]),
@@ -126,9 +133,9 @@ def _latent_space(evidence: Evidence) -> dict[str, Any]:
 
 
 def _certificate(evidence: Evidence) -> dict[str, Any] | None:
-    if evidence.log_likelihood is None:
+    if LOG_LIKELIHOOD not in evidence:
         return None
-    certificate = evidence.log_likelihood.certificate
+    certificate = evidence[LOG_LIKELIHOOD].certificate
     return {
         "certified": certificate.certified,
         "within": plain(certificate.within),
@@ -141,7 +148,7 @@ def _certificate(evidence: Evidence) -> dict[str, Any] | None:
 
 def _inference(evidence: Evidence) -> dict[str, Any] | None:
     """How the gap was split and how sure each q* is; the nats are among the estimates."""
-    gap = evidence.inference_gap
+    gap = evidence.get(INFERENCE_GAP)
     if gap is None:
         return None
     generalisation = gap.generalisation

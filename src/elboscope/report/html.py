@@ -11,18 +11,20 @@ __all__ = ["notebook_table", "page"]
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jinja2
 from markupsafe import Markup, escape
 
-from elboscope.core import Finding, Severity
-from elboscope.diagnostics.decision import is_generator
-from elboscope.diagnostics.evidence import Evidence
+from elboscope import plots
+from elboscope.core import Estimate, Finding, Severity
+from elboscope.diagnostics import NUMBERS, Evidence, is_generator, reasons_of, title_of
+from elboscope.diagnostics.quantities.likelihood import SCALE
+from elboscope.diagnostics.quantities.prior import SURGERY
+from elboscope.diagnostics.quantities.samples import SAMPLE_QUALITY
 
-from .diagnosis import Diagnosis
-from .quantities import in_words, left_out
+from .panels import panels_of
 from .questions import QUESTIONS, Question, unasked
 from .rows import Row, number, row_of, scale_rows
 
@@ -41,9 +43,8 @@ _SYMBOLS: dict[Severity, str] = {
     "ok": "✓",
 }
 
-
-# What to do where a check is unavailable; of a GAN nothing can be mended.
-MEND = "Mend what the sentence above names; the check then runs."
+# What to do where a check is unavailable; a GAN has no cause that could be fixed.
+FIX = "Fix the cause above and run again."
 
 
 class Tile(NamedTuple):
@@ -65,46 +66,46 @@ class Section(NamedTuple):
 
     @property
     def empty(self) -> bool:
-        """Whether nothing in it could be had, so that its reason is all there is to say."""
+        """Whether all of it is unavailable, so that its reason is all there is to say."""
         silent = all(getattr(panel, "kind", "") == "missing" for panel in self.panels)
         refused = bool(self.findings) and all(f.severity == "unavailable" for f in self.findings)
         return refused and silent and not self.rows
 
 
-def page(diagnosis: Diagnosis) -> str:
+def page(findings: Sequence[Finding], estimates: Mapping[str, Estimate], evidence: Evidence) -> str:
     """Returns the report as the text of a self-contained HTML file.
 
     Args:
-        diagnosis: The diagnosis.
+        findings: The verdicts.
+        estimates: The numbers, by name.
+        evidence: Everything that was computed.
     """
-    from elboscope import plots
-
-    sections = [_section(question, diagnosis) for question in QUESTIONS]
+    sections = [_section(question, findings, estimates, evidence) for question in QUESTIONS]
     has_map = any(getattr(p, "kind", "") == "map" for s in sections for p in s.panels)
-    evidence = diagnosis.evidence
-    others = unasked(diagnosis.findings)
+    others = unasked(findings)
     return _template("page.html").render(
         css=Markup(_source("page.css")),
         subject=_subject(evidence),
-        verdicts=sorted(diagnosis.findings, key=lambda finding: _ORDER[finding.severity]),
-        tally=_tally(diagnosis.findings),
+        verdicts=sorted(findings, key=lambda finding: _ORDER[finding.severity]),
+        tally=_tally(findings),
         symbols=_SYMBOLS,
         anchors={check: q.key for q in QUESTIONS for check in q.checks},
-        tiles=_tiles(diagnosis),
+        tiles=_tiles(estimates, evidence),
         sections=sections,
-        others=[finding for finding in diagnosis.findings if finding.check in others],
+        others=[finding for finding in findings if finding.check in others],
+        other_rows=[row_of(key, estimates[key]) for key in _unplaced(estimates)],
         settings=_flat(evidence.settings),
         model=_flat(_capabilities(evidence)),
-        skipped=[(in_words(name), reason) for name, reason in left_out(evidence).items()],
+        skipped=[(title_of(name), reason) for name, reason in reasons_of(evidence).items()],
         problems=evidence.capabilities.problems,
-        mend="" if is_generator(evidence) else MEND,
+        fix="" if is_generator(evidence) else FIX,
         bokeh_code=Markup(plots.bokeh_code()) if has_map else "",
     )
 
 
-def notebook_table(diagnosis: Diagnosis) -> str:
+def notebook_table(findings: Sequence[Finding]) -> str:
     """Returns the verdicts as a small table, to be shown in a notebook."""
-    return _template("notebook.html").render(findings=diagnosis.findings, symbols=_SYMBOLS)
+    return _template("notebook.html").render(findings=findings, symbols=_SYMBOLS)
 
 
 @functools.cache
@@ -118,7 +119,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["code"] = _code
-    environment.filters["shown"] = _shown
+    environment.filters["text"] = _text
     return environment
 
 
@@ -144,35 +145,48 @@ def _code(text: str) -> Markup:
     return Markup("").join(pieces)
 
 
-def _shown(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, float):
         return number(value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_shown(entry)}" for key, entry in value.items())
+        return ", ".join(f"{key}: {_text(entry)}" for key, entry in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_shown, value))
+        return ", ".join(map(_text, value))
     return str(value)
 
 
-def _section(question: Question, diagnosis: Diagnosis) -> Section:
-    from .panels.likelihood import panels_of
-
-    evidence, estimates = diagnosis.evidence, diagnosis.estimates
-    rows = [row_of(key, estimates[key]) for key in question.estimates if key in estimates]
-    rows += scale_rows(evidence.scale) if question.key == "scale" else []
-    asked = (*question.estimates, *(("scale",) if question.key == "scale" else ()))
-    reasons = left_out(evidence)
-    missing: dict[str, list[str]] = {}  # by reason, which several numbers may share
-    for name in asked:
-        if name in reasons:
-            missing.setdefault(reasons[name], []).append(in_words(name))
+def _section(
+    question: Question,
+    findings: Sequence[Finding],
+    estimates: Mapping[str, Estimate],
+    evidence: Evidence,
+) -> Section:
+    rows = [row_of(key, estimates[key]) for key in question.numbers if key in estimates]
+    rows += scale_rows(evidence.get(SCALE)) if question.key in SCALE.asked_in else []
+    asked = (*question.numbers, *((SCALE.name,) if question.key in SCALE.asked_in else ()))
     return Section(
         question,
-        tuple(f for f in diagnosis.findings if f.check in question.checks),
+        tuple(f for f in findings if f.check in question.checks),
         tuple(rows),
-        tuple(("; ".join(names), reason) for reason, names in missing.items()),
+        _missing(asked, reasons_of(evidence)),
         panels_of(question.key, evidence),
     )
+
+
+def _missing(asked: Iterable[str], reasons: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The numbers without a value, once for each reason, which several may share."""
+    missing: dict[str, list[str]] = {}
+    for name in asked:
+        if name in reasons:
+            missing.setdefault(reasons[name], []).append(title_of(name))
+    return tuple(("; ".join(names), reason) for reason, names in missing.items())
+
+
+def _unplaced(estimates: Mapping[str, Estimate]) -> list[str]:
+    """The numbers that no section and no panel shows: none is left off the page."""
+    placed = {name for question in QUESTIONS for name in question.numbers}
+    placed |= {name for name, number in NUMBERS.items() if number.in_panel}
+    return [name for name in estimates if name not in placed]
 
 
 def _subject(evidence: Evidence) -> str:
@@ -190,21 +204,20 @@ def _subject(evidence: Evidence) -> str:
     return " · ".join([*parts, f"{len(evidence.x)} datapoints"])
 
 
-def _tally(findings: tuple[Finding, ...]) -> list[tuple[Severity, int]]:
+def _tally(findings: Sequence[Finding]) -> list[tuple[Severity, int]]:
     counts = [(severity, sum(f.severity == severity for f in findings)) for severity in _ORDER]
     return [(severity, count) for severity, count in counts if count]
 
 
-def _tiles(diagnosis: Diagnosis) -> list[Tile]:
+def _tiles(estimates: Mapping[str, Estimate], evidence: Evidence) -> list[Tile]:
     """The numbers most people come for."""
-    rows = {key: row_of(key, e) for key, e in diagnosis.estimates.items()}
-    surgery = diagnosis.evidence.surgery
+    rows = {key: row_of(key, e) for key, e in estimates.items()}
+    surgery, scored = evidence.get(SURGERY), evidence.get(SAMPLE_QUALITY)
     notes = {}
     if surgery is not None:
         low, high = surgery.interval
         notes["mutual_information"] = f"ceiling log N = {number(float(surgery.log_n))}"
         notes["marginal_kl"] = f"within [{number(max(0.0, low))}, {number(high)}]"
-    scored = diagnosis.evidence.sample_quality
     if scored is not None:
         images = f"{scored.settings['num_samples']} images"
         expected = float(str(scored.coverage.settings["expected of perfect samples"]))
@@ -238,7 +251,7 @@ def _note(row: Row) -> str:
 
 
 def _flat(values: Mapping[str, object]) -> list[tuple[str, str]]:
-    return [(key.replace("_", " "), _shown(value)) for key, value in values.items()]
+    return [(key.replace("_", " "), _text(value)) for key, value in values.items()]
 
 
 def _capabilities(evidence: Evidence) -> dict[str, object]:

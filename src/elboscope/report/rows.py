@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from elboscope.core import Estimate, Side
-from elboscope.diagnostics.evidence import ImpliedScale
-
-from .quantities import IS_NOT, TITLES
+from elboscope.diagnostics import NUMBERS, ImpliedScale
+from elboscope.diagnostics.quantity import Show
 
 _SIDES: dict[Side, str] = {
     "lower": "lower bound",
@@ -71,10 +70,10 @@ def number(value: float, stderr: float | None = None, *, nonnegative: bool = Fal
 
 
 def row_of(key: str, estimate: Estimate) -> Row:
-    """Returns the row of an estimate; ``key`` finds what the number is not.
+    """Returns the row of an estimate; ``key`` finds its title and what the number is not.
 
     Args:
-        key: Its name in the diagnosis.
+        key: Its name in the diagnosis; one of no known number is shown as its mean.
         estimate: The estimate.
 
     Example:
@@ -83,37 +82,36 @@ def row_of(key: str, estimate: Estimate) -> Row:
         >>> row_of("log_px", e).value, row_of("log_px", e).side
         ('≥ −1.50 ± 0.50 nats', 'lower bound')
     """
+    number = NUMBERS.get(key)
+    title, is_not = (number.title, number.is_not) if number else (estimate.name, "")
+    show = number.show if number else "mean"
+    total = estimate.axis == "unit" and show == "mean"
     return Row(
-        quantity=TITLES.get(key, estimate.name) + (", total" if _is_total(key, estimate) else ""),
-        value=_value(key, estimate),
+        quantity=title + (", total" if total else ""),
+        value=_value(show, estimate),
         side=_SIDES[estimate.side],
-        mc_error=_mc_error(key, estimate),
+        mc_error=_mc_error(show, estimate),
         samples=_samples(estimate),
         count=f"{len(estimate.values)} {_COUNTS[estimate.axis]}",
         trust=_trust(estimate),
         method=estimate.method,
-        is_not=IS_NOT.get(key, ""),
+        is_not=is_not,
     )
 
 
 def _samples(estimate: Estimate) -> str:
     """K; temperatures and chains where there is annealing."""
-    settings = estimate.settings
-    parts = [str(settings["num_samples"])] if "num_samples" in settings else []
-    if "num_temperatures" in settings:
-        parts.append(f"T={settings['num_temperatures']}, C={settings['num_chains']}")
+    parts = [str(estimate.num_samples)] if estimate.num_samples is not None else []
+    if estimate.num_temperatures is not None:
+        parts.append(f"T={estimate.num_temperatures}, C={estimate.num_chains}")
     return "; ".join(parts) or "–"
 
 
-def _is_total(key: str, estimate: Estimate) -> bool:
-    return estimate.axis == "unit" and key not in ("active_units", "zeroing")
-
-
-def _value(key: str, estimate: Estimate) -> str:
-    if key == "active_units":
+def _value(show: Show, estimate: Estimate) -> str:
+    if show == "count":
         active = int((estimate.values > 0.01).sum())
         return f"{active} of {len(estimate.values)} above 0.01"
-    if key == "zeroing":
+    if show == "range":
         values = estimate.values.double()
         return f"{number(values.min().item())} to {number(values.max().item())} nats"
     value = estimate.total if estimate.axis == "unit" else estimate.mean
@@ -121,8 +119,8 @@ def _value(key: str, estimate: Estimate) -> str:
     return f"{_MARKS[estimate.side]} {shown} {estimate.measured_in}".lstrip()
 
 
-def _mc_error(key: str, estimate: Estimate) -> str:
-    if key in ("active_units", "zeroing") or not len(estimate.values):
+def _mc_error(show: Show, estimate: Estimate) -> str:
+    if show != "mean" or not len(estimate.values):
         return "–"
     error = estimate.mc_error_of_mean
     error *= len(estimate.values) if estimate.axis == "unit" else 1

@@ -13,7 +13,7 @@ __all__ = ["datatree", "estimates_dataframe", "netcdf"]
 import json
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from elboscope.core import Estimate, Finding
-from elboscope.diagnostics.evidence import Evidence
+from elboscope.diagnostics import Evidence, reasons_of
+from elboscope.diagnostics.quantities import number_rows
+from elboscope.diagnostics.quantities.latents import POSTERIOR_MEANS
+from elboscope.diagnostics.quantities.prior import LOW_POSTERIOR
 from elboscope.estimators import LowSampleAnalysis
 
-from .diagnosis import Diagnosis
 from .findings_json import SCHEMA, plain
-from .quantities import left_out, rows_of
 
 
-def datatree(diagnosis: Diagnosis) -> xr.DataTree:
+def datatree(
+    findings: Sequence[Finding], estimates: Mapping[str, Estimate], evidence: Evidence
+) -> xr.DataTree:
     """Returns the tree.
 
     ``posterior`` holds ``z_mean``, one posterior *mean* a datapoint, in ArviZ's dimensions
@@ -40,24 +43,23 @@ def datatree(diagnosis: Diagnosis) -> xr.DataTree:
     convergence statistic means anything for them.
 
     Args:
-        diagnosis: The diagnosis.
+        findings: The verdicts.
+        estimates: The numbers, by name.
+        evidence: Everything that was computed.
     """
-    evidence = diagnosis.evidence
     root = {"schema": SCHEMA, "settings": _json(evidence.settings)}
-    groups = {"/": xr.Dataset(attrs={**root, "skipped": _json(left_out(evidence))})}
-    rows = rows_of(evidence)
-    groups |= {
-        f"/estimates/{key}": _estimate(e, rows.get(key)) for key, e in diagnosis.estimates.items()
-    }
-    if evidence.posterior_means is not None:
-        groups["/posterior"] = _posterior(evidence.posterior_means)
+    groups = {"/": xr.Dataset(attrs={**root, "skipped": _json(reasons_of(evidence))})}
+    rows = number_rows(evidence)
+    groups |= {f"/estimates/{key}": _estimate(e, rows.get(key)) for key, e in estimates.items()}
+    if POSTERIOR_MEANS in evidence:
+        groups["/posterior"] = _posterior(evidence[POSTERIOR_MEANS])
     groups["/observed_data"] = _observed(evidence)
-    if evidence.low_posterior is not None:
-        groups["/low_posterior"] = _low_posterior(evidence.low_posterior)
+    if LOW_POSTERIOR in evidence:
+        groups["/low_posterior"] = _low_posterior(evidence[LOW_POSTERIOR])
     if evidence.history:
         groups["/training"] = _training(evidence)
-    if diagnosis.findings:
-        groups["/findings"] = _findings(diagnosis.findings)
+    if findings:
+        groups["/findings"] = _findings(findings)
     return xr.DataTree.from_dict(groups)
 
 
@@ -130,7 +132,7 @@ def _training(evidence: Evidence) -> xr.Dataset:
     return xr.Dataset({name: ("row", np.array(values)) for name, values in columns.items()})
 
 
-def _findings(findings: tuple[Finding, ...]) -> xr.Dataset:
+def _findings(findings: Sequence[Finding]) -> xr.Dataset:
     fields = ("severity", "summary", "action")
     text = {name: ("check", [getattr(f, name) for f in findings]) for name in fields}
     evidence = {"evidence": ("check", [_json(f.evidence) for f in findings])}
@@ -174,7 +176,7 @@ def _row(estimate: Estimate) -> list[object]:
         estimate.side,
         estimate.axis,
         n,
-        estimate.settings.get("num_samples"),
+        estimate.num_samples,
         estimate.method,
         estimate.measured_in,
     ]

@@ -13,11 +13,16 @@ from torch.nn.functional import avg_pool2d, interpolate
 import elboscope as es
 from elboscope.core import as_generative, check_model, evaluating, seeded
 from elboscope.data import Binarisation
-from elboscope.diagnostics import QUICK, Evidence, sample_quality
-from elboscope.diagnostics.attempts import Attempts
+from elboscope.diagnostics import QUICK, Evidence, Subject, sample_quality
 from elboscope.diagnostics.checks.sample_quality import modes_lost
+from elboscope.diagnostics.gather import measure
 from elboscope.diagnostics.plan import plan_for
-from elboscope.diagnostics.quantities.samples import samples_scored, suitable_classifier
+from elboscope.diagnostics.quantities.samples import (
+    SAMPLE_QUALITY,
+    SAMPLE_QUALITY_GAP,
+    SCORING,
+    suitable_classifier,
+)
 
 DIGITS = es.data.digits()
 CHEAP = replace(
@@ -86,9 +91,9 @@ def gathered(model, x=DIGITS.test, *, images=None, condition=None, settings=None
         )
         plan = plan_for(generative, capabilities, x, None, budget, 0, condition)
         known = {"data": "digits"} | (settings or {})
-        start, attempts = Evidence(capabilities, known, plan.x), Attempts(None, 3)
-        found = samples_scored(model, plan, x, images, start, attempts)
-    return replace(found, skipped=attempts.skipped)
+        start = Evidence(capabilities, known, plan.x)
+        subject = Subject(generative, plan, start, model, x, images)
+        return measure(subject, (SCORING, SAMPLE_QUALITY_GAP, SAMPLE_QUALITY))
 
 
 def judged(model, **more):
@@ -124,7 +129,7 @@ def test_generators_that_collapsed_or_make_noise(images, severity, lost, cause):
 
 def test_who_played_wgan_gp_is_not_told_to_play_it():
     history = [{"epoch": 1.0, "critic_difference": 0.5}]
-    found = replace(gathered(Drawer(few_classes(range(5)))), history=history)
+    found = gathered(Drawer(few_classes(range(5)))).replace(history=history)
     action = sample_quality(found).action
     assert "WGANGP" not in action
     assert "--objective.critic_steps" in action
@@ -245,7 +250,7 @@ def test_binarised_digits_are_scored_by_the_grey_ones_they_were_drawn_from():
     assert "classifier" not in without.settings
     found = gathered(Pixels(among(DIGITS.train)), x, images=DIGITS.test)
     assert found.settings["classifier"].startswith("digits classifier, 0.84% test error, chosen by")
-    assert found.sample_quality.coverage.mean > 0.85
+    assert found["sample_quality"].coverage.mean > 0.85
     assert found.settings["n_scored"] == 358
 
 

@@ -1,12 +1,12 @@
 """The panels of q(z) against the prior: what is drawn, told, and missing with its reason."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
 from hand_made_evidence import complete_diagnosis, complete_evidence
 
+from elboscope.diagnostics import reasons_of
 from elboscope.plots.surgery import marginal_kl_data, plot_marginal_kl
 from elboscope.report import estimates_of
 from elboscope.report.panels.kinds import Drawing, Listing, Missing, Pictures
@@ -18,7 +18,6 @@ from elboscope.report.panels.prior import (
     low_scores_panel,
     marginal_kl_panel,
 )
-from elboscope.report.quantities import left_out
 
 SKIPPED = {
     name: f"no {name}"
@@ -32,17 +31,17 @@ def evidence():
 
 
 def bare(evidence):
-    return replace(evidence, **dict.fromkeys(SKIPPED), skipped=SKIPPED)
+    return evidence.replace(**dict.fromkeys(SKIPPED), skipped=SKIPPED)
 
 
 def test_each_estimate_is_drawn_as_what_it_is(evidence):
-    data = marginal_kl_data(evidence.marginal_kl_comparison, evidence.surgery)
+    data = marginal_kl_data(evidence["marginal_kl_comparison"], evidence["surgery"])
     kinds = {row.label: row.kind for row in data.rows}
     assert kinds == {
         "mixture of N": "mixture", "classifier": "no bound", "Donsker–Varadhan": "lower bound",
         "NWJ": "lower bound", "Gaussian mixture": "lower bound", "flow": "lower bound",
     }  # fmt: skip
-    assert data.interval == evidence.marginal_kl_comparison.interval
+    assert data.interval == evidence["marginal_kl_comparison"].interval
     axes = plot_marginal_kl(data).axes[0]
     assert len(axes.texts) == 4, "an arrow for each lower bound"
     assert axes.get_xlim()[1] > max(row.mean for row in data.rows)
@@ -53,7 +52,7 @@ def test_without_a_comparison_the_surgery_is_drawn_and_the_reason_told(evidence)
     assert isinstance(panel, Drawing)
     assert "density networks are missing: no marginal_kl_comparison." in panel.caption
     assert "held-out density" in panel.svg
-    nothing = marginal_kl_panel(replace(bare(evidence), surgery=None))
+    nothing = marginal_kl_panel(bare(evidence).replace(surgery=None))
     assert isinstance(nothing, Missing)
 
 
@@ -75,7 +74,7 @@ def test_before_and_after_of_the_fitted_prior(evidence):
     assert isinstance(panel, Pictures)
     assert [label for label, _ in panel.rows] == ["samples of the prior",
                                                   "samples of the fitted prior"]  # fmt: skip
-    before, after = (e.mean for e in evidence.fitted_prior_elbo)
+    before, after = (e.mean for e in evidence["fitted_prior_elbo"])
     assert f"ELBO before: ≥ −{-before:.2f}" in panel.caption
     assert f"ELBO after: ≥ −{-after:.2f}" in panel.caption
     assert fitted_prior_panel(bare(evidence)).caption == "no fitted_prior"
@@ -120,8 +119,8 @@ def test_every_number_has_a_name_and_says_what_it_is_not():
 
 
 def test_what_is_missing_is_told_number_by_number(evidence):
-    reasons = left_out(bare(evidence))
+    reasons = reasons_of(bare(evidence))
     assert reasons["marginal_kl_maf"] == "no marginal_kl_comparison"
     assert reasons["fitted_prior_elbo_before"] == "no fitted_prior_elbo"
-    assert left_out(evidence)["marginal_kl_lstm"] == "it was not asked for"
+    assert reasons_of(evidence)["marginal_kl_lstm"] == "it was not asked for"
     assert "marginal_kl_maf" not in estimates_of(bare(evidence))

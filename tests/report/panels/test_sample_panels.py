@@ -4,14 +4,13 @@ import json
 import re
 
 import pytest
-from hand_made_evidence import complete_evidence
+from hand_made_evidence import complete_evidence, page_of
 
 import elboscope as es
 from elboscope.core import seeded
 from elboscope.estimators import discriminator_kl
 from elboscope.report import Diagnosis, estimates_of
-from elboscope.report.html import page
-from elboscope.report.panels.likelihood import panels_of
+from elboscope.report.panels import panels_of
 from elboscope.report.panels.samples import discriminator_panel, scores_panel
 from elboscope.report.rows import number
 
@@ -44,7 +43,7 @@ def test_scores_stand_beside_those_of_reconstructions_and_of_data(scored):
 
 
 def test_without_an_encoder_samples_stand_alone(scored):
-    alone = complete_evidence(sample_quality=scored.sample_quality)
+    alone = complete_evidence(sample_quality=scored["sample_quality"])
     assert scores_panel(alone).head == ("samples", "data", "better")
     reason = {"sample_quality": "no classifier is packaged for celeba"}
     missing = scores_panel(complete_evidence(skipped=reason))
@@ -64,19 +63,21 @@ def test_every_score_has_its_unit_and_says_what_it_is_not(scored):
     )
     table = diagnosis.to_dataframe()
     assert table.loc["sample_inception_score", "unit"] == "of 10 classes"
-    assert table.loc["sample_modes_covered", "value"] == scored.sample_quality.modes_covered.total
+    assert (
+        table.loc["sample_modes_covered", "value"] == scored["sample_quality"].modes_covered.total
+    )
     tree = diagnosis.to_datatree()
     assert tree["/estimates/sample_recall"].attrs["unit"] == "of data"
 
 
 def test_the_discriminators_kl_stands_beside_the_mixture_and_is_no_bound(scored):
-    own, mixture = scored.discriminator_kl, scored.surgery.marginal_kl
+    own, mixture = scored["discriminator_kl"], scored["surgery"].marginal_kl
     lines = dict(discriminator_panel(scored).lines)
     assert lines["its own discriminator"].endswith("nats, no bound")
     assert lines["mixture"].startswith(number(mixture.mean, mixture.stderr))
     assert set(lines) == {"its own discriminator", "its accuracy", "mixture", "held-out bound"}
     assert discriminator_panel(complete_evidence()) is None
-    text = page(Diagnosis((), estimates_of(scored), scored))
+    text = page_of(Diagnosis((), estimates_of(scored), scored))
     assert "by its own discriminator (no bound)" in text
     assert own.kl.side == "none"
     titles = [panel.title for panel in panels_of("prior", scored)]
@@ -87,14 +88,14 @@ def test_of_a_gan_each_question_is_answered_by_one_reason():
     with seeded(0):
         gan = es.models.mlp_gan((1, 8, 8), 2, (8,), (8,))
     diagnosis = es.diagnose(gan, DIGITS, budget="quick", settings={"data": "digits"})
-    text = page(diagnosis)
+    text = page_of(diagnosis)
     section = text[text.index('id="inference"') :]
     section = section[: section.index("</section>")]
     assert section.count("a GAN has no encoder q(z|x), and its p(x|z) has no density") == 1
     assert "panel" not in section
-    assert "Mend what" not in text
+    assert "Fix the cause" not in text
     assert "a generator without a likelihood" in text
     assert "<h3>Samples</h3>" in text
     assert diagnosis["sample quality"].severity == "problem"
-    unavailable = [f.check for f in diagnosis.findings if f.severity == "unavailable"]
-    assert len(unavailable) == 10
+    others = {f.severity for f in diagnosis.findings if f.check != "sample quality"}
+    assert others == {"unavailable"}

@@ -26,7 +26,7 @@ def test_a_line_says_the_state_and_the_four_numbers():
     assert isinstance(panel, Listing)
     assert [label for label, _ in panel.lines][-1] == "unit 2"
     assert [text.split(":")[0] for _, text in panel.lines] == ["used", "used", "pruned"]
-    kl = found.unit_kl.values.max().item()
+    kl = found["unit_kl"].values.max().item()
     assert f"used: KL {kl:.3f}, variance" in panel.lines[0][1]
     assert panel.lines[0][1].count(",") == 3
 
@@ -34,14 +34,14 @@ def test_a_line_says_the_state_and_the_four_numbers():
 def test_of_many_units_the_cheap_ones_are_counted():
     many = torch.linspace(1, 0, 60).double()
     unit = Estimate("unit", "by hand", many, many * 0, "none", 0.0, axis="unit")
-    few = replace(evidence(), unit_kl=unit, active_units=unit, zeroing=unit, surgery=None)
+    few = evidence().replace(unit_kl=unit, active_units=unit, zeroing=unit, surgery=None)
     panel = units_panel(few)
     assert (len(panel.lines), panel.lines[-1]) == (51, ("besides", "10 cheaper units"))
     assert "information" not in panel.lines[0][1]
 
 
 def test_a_missing_table_has_its_reason():
-    bare = replace(evidence(), active_units=None, skipped={"active_units": "no encoder"})
+    bare = evidence().replace(active_units=None, skipped={"active_units": "no encoder"})
     panel = units_panel(bare)
     assert isinstance(panel, Missing)
     assert panel.caption == "no encoder"

@@ -17,20 +17,15 @@ __all__ = ["bound_tightness"]
 
 from elboscope.core import Finding, Severity
 
-from ..decision import graded, needs
+from ..decision import check, gap_thresholds, graded, prior_excess, rate_of, weights_usable
 from ..evidence import Evidence
-from .likelihood_trust import likelihood_trust
+from ..quantities.inference import INFERENCE_GAP
+from ..quantities.likelihood import BOUND_GAP, LOG_PX, PRIOR_SAMPLING
 
 CHECK = "bound tightness"
-# A gap is large beside the nats that the code carries. Published VAEs on MNIST lose 2–3 nats of a
-# rate of about 25 (Cremer et al., Table 1): a tenth. Half as much again is worth a look; a half
-# means that the encoder's error costs as much as half of what it conveys.
-WARNING_SHARE, PROBLEM_SHARE = 0.15, 0.5
-# Where the code carries next to nothing, shares say nothing: below a fifth of a nat a gap is no
-# subject. From two nats on it is worth a look whatever the rate: published models differ by less.
-LEAST_NATS, MOST_NATS, PROBLEM_NATS = 0.2, 2.0, 2.0
 
 
+@check(CHECK, asked_in="bound")
 def bound_tightness(evidence: Evidence) -> Finding:
     """Judges the gap log p̂ − ELBO against the rate KL(q(z|x)‖p(z)).
 
@@ -42,15 +37,11 @@ def bound_tightness(evidence: Evidence) -> Finding:
         *problem* from max(2 nats, 50 %);
         *undecided* where the gap looks small but the weights cannot be trusted.
     """
-    missing = needs(CHECK, evidence, "bound_gap")
-    if missing is not None:
-        return missing
-    gap = evidence.bound_gap
-    assert gap is not None
+    gap = evidence[BOUND_GAP]
     rate = rate_of(evidence)
     warning, problem = gap_thresholds(rate)
     severity = graded(gap.mean, gap.stderr, warning=warning, problem=problem)
-    trusted = likelihood_trust(evidence).severity != "problem"
+    trusted = _trusted(evidence)
     if severity == "ok" and not trusted:
         severity = "undecided"
     of_rate = (
@@ -74,28 +65,12 @@ def bound_tightness(evidence: Evidence) -> Finding:
     return Finding(CHECK, severity, summary, numbers, _action(severity, evidence))
 
 
-def gap_thresholds(rate: float) -> tuple[float, float]:
-    """Returns from how many nats a gap is a warning and a problem, beside the rate.
-
-    Args:
-        rate: Nats that the code carries.
-
-    Example:
-        >>> gap_thresholds(10.0), gap_thresholds(0.0), gap_thresholds(25.0)
-        ((1.5, 5.0), (0.2, 2.0), (2.0, 12.5))
-    """
-    return (
-        max(LEAST_NATS, min(WARNING_SHARE * rate, MOST_NATS)),
-        max(PROBLEM_NATS, PROBLEM_SHARE * rate),
-    )
-
-
-def rate_of(evidence: Evidence) -> float:
-    """The mean KL, in closed form or as the ELBO sampled it; 0 where neither is known."""
-    if evidence.kl is not None:
-        return evidence.kl.mean
-    kl = None if evidence.elbo is None else evidence.elbo.diagnostics.get("kl")
-    return 0.0 if kl is None else kl.double().mean().item()
+def _trusted(evidence: Evidence) -> bool:
+    """Whether the weights of log p̂ say nothing against it."""
+    log_px = evidence.get(LOG_PX)
+    if log_px is None:
+        return True
+    return weights_usable(log_px) and prior_excess(log_px, evidence.get(PRIOR_SAMPLING)) is None
 
 
 def _action(severity: Severity, evidence: Evidence) -> str:
@@ -103,7 +78,7 @@ def _action(severity: Severity, evidence: Evidence) -> str:
         return ""
     if severity == "undecided":
         return "es.diagnose(model, x, budget='thorough') uses more samples and datapoints."
-    if evidence.inference_gap is not None:
+    if INFERENCE_GAP in evidence:
         return (
             "Report log p̂ instead of the ELBO. Which part of inference loses it, and what repairs "
             "that part, is the verdict on the inference gap: es.inference_gap(model, x)"

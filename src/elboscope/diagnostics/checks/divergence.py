@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 
 from elboscope.core import Estimate, Finding
 
-from ..decision import exceeds
+from ..decision import check, exceeds
 from ..evidence import Evidence
+from ..quantities.likelihood import ELBO, KL, SCALE, TRAIN_ELBO
 
 CHECK = "divergence"
 # The bound in training may dip; falling this many times further below its best value than the
@@ -31,6 +32,7 @@ JUDGED = ("train_bound", "loss", "validation_elbo", "valid_elbo")
 BOUNDS = ("train_bound", "validation_elbo", "valid_elbo")
 
 
+@check(CHECK, asked_in="divergence")
 def divergence(evidence: Evidence) -> Finding:
     """Judges what is not finite, the history, and the ELBO against knowing nothing.
 
@@ -60,8 +62,8 @@ def divergence(evidence: Evidence) -> Finding:
     if began is not None:
         summary = f"Diverged at step {began:g} of training and came back: see the history."
         return Finding(CHECK, "warning", summary, {"step": began}, ACTION)
-    if evidence.elbo is None and not evidence.history:
-        reason = evidence.skipped.get("elbo", "there is no ELBO and no history")
+    if ELBO not in evidence and not evidence.history:
+        reason = evidence.skipped.get(ELBO.name, "there is no ELBO and no history")
         return Finding(CHECK, "unavailable", f"Nothing to judge: {reason.rstrip('.')}.")
     how = f"; training history of {len(evidence.history)} rows" if evidence.history else ""
     return Finding(CHECK, "ok", f"All values are finite and plausible{how}.", _numbers(evidence))
@@ -137,10 +139,9 @@ def _exploded(row: Mapping[str, float], seen: dict[str, tuple[float, float]]) ->
 
 
 def _absurd(evidence: Evidence) -> str:
-    rate = None if evidence.kl is None else evidence.kl.mean
-    units = math.prod(evidence.capabilities.latent_shape)
-    if rate is not None and rate > max(ABSURD_RATE, ABSURD_RATE_PER_UNIT * units):
-        return f"the KL is {rate:.3g} nats"
+    kl, units = evidence.get(KL), math.prod(evidence.capabilities.latent_shape)
+    if kl is not None and kl.mean > max(ABSURD_RATE, ABSURD_RATE_PER_UNIT * units):
+        return f"the KL is {kl.mean:.3g} nats"
     return _below_nothing(evidence, ABSURD_SHARE)
 
 
@@ -165,7 +166,7 @@ def _below_nothing(evidence: Evidence, share: float) -> str:
 
 def _best_known(evidence: Evidence) -> Estimate | None:
     """The ELBO of the training data if it is the better: memorising is not diverging."""
-    both = [e for e in (evidence.elbo, evidence.train_elbo) if e is not None]
+    both = [evidence[key] for key in (ELBO, TRAIN_ELBO) if key in evidence]
     return max(both, key=lambda e: e.mean, default=None)
 
 
@@ -179,8 +180,9 @@ def uninformed(evidence: Evidence) -> float | None:
         return 0.0  # the uniform density on [0, 1]
     if evidence.capabilities.levels:
         return -D * math.log(evidence.capabilities.levels)
-    if family == "Normal" and evidence.scale is not None and evidence.scale.constant:
-        variance = evidence.scale.declared
+    scale = evidence.get(SCALE)
+    if family == "Normal" and scale is not None and scale.constant:
+        variance = scale.declared
         x = evidence.x.flatten(1).double()
         n = len(x)
         if n < 2:
@@ -193,7 +195,8 @@ def uninformed(evidence: Evidence) -> float | None:
 
 def _numbers(evidence: Evidence) -> dict[str, object]:
     numbers: dict[str, object] = {"nonfinite": dict(evidence.nonfinite)}
-    if evidence.elbo is not None:
-        numbers |= {"elbo": evidence.elbo.mean, "elbo_stderr": evidence.elbo.stderr}
+    elbo = evidence.get(ELBO)
+    if elbo is not None:
+        numbers |= {"elbo": elbo.mean, "elbo_stderr": elbo.stderr}
         numbers["uninformed"] = uninformed(evidence)
     return numbers

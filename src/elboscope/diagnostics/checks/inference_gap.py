@@ -25,10 +25,17 @@ from typing import NamedTuple
 from elboscope.core import Estimate, Finding, Severity, paired_difference
 from elboscope.estimators import InferenceGap
 
-from ..decision import ERRORS, exceeds, graded, needs
+from ..decision import (
+    ERRORS,
+    check,
+    exceeds,
+    gap_thresholds,
+    graded,
+    rate_of,
+    weights_usable,
+)
 from ..evidence import Evidence
-from .bound_tightness import gap_thresholds, rate_of
-from .likelihood_trust import BAD_SHARE, share, usable_threshold
+from ..quantities.inference import INFERENCE_GAP
 
 CHECK = "inference gap"
 # A datapoint that diverged is likely an odd one: it could have so many times the most of the rest.
@@ -54,6 +61,7 @@ class Parts(NamedTuple):
     open: str = ""
 
 
+@check(CHECK, asked_in="inference")
 def inference_gap(evidence: Evidence) -> Finding:
     """Judges log p̂ − L[q] beside the rate, and says which of its two parts is the larger.
 
@@ -65,11 +73,7 @@ def inference_gap(evidence: Evidence) -> Finding:
         larger part and what repairs it; *undecided* where the size or the larger part is not
         decided, or where datapoints that diverged could change either.
     """
-    missing = needs(CHECK, evidence, "inference_gap")
-    if missing is not None:
-        return missing
-    gap = evidence.inference_gap
-    assert gap is not None
+    gap = evidence[INFERENCE_GAP]
     limits = gap_thresholds(rate_of(evidence))
     parts = _parts(gap)
     size, doubt = _size(gap, limits)
@@ -88,7 +92,7 @@ def _size(gap: InferenceGap, limits: tuple[float, float]) -> tuple[Severity, str
     severity = graded(mean, error, warning=warning, problem=problem)
     if severity == "undecided":
         return severity, f"the threshold of {warning:.2f} nats lies within the error"
-    if severity == "ok" and not _trusted(gap.log_px):
+    if severity == "ok" and not weights_usable(gap.log_px):
         return "undecided", f"{UNTRUSTED} the gap may be larger"
     for threshold in limits:
         value = _would_need(gap, gap.inference, threshold)
@@ -108,7 +112,7 @@ def _parts(gap: InferenceGap) -> Parts:
         doubt = "the search for q* ended below the encoder's own q"
     elif mean > 0 and not mean - ERRORS * error - 2 * within > 0:  # c moves from one to the other
         doubt = f"q* is certified to ±{within:.2f} nats only, which could reverse them"
-    elif mean < 0 and not _trusted(gap.log_px):
+    elif mean < 0 and not weights_usable(gap.log_px):
         doubt = f"{UNTRUSTED} approximation may lose more"
     else:
         value = _would_need(gap, difference, 0.0)
@@ -138,15 +142,6 @@ def _could(gap: InferenceGap, values: Estimate, value: float, verb: str) -> str:
         f"{lost} of {n} datapoints diverged and are left out; if they {verb} {value:.2f} nats on "
         f"average, the verdict would be another (the most of the others: {most:.2f})"
     )
-
-
-def _trusted(log_px: Estimate) -> bool:
-    """Whether no fifth of the datapoints has unusable weights; AIS has none."""
-    khat = log_px.diagnostics.get("khat")
-    if khat is None or not len(khat):
-        return True
-    K = int(str(log_px.settings.get("num_samples", 5000)))
-    return exceeds(*share(khat >= usable_threshold(K)), BAD_SHARE) is not True
 
 
 def _summary(

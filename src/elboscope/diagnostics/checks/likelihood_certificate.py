@@ -22,8 +22,9 @@ import math
 from elboscope.core import Estimate, Finding, Severity, paired_difference
 from elboscope.estimators import LogLikelihood
 
-from ..decision import graded, needs
+from ..decision import check, graded
 from ..evidence import Evidence
+from ..quantities.likelihood import LOG_LIKELIHOOD
 
 CHECK = "likelihood certificate"
 # Published values are given to 0.1 nats; a quarter is visible in any table, as for K against K/2
@@ -31,6 +32,7 @@ CHECK = "likelihood certificate"
 WARNING_NATS, PROBLEM_NATS = 0.25, 2.0
 
 
+@check(CHECK, asked_in="certificate")
 def likelihood_certificate(evidence: Evidence) -> Finding:
     """Judges what AIS finds beyond importance sampling, and the certificate on simulated data.
 
@@ -41,17 +43,13 @@ def likelihood_certificate(evidence: Evidence) -> Finding:
         *warning* when AIS finds 0.25 nats more than importance sampling from q, *problem* from 2;
         otherwise *ok* when the combined estimate is certified, *undecided* when it is not.
     """
-    missing = needs(CHECK, evidence, "log_likelihood")
-    if missing is not None:
-        return missing
-    found = evidence.log_likelihood
-    assert found is not None
+    found = evidence[LOG_LIKELIHOOD]
     excess = _excess(found)
-    if excess is not None:
+    if excess is not None and found.importance is not None:
         error = excess.stderr if len(excess.values) > 1 else math.inf
         severity = graded(excess.mean, error, warning=WARNING_NATS, problem=PROBLEM_NATS)
         if severity in ("warning", "problem"):
-            return _missed(found, excess, severity)
+            return _missed(found, found.importance, excess, severity)
     return _certified(found, excess)
 
 
@@ -62,15 +60,16 @@ def _excess(found: LogLikelihood) -> Estimate | None:
     return paired_difference(found.annealed, found.importance, "AIS − importance sampling")
 
 
-def _missed(found: LogLikelihood, excess: Estimate, severity: Severity) -> Finding:
-    assert found.importance is not None
-    n, K = len(excess.values), found.importance.settings["num_samples"]
+def _missed(
+    found: LogLikelihood, importance: Estimate, excess: Estimate, severity: Severity
+) -> Finding:
+    n, K = len(excess.values), importance.num_samples
     summary = (
         f"AIS finds {excess.mean:.2f} ± {excess.stderr:.2f} nats more than importance sampling "
         f"from q (K={K}) on the same {n} datapoints: both are lower bounds, so log p̂ misses at "
         "least that."
     )
-    T = 2 * int(str(found.annealed.settings["num_temperatures"]))
+    T = 2 * (found.annealed.num_temperatures or 0)
     action = (
         f"Report AIS: es.annealed_importance_sampling(model, x, num_temperatures={T}), or both "
         f"combined and certified: es.log_likelihood(model, x, num_temperatures={T}). That q "

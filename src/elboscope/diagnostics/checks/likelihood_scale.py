@@ -27,8 +27,9 @@ from typing import NamedTuple
 
 from elboscope.core import Finding, Severity
 
-from ..decision import needs
+from ..decision import check
 from ..evidence import Evidence, ImpliedScale
+from ..quantities.likelihood import ELBO, SCALE
 
 CHECK = "likelihood scale"
 # σ² off by a factor of two either way costs 0.10–0.15 nats per value (½(r − 1 − ln r) at r = ½
@@ -68,6 +69,7 @@ WORDS = {
 }
 
 
+@check(CHECK, asked_in="scale")
 def likelihood_scale(evidence: Evidence) -> Finding:
     """Judges the declared variance against the implied one, and the support against the data.
 
@@ -82,14 +84,10 @@ def likelihood_scale(evidence: Evidence) -> Finding:
     capabilities = evidence.capabilities
     if not capabilities.in_support:
         return _cross_entropy(evidence)
-    laplace = capabilities.likelihood == "Laplace" and evidence.scale is not None
+    laplace = capabilities.likelihood == "Laplace" and SCALE in evidence
     if capabilities.likelihood != "Normal" and not laplace:
         return _scale_free(evidence)
-    missing = needs(CHECK, evidence, "scale")
-    if missing is not None:
-        return missing
-    assert evidence.scale is not None
-    return _judged(evidence.scale, _convention(evidence), "kl_weight" in evidence.settings)
+    return _judged(evidence[SCALE], _convention(evidence), "kl_weight" in evidence.settings)
 
 
 def _cross_entropy(evidence: Evidence) -> Finding:
@@ -123,8 +121,9 @@ def _scale_free(evidence: Evidence) -> Finding:
     units = UNITS.get(family, "a likelihood without a scale")
     numbers: dict[str, object] = {"low": low, "high": high}
     summary = f"{family} on values from {low:.3g} to {high:.3g}: {units}."
-    if evidence.elbo is not None and "probability" in units:
-        bits = -evidence.elbo.mean / (evidence.x[0].numel() * math.log(2))
+    elbo = evidence.get(ELBO)
+    if elbo is not None and "probability" in units:
+        bits = -elbo.mean / (evidence.x[0].numel() * math.log(2))
         summary += f" The ELBO is {bits:.3g} bits per value."
         numbers["bits_per_value"] = bits
     return Finding(CHECK, "ok", summary, numbers)

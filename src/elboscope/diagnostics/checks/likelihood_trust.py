@@ -21,18 +21,17 @@ from torch import Tensor
 
 from elboscope.core import Estimate, Finding, Severity
 
-from ..decision import exceeds, needs
+from ..decision import BAD_SHARE, USUAL_K, check, exceeds, prior_excess, share, usable_threshold
 from ..evidence import Evidence
+from ..quantities.likelihood import LOG_PX, PRIOR_SAMPLING
 
 CHECK = "likelihood trust"
 # k̂ ≥ ½: the weights have no variance, so that ± is a fiction (Vehtari et al., §3.2).
 UNRELIABLE_K = 0.5
-# k̂ ≥ 0.7: "impractical to use" (Vehtari et al.); at small K already 1 − 1/log₁₀ K.
-UNUSABLE_K = 0.7
 # A fitted k̂ scatters by about (1 + k)/√M around k, M = 3√K weights in the tail: 0.1 at K = 5000,
 # 0.14 at K = 1000. Of weights with a true k = 0.35, some 3 % (16 %) of the datapoints therefore
-# read ≥ 0.5: three in ten are more than such noise. At ≥ 0.7 a fifth is.
-POOR_SHARE, BAD_SHARE = 0.3, 0.2
+# read ≥ 0.5: three in ten are more than such noise. At ≥ 0.7 a fifth is, BAD_SHARE.
+POOR_SHARE = 0.3
 # Fewer effective samples than this and even k̂ is fitted to noise.
 FEW_SAMPLES = 10.0
 # The bias of the estimate roughly halves when K doubles (where the variance exists), so the step
@@ -41,6 +40,7 @@ FEW_SAMPLES = 10.0
 UNCONVERGED = 0.25
 
 
+@check(CHECK, asked_in="trust")
 def likelihood_trust(evidence: Evidence) -> Finding:
     r"""Judges log p̂(x) by the share of datapoints with k̂ ≥ 0.5 and ≥ 0.7, ESS, and K against K/2.
 
@@ -52,25 +52,16 @@ def likelihood_trust(evidence: Evidence) -> Finding:
         sampling of the prior finds more than the encoder does; *warning* when three in ten have
         k̂ ≥ 0.5 or an ESS below 10, or when doubling K still adds 0.25 nats.
     """
-    missing = needs(CHECK, evidence, "log_px")
-    if missing is not None:
-        return missing
-    log_px = evidence.log_px
-    assert log_px is not None
+    log_px = evidence[LOG_PX]
     khat, ess = log_px.diagnostics.get("khat"), log_px.diagnostics.get("ess")
     if khat is None or ess is None or bool(khat.isnan().all()):
         return Finding(CHECK, "unavailable", "No k̂: fewer than 30 samples per datapoint.")
-    missed = _missed(log_px, evidence.prior_sampling)
-    return _judged(log_px, khat, ess) if missed is None else missed
+    missed = prior_excess(log_px, evidence.get(PRIOR_SAMPLING))
+    return _judged(log_px, khat, ess) if missed is None else _missed(*missed)
 
 
-def _missed(log_px: Estimate, prior: Estimate | None) -> Finding | None:
+def _missed(excess: float, error: float) -> Finding:
     """A posterior of too small a support has harmless weights; only another sampler can tell."""
-    if prior is None:
-        return None
-    excess, error = prior.mean - log_px.mean, math.hypot(prior.stderr, log_px.stderr)
-    if exceeds(excess, error, 0.0) is not True:
-        return None
     summary = (
         f"Sampling the prior finds {excess:.2f} ± {error:.2f} nats more than sampling the encoder: "
         "q(z|x) misses where the posterior lies, and its k̂ cannot know."
@@ -86,18 +77,8 @@ _MISSED = (
 )
 
 
-def usable_threshold(K: int) -> float:
-    """Returns min(0.7, 1 − 1/log₁₀ K), above which K weights are not enough.
-
-    Example:
-        >>> round(usable_threshold(100), 3), usable_threshold(5000)
-        (0.5, 0.7)
-    """
-    return min(UNUSABLE_K, 1 - 1 / math.log10(max(K, 11)))
-
-
 def _judged(log_px: Estimate, khat: Tensor, ess: Tensor) -> Finding:
-    K = int(str(log_px.settings.get("num_samples", 5000)))
+    K = log_px.num_samples or USUAL_K
     bad, bad_error = share(khat >= usable_threshold(K))
     poor, poor_error = share((khat >= UNRELIABLE_K) | (ess < FEW_SAMPLES))
     step, step_error = _step(log_px)
@@ -130,14 +111,6 @@ _MEANING: dict[Severity, str] = {
     "problem": ": log p̂ is still a lower bound in expectation, but its ± means nothing, and it "
     "may miss nats.",
 }
-
-
-def share(bad: Tensor) -> tuple[float, float]:
-    """The share of datapoints and its binomial error (of n + 2: never zero)."""
-    n = len(bad)
-    share = bad.double().mean().item()
-    smoothed = (share * n + 1) / (n + 2)
-    return share, math.sqrt(smoothed * (1 - smoothed) / (n + 2))
 
 
 def _step(log_px: Estimate) -> tuple[float, float]:

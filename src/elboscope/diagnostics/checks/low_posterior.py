@@ -20,8 +20,9 @@ from elboscope.core import Finding, Severity
 from elboscope.estimators import LowPosteriorSamples, LowSampleAnalysis
 from elboscope.estimators.latents.low_posterior import REFERENCE_QUANTILE
 
-from ..decision import ERRORS, graded, needs
+from ..decision import ERRORS, check, graded
 from ..evidence import Evidence
+from ..quantities.prior import LOW_POSTERIOR
 
 CHECK = "low-posterior samples"
 # One of ten samples from where q(z) hardly goes, one of a hundred being expected. Settled on the
@@ -35,6 +36,7 @@ SPARSE = -3.0
 OFTEN_ABOVE, BLIND = 0.25, 0.5
 
 
+@check(CHECK, asked_in="prior")
 def low_posterior(evidence: Evidence) -> Finding:
     """Judges the samples from where q(z) hardly goes: are there any, does the model know of them?
 
@@ -44,11 +46,7 @@ def low_posterior(evidence: Evidence) -> Finding:
     Returns:
         As :func:`low_posterior_verdict`; *unavailable* where nothing was sampled.
     """
-    missing = needs(CHECK, evidence, "low_posterior")
-    if missing is not None:
-        return missing
-    assert evidence.low_posterior is not None
-    return low_posterior_verdict(evidence.low_posterior)
+    return low_posterior_verdict(evidence[LOW_POSTERIOR])
 
 
 def low_posterior_verdict(analysis: LowSampleAnalysis) -> Finding:

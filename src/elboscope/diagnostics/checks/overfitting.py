@@ -21,8 +21,9 @@ from dataclasses import replace
 
 from elboscope.core import Estimate, Finding, Severity
 
-from ..decision import graded, needs
-from ..evidence import Evidence
+from ..decision import check, graded, unavailable
+from ..evidence import Evidence, Missing
+from ..quantities.likelihood import ELBO, LOG_PX, TRAIN_ELBO, TRAIN_LOG_PX
 
 CHECK = "overfitting"
 # Beside the nats the code carries (the rate): Burda et al. report about 3.5 nats between training
@@ -37,6 +38,7 @@ GIVE_TRAINING_DATA = (
 )
 
 
+@check(CHECK, asked_in="overfitting")
 def overfitting(evidence: Evidence) -> Finding:
     """Judges the ELBO of training data minus that of evaluation data, beside the rate.
 
@@ -47,12 +49,11 @@ def overfitting(evidence: Evidence) -> Finding:
     Returns:
         *warning* from max(1 nat, 20 % of the rate), *problem* from max(3 nats, 50 %).
     """
-    missing = needs(CHECK, evidence, "elbo", "train_elbo")
-    if missing is not None:
-        return replace(missing, action="" if evidence.x_train is not None else GIVE_TRAINING_DATA)
-    test, train = evidence.elbo, evidence.train_elbo
-    assert test is not None
-    assert train is not None
+    try:
+        test, train = evidence[ELBO], evidence[TRAIN_ELBO]
+    except Missing as missing:
+        action = "" if evidence.x_train is not None else GIVE_TRAINING_DATA
+        return replace(unavailable(CHECK, missing), action=action)
     if test.data_id and test.data_id == train.data_id:
         return Finding(CHECK, "unavailable", "Training and evaluation data are the same.")
     gap, error = _difference(train, test)
@@ -70,8 +71,8 @@ def overfitting(evidence: Evidence) -> Finding:
         "problem_from": problem,
     }
     beside = ""
-    if evidence.log_px is not None and evidence.train_log_px is not None:
-        of_log_px, of_error = _difference(evidence.train_log_px, evidence.log_px)
+    if LOG_PX in evidence and TRAIN_LOG_PX in evidence:
+        of_log_px, of_error = _difference(evidence[TRAIN_LOG_PX], evidence[LOG_PX])
         numbers |= {"difference_log_px": of_log_px, "stderr_log_px": of_error}
         beside = (
             f"; of log p̂, training − evaluation is {of_log_px:+.2f} ± {of_error:.2f}, and the rest "

@@ -4,7 +4,7 @@ A unit is active when its posterior mean moves with x, :math:`\mathrm{Var}_x\,\m
 > 0.01`. Switched-off units are no fault in themselves: a VAE prunes what it does not need, and of
 1000 units 20 may be plenty. Collapse is when (nearly) nothing is left: no active unit, or next to
 no mutual information between x and z; and when units carry nats that the decoder ignores. Which
-of these it is, and the treatment that goes with it, is told in :mod:`.collapse_cause`.
+of these it is, and the treatment that goes with it, is said by :func:`cause_of`.
 
 References:
     | Importance Weighted Autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519
@@ -35,8 +35,11 @@ from torch import Tensor
 
 from elboscope.core import Estimate, Finding, Severity
 
-from ..decision import ERRORS, exceeds, needs
+from ..decision import ERRORS, check, exceeds
 from ..evidence import Evidence
+from ..quantities.latents import ACTIVE_UNITS, IMPLIED_KL_WEIGHT, UNIT_KL, ZEROING
+from ..quantities.likelihood import SCALE
+from ..quantities.prior import SURGERY
 
 CHECK = "posterior collapse"
 # Below a tenth of a nat, a code cannot even tell two halves of the data apart with an error of
@@ -62,6 +65,7 @@ class Units(NamedTuple):
         return min(float(FEW_UNITS), FEW_SHARE * self.total)
 
 
+@check(CHECK, asked_in="latents")
 def posterior_collapse(evidence: Evidence) -> Finding:
     """Judges active units, mutual information, and whether the decoder uses what is encoded.
 
@@ -77,13 +81,13 @@ def posterior_collapse(evidence: Evidence) -> Finding:
         mis-scaled KL, from an encoder that ignores x, from a decoder that ignores z, and from
         units that were merely pruned.
     """
-    missing = needs(CHECK, evidence, "active_units")
-    if missing is not None:
-        return missing
-    variances = evidence.active_units
-    assert variances is not None
+    variances, kl, weight = (
+        evidence[ACTIVE_UNITS],
+        evidence.get(UNIT_KL),
+        evidence.get(IMPLIED_KL_WEIGHT),
+    )
     units = _count(variances, len(evidence.x))
-    information = None if evidence.surgery is None else evidence.surgery.mutual_information
+    information = evidence[SURGERY].mutual_information if SURGERY in evidence else None
     ignored = _ignored_share(evidence)
     severity = _severity(units, information, ignored)
     numbers: dict[str, object] = {
@@ -94,17 +98,16 @@ def posterior_collapse(evidence: Evidence) -> Finding:
     }
     if information is not None:
         numbers |= {"mutual_information": information.mean, "stderr": information.stderr}
-    if evidence.unit_kl is not None:
-        numbers["kl_total"] = evidence.unit_kl.total
+    if kl is not None:
+        numbers["kl_total"] = kl.total
     states = units_by_state(unit_table(evidence))
     cause = cause_of(
         evidence, states, starved=_starved(units, severity), ignored=ignored >= IGNORED_SHARE
     )
     numbers |= {"cause": cause.kind, "units_by_state": states}
-    if evidence.implied_kl_weight is not None:
-        weight = evidence.implied_kl_weight
+    if weight is not None:
         numbers |= {"implied_kl_weight": weight.mean, "implied_kl_weight_stderr": weight.stderr}
-    summary = _summary(units, information, evidence.unit_kl, ignored) + _told(cause)
+    summary = _summary(units, information, kl, ignored) + _told(cause)
     action = "" if severity in ("ok", "undecided") else treatment(cause)
     return Finding(CHECK, severity, summary, numbers, action)
 
@@ -136,7 +139,7 @@ def _count(variances: Estimate, n: int) -> Units:
 
 def _ignored_share(evidence: Evidence) -> float:
     """The share of the KL that lies in units without effect on the reconstruction."""
-    kl, effect = evidence.unit_kl, evidence.zeroing
+    kl, effect = evidence.get(UNIT_KL), evidence.get(ZEROING)
     if kl is None or effect is None or kl.total < NO_INFORMATION:
         return 0.0
     reach = effect.values.double() + 2 * effect.mc_stderr.double().nan_to_num(0.0)
@@ -253,7 +256,7 @@ def cause_of(
 
 def _heavy_kl(evidence: Evidence) -> str:
     """What says that the KL weighed too much; empty if nothing does."""
-    beta, scale = evidence.implied_kl_weight, evidence.scale
+    beta, scale = evidence.get(IMPLIED_KL_WEIGHT), evidence.get(SCALE)
     if beta is not None and exceeds(beta.mean, beta.stderr, HEAVY):
         return (
             f"the encoder's widths imply that training weighed the KL {beta.mean:.3g} ± "
@@ -368,11 +371,11 @@ def unit_table(evidence: Evidence) -> tuple[UnitRow, ...]:
         >>> [row.state for row in unit_table(evidence)]
         ['used', 'used']
     """
-    if evidence.active_units is None:
+    if ACTIVE_UNITS not in evidence:
         return ()
-    variance = evidence.active_units.values.double().cpu()
-    kl, effect = _values(evidence.unit_kl, variance), _values(evidence.zeroing, variance)
-    error = ERRORS * _errors(evidence.zeroing, variance)
+    variance, zeroing = evidence[ACTIVE_UNITS].values.double().cpu(), evidence.get(ZEROING)
+    kl, effect = _values(evidence.get(UNIT_KL), variance), _values(zeroing, variance)
+    error = ERRORS * _errors(zeroing, variance)
     told = _information(evidence, variance)
     columns = zip(kl.tolist(), variance.tolist(), told.tolist(), effect.tolist(),
                   error.tolist(), strict=True)  # fmt: skip
@@ -407,7 +410,7 @@ def units_by_state(rows: tuple[UnitRow, ...]) -> Mapping[str, int]:
 
 
 def _information(evidence: Evidence, like: Tensor) -> Tensor:
-    marginal = None if evidence.surgery is None else evidence.surgery.dimensionwise_kl
+    marginal = evidence[SURGERY].dimensionwise_kl if SURGERY in evidence else None
     found = None if marginal is None else marginal.diagnostics.get("information")
     same = found is not None and len(found) == len(like)
     return found.double().cpu() if same and found is not None else torch.full_like(like, math.nan)

@@ -26,8 +26,9 @@ from typing import NamedTuple
 from elboscope.core import Estimate, Finding, Severity
 from elboscope.estimators import SampleQuality
 
-from ..decision import exceeds, graded, needs
+from ..decision import check, exceeds, graded
 from ..evidence import Evidence
+from ..quantities.samples import SAMPLE_QUALITY, SAMPLE_QUALITY_GAP
 
 CHECK = "sample quality"
 # What real training digits lack of test digits is at most 0.06; two hundred digits by heart lack
@@ -79,6 +80,7 @@ class Lack(NamedTuple):
         return any(share > SHARE_ERRORS * error for share, error in (self[:2], self[2:]))
 
 
+@check(CHECK, asked_in="samples")
 def sample_quality(evidence: Evidence) -> Finding:
     """Judges what samples lack of the data, and whether reconstructions lack it too.
 
@@ -91,11 +93,7 @@ def sample_quality(evidence: Evidence) -> Finding:
         are missing. ``evidence["cause"]``: latents (at least), decoder, both; of a GAN collapse
         or generator.
     """
-    missing = needs(CHECK, evidence, "sample_quality")
-    if missing is not None:
-        return missing
-    samples = evidence.sample_quality
-    assert samples is not None
+    samples = evidence[SAMPLE_QUALITY]
     lack, lost = lacking(samples), modes_lost(samples)
     severity = _worst(lack.severity, _of_modes(samples, lost))
     cause = _cause(evidence, severity, lack)
@@ -149,7 +147,7 @@ def _worst(*severities: Severity) -> Severity:
 def _cause(evidence: Evidence, severity: Severity, lack: Lack) -> str:
     if severity not in ("warning", "problem"):
         return "none"
-    found = evidence.sample_quality_gap
+    found = evidence.get(SAMPLE_QUALITY_GAP)
     if found is None:
         sparse = exceeds(lack.density, lack.density_stderr, WARNING_SHARE)
         return "generator" if sparse else "collapse"
@@ -175,8 +173,7 @@ def _expected(coverage: Estimate) -> float:
 
 
 def _summary(evidence: Evidence, severity: Severity, cause: str, lost: tuple[int, ...]) -> str:
-    samples, found = evidence.sample_quality, evidence.sample_quality_gap
-    assert samples is not None
+    samples, found = evidence[SAMPLE_QUALITY], evidence.get(SAMPLE_QUALITY_GAP)
     expected = _expected(samples.coverage)
     shares = f"{_number(samples.coverage)} of the data are covered ({expected:.2f} by perfect ones)"
     shares += f", at a density of {_number(samples.density)} (1 by perfect ones)"
@@ -197,8 +194,7 @@ def _number(estimate: Estimate) -> str:
 def _numbers(
     evidence: Evidence, lack: Lack, lost: tuple[int, ...], cause: str
 ) -> dict[str, object]:
-    samples, found = evidence.sample_quality, evidence.sample_quality_gap
-    assert samples is not None
+    samples, found = evidence[SAMPLE_QUALITY], evidence.get(SAMPLE_QUALITY_GAP)
     numbers: dict[str, object] = {f"lacks_{k}": v for k, v in lack._asdict().items()}
     numbers |= {
         "modes": samples.modes_covered.total,

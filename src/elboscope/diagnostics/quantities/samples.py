@@ -1,19 +1,32 @@
-"""Samples scored without a likelihood, and what a hybrid's own discriminator makes of its KL.
+"""Samples scored without a likelihood, what a hybrid's own discriminator says, and pictures.
 
-Scores are of as many images as the budget names, by a packaged classifier that knows such images
-(:mod:`.suitable_classifier`). A model with an encoder has its reconstructions scored beside its
-samples, of and against different halves of the data; a GAN has its samples alone, against all.
-Where the data are binary draws, the grey images they were drawn from are compared with decoder
-means; without these, draws of x are compared with draws.
+Scores are of as many images as the budget names, by a packaged classifier that knows such images.
+A model with an encoder has its reconstructions scored beside its samples, of and against different
+halves of the data; a GAN has its samples alone, against all. Where the data are binary draws, the
+grey images they were drawn from are compared with decoder means; without these, draws of x are
+compared with draws.
 """
 
 from __future__ import annotations
 
-__all__ = ["Suitable", "as_pictures", "samples_scored", "suitable_classifier"]
+__all__ = [
+    "DISCRIMINATOR_KL",
+    "PRIOR_SAMPLES",
+    "QUANTITIES",
+    "RECONSTRUCTIONS",
+    "SAMPLE_QUALITY",
+    "SAMPLE_QUALITY_GAP",
+    "SCORES",
+    "SCORING",
+    "Scoring",
+    "Suitable",
+    "as_pictures",
+    "suitable_classifier",
+]
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import NamedTuple, cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -21,15 +34,15 @@ from torch import Tensor
 
 from elboscope import estimators
 from elboscope.classifiers import Extractor, classifier_for
-from elboscope.core import InputError, LatentVariableModel, Sampled
+from elboscope.core import Estimate, InputError, LatentVariableModel, given, seeded
 from elboscope.data.files import NAMES
-from elboscope.estimators import CriticTraining, SampleQuality, SampleQualityGap
+from elboscope.estimators import CriticTraining, DiscriminatorKL, SampleQuality, SampleQualityGap
 
-from ..attempts import Attempts
-from ..decision import no_encoder
-from ..evidence import Evidence
-from ..plan import Plan, stratified
+from ..plan import stratified
+from ..quantity import Number, Quantity, Subject, no_encoder, no_latents
+from .latents import POSTERIOR_MEANS
 
+T = TypeVar("T")
 # Neighbours of fewer, in ten groups, tell nothing; a half must have as many.
 FEWEST = 40
 CONDITIONAL = (
@@ -38,50 +51,26 @@ CONDITIONAL = (
 )
 
 
-class _Scoring:
-    """The rows of x that are scored, what they show, and by which classifier."""
+@dataclass(frozen=True, eq=False)
+class Scoring:
+    """The rows of x that are scored, what they show, and by which classifier.
 
-    def __init__(self, plan: Plan, x: Tensor, images: Tensor | None, evidence: Evidence) -> None:
-        self.plan, self.halves = plan, not no_encoder(evidence)
-        rows = stratified(len(x), plan.budget.num_scored, plan.seed + 7)
-        rows = rows[len(rows) % 2 :] if self.halves else rows
-        shown = x if images is None else images
-        self.x = x[rows.to(x.device)]
-        self.images = as_pictures(shown[rows.to(shown.device)].detach().cpu())
-        self.train = plan.x_train if images is None else None
-        self.noise = evidence.capabilities.likelihood == "Bernoulli" and bool(
-            ((self.images == 0) | (self.images == 1)).all()
-        )
-        self.reason = self._unscored(evidence)
-        self.suitable = Suitable(None)
-        if not self.reason:
-            self.suitable = suitable_classifier(self.images, evidence.settings.get("data", ""))
-            self.reason = self.suitable.reason
+    Attributes:
+        x: These rows.
+        images: What they show, with axes for channels, height and width.
+        x_train: Training images, where the critic may compare with them.
+        noise: Whether draws of p(x|z) are scored instead of its means.
+        suitable: The classifier, and by what it was chosen.
+    """
 
-    def _unscored(self, evidence: Evidence) -> str:
-        """Why these images cannot be scored by any classifier, or nothing."""
-        budget, images = self.plan.budget, self.images
-        if not budget.num_scored:
-            return f"budget {budget.name!r} scores no samples"
-        if self.plan.condition is not None:
-            return CONDITIONAL
-        if not evidence.capabilities.latent_shape:
-            return "; ".join(evidence.capabilities.problems)
-        if images.ndim != 4:
-            return "the data are not images: (H, W) or (C, H, W)"
-        low, high = images.min().item(), images.max().item()
-        if low < 0 or high > 1:
-            return f"values from {low:.4g} to {high:.4g} are no images in [0, 1]"
-        needed = FEWEST * (2 if self.halves else 1)
-        return "" if len(images) >= needed else f"{len(images)} images, where {needed} are needed"
+    x: Tensor
+    images: Tensor
+    x_train: Tensor | None
+    noise: bool
+    suitable: Suitable
 
     @property
-    def critic(self) -> CriticTraining | None:
-        """Independent critics, where the budget trains some."""
-        steps = self.plan.budget.critic_steps
-        return CriticTraining(steps=steps) if steps else None
-
-    def record(self) -> dict[str, object]:
+    def settings(self) -> dict[str, object]:
         """What is printed beside the numbers."""
         classifier = self.suitable.classifier
         if classifier is None:
@@ -92,82 +81,282 @@ class _Scoring:
             "n_scored": len(self.images),
         }
 
-    def gap(self, model: Sampled) -> SampleQualityGap:
-        """Scores samples beside reconstructions."""
-        return estimators.sample_quality_gap(
-            model,
-            self.x,
-            x_train=None if self.train is None else as_pictures(self.train).cpu(),
-            classifier=self.suitable.classifier,
-            num_compared=len(self.images),
-            critic=self.critic,
-            noise=self.noise,
-            images=self.images,
-            seed=self.plan.seed,
-        )
 
-    def alone(self, model: Sampled) -> SampleQuality:
-        """Scores samples against all of the images."""
-        sampler = estimators.sampler_of(model, noise=self.noise)
-        return estimators.sample_quality(
-            sampler.shaped(tuple(self.images.shape[1:])),
-            self.images,
-            x_train=None if self.train is None else as_pictures(self.train).cpu(),
-            classifier=self.suitable.classifier,
-            num_images=len(self.images),
-            num_compared=len(self.images),
-            critic=self.critic,
-            seed=self.plan.seed,
-        )
-
-
-def samples_scored(
-    model: Sampled,
-    plan: Plan,
-    x: Tensor,
-    images: Tensor | None,
-    evidence: Evidence,
-    attempt: Attempts,
-) -> Evidence:
-    """Adds the scores of samples and reconstructions, and the discriminator's KL.
-
-    Args:
-        model: The model as it was given, a GAN with its ``generate``.
-        plan: The budget and the seed.
-        x: All of the evaluation data.
-        images: What x shows, where x is a binary draw of it.
-        evidence: What is known so far.
-        attempt: Takes the reasons of what is missing.
-    """
-    scoring = _Scoring(plan, x, images, evidence)
-    gap = attempt(
-        "sample_quality_gap", scoring.reason or no_encoder(evidence), lambda: scoring.gap(model)
-    )
-    one: Callable[[], SampleQuality]
-    one = (lambda: scoring.alone(model)) if gap is None else (lambda: gap.samples)
-    own = cast(LatentVariableModel, model)
-    return replace(
-        evidence,
-        settings={**evidence.settings, **scoring.record()},
-        sample_quality_gap=gap,
-        sample_quality=attempt("sample_quality", scoring.reason, one),
-        discriminator_kl=attempt(
-            "discriminator_kl",
-            no_encoder(evidence) or _no_discriminator(model),
-            lambda: estimators.discriminator_kl(
-                own, plan.x, seed=plan.seed, condition=plan.condition
-            ),
-        ),
+def _scoring(subject: Subject) -> Scoring:
+    """Raises ValueError where no packaged classifier may score these images."""
+    plan, shown = subject.plan, subject.x if subject.images is None else subject.images
+    halves = not no_encoder(subject)
+    rows = stratified(len(subject.x), plan.budget.num_scored, plan.seed + 7)
+    rows = rows[len(rows) % 2 :] if halves else rows
+    images = as_pictures(shown[rows.to(shown.device)].detach().cpu())
+    reason = _no_images(images, FEWEST * (2 if halves else 1))
+    if reason:
+        raise ValueError(reason)
+    suitable = suitable_classifier(images, subject.evidence.settings.get("data", ""))
+    if suitable.reason:
+        raise ValueError(suitable.reason)
+    train = plan.x_train if subject.images is None else None
+    binary = bool(((images == 0) | (images == 1)).all())
+    return Scoring(
+        x=subject.x[rows.to(subject.x.device)],
+        images=images,
+        x_train=None if train is None else as_pictures(train).cpu(),
+        noise=subject.evidence.capabilities.likelihood == "Bernoulli" and binary,
+        suitable=suitable,
     )
 
 
-def _no_discriminator(model: object) -> str:
-    carried = tuple(getattr(model, "adversaries", ()))
+def _no_images(images: Tensor, needed: int) -> str:
+    if images.ndim != 4:
+        return "the data are not images: (H, W) or (C, H, W)"
+    low, high = images.min().item(), images.max().item()
+    if low < 0 or high > 1:
+        return f"values from {low:.4g} to {high:.4g} are no images in [0, 1]"
+    return "" if len(images) >= needed else f"{len(images)} images, where {needed} are needed"
+
+
+def _no_scores(subject: Subject) -> str:
+    budget = subject.plan.budget
+    if not budget.num_scored:
+        return f"budget {budget.name!r} scores no samples"
+    return CONDITIONAL if subject.plan.condition is not None else ""
+
+
+SCORING = Quantity[Scoring](
+    "scoring",
+    "the classifier that scores samples",
+    "",
+    _scoring,
+    needs=(_no_scores, no_latents),
+    shown_as=(),
+    failure="sample_quality",
+    settings=lambda scoring: scoring.settings,
+)
+
+
+def _critic(subject: Subject) -> CriticTraining | None:
+    """Independent critics, where the budget trains some."""
+    steps = subject.plan.budget.critic_steps
+    return CriticTraining(steps=steps) if steps else None
+
+
+def _sample_quality_gap(subject: Subject) -> SampleQualityGap:
+    scoring = subject.evidence[SCORING]
+    return estimators.sample_quality_gap(
+        subject.sampled,
+        scoring.x,
+        x_train=scoring.x_train,
+        classifier=scoring.suitable.classifier,
+        num_compared=len(scoring.images),
+        critic=_critic(subject),
+        noise=scoring.noise,
+        images=scoring.images,
+        seed=subject.plan.seed,
+    )
+
+
+def _sample_quality(subject: Subject) -> SampleQuality:
+    """Of the comparison with reconstructions where there is one, else against all images."""
+    gap = subject.evidence.get(SAMPLE_QUALITY_GAP)
+    if gap is not None:
+        return gap.samples
+    scoring = subject.evidence[SCORING]
+    sampler = estimators.sampler_of(subject.sampled, noise=scoring.noise)
+    return estimators.sample_quality(
+        sampler.shaped(tuple(scoring.images.shape[1:])),
+        scoring.images,
+        x_train=scoring.x_train,
+        classifier=scoring.suitable.classifier,
+        num_images=len(scoring.images),
+        num_compared=len(scoring.images),
+        critic=_critic(subject),
+        seed=subject.plan.seed,
+    )
+
+
+class Score(NamedTuple):
+    """What a score is called, and to what it is blind."""
+
+    title: str
+    is_not: str
+
+
+_OWN = "Not a distance of its own: compare it under equal settings only."
+SCORES = {
+    "inception_score": Score(
+        "Inception Score",
+        "Not about quality within a class: copies and memorised data score as well.",
+    ),
+    "modes_covered": Score("modes covered", "Not about anything within a class."),
+    "mode_kl": Score(
+        "KL(modes ‖ uniform)", "Not zero for perfect samples: about (C − 1)/(2n) nats."
+    ),
+    "ms_ssim_diversity": Score(
+        "MS-SSIM diversity", "Not quality: noise is most diverse. Compare it with the data's."
+    ),
+    "precision": Score("precision", "Not variety: one good image, repeated, suffices."),
+    "recall": Score("recall", "Not quality: samples far from data do not lower it."),
+    "density": Score("density", "Not variety: it may exceed 1 where samples crowd."),
+    "coverage": Score(
+        "coverage", "Not quality of every sample: bad ones beside good ones do not lower it."
+    ),
+    "frechet_distance": Score(
+        "Fréchet distance of features",
+        "Not the FID: features of this classifier, not of Inception.",
+    ),
+    "critic_validation": Score("critic, validation", _OWN),
+    "critic_test": Score("critic, test", _OWN),
+    "critic_train": Score("critic, training data", _OWN),
+    "overfitting": Score(
+        "critic, test − training data",
+        "Not proof of generalisation where it is zero: a small critic may miss memorised images.",
+    ),
+}
+
+
+def _scores(
+    prefix: str, words: str, read: Callable[[T], Mapping[str, Estimate]]
+) -> tuple[Number[T], ...]:
+    """Numbers of all scores that are read off one set of images; a table shows them."""
+    return tuple(
+        Number(
+            f"{prefix}_{name}",
+            f"{score.title}, {words}",
+            score.is_not,
+            _entry(name, read),
+            in_panel=True,
+            optional=True,
+        )
+        for name, score in SCORES.items()
+    )
+
+
+def _entry(
+    name: str, read: Callable[[T], Mapping[str, Estimate]]
+) -> Callable[[T], Estimate | None]:
+    return lambda value: read(value).get(name)
+
+
+SAMPLE_QUALITY_GAP = Quantity[SampleQualityGap](
+    "sample_quality_gap",
+    "scores of samples beside those of reconstructions",
+    "",
+    _sample_quality_gap,
+    needs=(SCORING, no_encoder),
+    shown_as=(
+        *_scores("reconstruction", "of reconstructions", lambda gap: gap.reconstructions.estimates),
+        *_scores("sample_gap", "samples − reconstructions", lambda gap: gap.gap),
+    ),
+)
+SAMPLE_QUALITY = Quantity[SampleQuality](
+    "sample_quality",
+    "A score of samples",
+    "",
+    _sample_quality,
+    needs=(SCORING,),
+    shown_as=(
+        *_scores("sample", "of samples", lambda samples: samples.estimates),
+        *_scores("data", "of data", lambda samples: samples.of_data),
+    ),
+)
+
+
+def _no_discriminator(subject: Subject) -> str:
+    carried = tuple(getattr(subject.sampled, "adversaries", ()))
     if "code" in carried:
         return ""
     if "joint" in carried:
         return "the model's adversary judges pairs of x and z, not codes"
     return "the model carries no discriminator of codes"
+
+
+def _discriminator_kl(subject: Subject) -> DiscriminatorKL:
+    plan, carrier = subject.plan, cast(LatentVariableModel, subject.sampled)
+    return estimators.discriminator_kl(carrier, plan.x, seed=plan.seed, condition=plan.condition)
+
+
+DISCRIMINATOR_KL = Quantity[DiscriminatorKL](
+    "discriminator_kl",
+    "KL(q(z) ‖ p(z)) by the model's own discriminator",
+    "",
+    _discriminator_kl,
+    needs=(no_encoder, _no_discriminator),
+    shown_as=(
+        Number(
+            "marginal_kl_discriminator",
+            "KL(q(z) ‖ p(z)), by its own discriminator (no bound)",
+            "Not a bound on either side, and no measurement: what the game was told, usually too "
+            "small.",
+            lambda own: own.kl,
+            ("prior",),
+        ),
+        Number(
+            "discriminator_accuracy",
+            "accuracy of its own discriminator of codes",
+            "Not a sign that q(z) is the prior where it is ½: a weak discriminator sees nothing "
+            "either.",
+            lambda own: own.accuracy,
+            ("prior",),
+        ),
+    ),
+)
+
+
+# The pictures: decoder means for the first x and for draws of the prior.
+
+NUM_SHOWN = 16
+
+
+def _decoder_means(subject: Subject, z: Tensor) -> Tensor:
+    condition = subject.plan.condition
+    local = given(subject.model, None if condition is None else condition[: len(z)])
+    return local.decode(z).mean
+
+
+def _no_means(subject: Subject) -> str:
+    return "" if POSTERIOR_MEANS in subject.evidence else "there are no posterior means"
+
+
+def _reconstructions(subject: Subject) -> Tensor:
+    means = subject.evidence[POSTERIOR_MEANS][:NUM_SHOWN]
+    shape = subject.evidence.capabilities.latent_shape
+    return _decoder_means(subject, means.reshape(len(means), *shape))
+
+
+RECONSTRUCTIONS = Quantity[Tensor](
+    "reconstructions",
+    "decoder means of the first 16 x",
+    "",
+    _reconstructions,
+    needs=(no_latents, _no_means),
+    shown_as=(),
+)
+
+
+def _prior_samples(subject: Subject) -> Tensor:
+    few = min(NUM_SHOWN, len(subject.plan.x))
+    with seeded(subject.plan.seed):
+        z = subject.model.prior().sample(torch.Size((few,)))
+    return _decoder_means(subject, z)
+
+
+PRIOR_SAMPLES = Quantity[Tensor](
+    "prior_samples",
+    "decoder means of 16 draws of the prior",
+    "",
+    _prior_samples,
+    needs=(no_latents,),
+    shown_as=(),
+)
+
+QUANTITIES: tuple[Quantity[Any], ...] = (
+    SCORING,
+    SAMPLE_QUALITY_GAP,
+    SAMPLE_QUALITY,
+    DISCRIMINATOR_KL,
+    RECONSTRUCTIONS,
+    PRIOR_SAMPLES,
+)
 
 
 # Which packaged classifier, if any, may score these images: by their name, shape, and its doubts.

@@ -11,7 +11,6 @@ __all__ = [
     "Pictures",
     "Scores",
     "drawing",
-    "reason_of",
 ]
 
 from collections.abc import Callable
@@ -21,7 +20,6 @@ from typing import ClassVar, TypeVar
 from markupsafe import Markup
 
 from elboscope import plots
-from elboscope.diagnostics.evidence import Evidence
 
 T = TypeVar("T")
 
@@ -106,9 +104,3 @@ def drawing(
         return Missing(title, reason)
     svg = plots.to_svg(draw(data), name=name, description=f"{title}. {caption}")
     return Drawing(title, caption, Markup(svg))  # our own drawing: no user's text is in it
-
-
-def reason_of(evidence: Evidence, *names: str) -> str:
-    """Returns why the first of these quantities that has a reason is missing."""
-    reasons = (evidence.skipped.get(name) for name in names)
-    return next((reason for reason in reasons if reason), "it was not measured")

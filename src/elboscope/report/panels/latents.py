@@ -1,24 +1,69 @@
-"""Traversals, paths between codes, and the latent manifold on the page."""
+"""The latent units on the page: what each costs, shows and is worth, and where the codes lie."""
 
 from __future__ import annotations
 
-__all__ = ["interpolations_panel", "manifold_panel", "traversals_panel", "units_panel"]
+__all__ = [
+    "active_panel",
+    "interpolations_panel",
+    "manifold_panel",
+    "map_panel",
+    "traversals_panel",
+    "unit_kl_panel",
+    "units_panel",
+]
 
 from collections.abc import Mapping
 
+from markupsafe import Markup
+
 from elboscope import plots
-from elboscope.diagnostics import UnitRow, unit_table
-from elboscope.diagnostics.evidence import Evidence
+from elboscope.diagnostics import Evidence, UnitRow, unit_table
+from elboscope.diagnostics.quantities.latents import (
+    ACTIVE_UNITS,
+    INTERPOLATIONS,
+    MANIFOLD,
+    POSTERIOR_MEANS,
+    TRAVERSALS,
+    UNIT_KL,
+    ZEROING,
+)
+from elboscope.diagnostics.quantities.likelihood import LOG_PX
 from elboscope.estimators.latents.pictures import DRAWS
 
-from .kinds import Listing, Missing, Panel, drawing, reason_of
+from .kinds import Listing, MapPanel, Missing, Panel, drawing
 
 UNCOVERED = "q(z) has less than 5% of the prior's density"
 
 
+def unit_kl_panel(evidence: Evidence) -> Panel:
+    """Returns the KL of each unit beside what is lost without it."""
+    return drawing(
+        "What each unit costs",
+        "KL to the prior per latent unit. A unit at zero is unused; a unit that costs nats while "
+        "nothing is lost without it is ignored by the decoder.",
+        "unit-kl",
+        plots.unit_kl_data(evidence.get(UNIT_KL), evidence.get(ZEROING)),
+        plots.plot_unit_kl,
+        evidence.reason(UNIT_KL),
+    )
+
+
+def active_panel(evidence: Evidence) -> Panel:
+    """Returns the variances of the posterior means."""
+    return drawing(
+        "Active units",
+        "Variance of each unit's posterior mean over the data. The count means something where "
+        "the dashed threshold divides two groups.",
+        "active-units",
+        plots.active_units_data(evidence.get(ACTIVE_UNITS)),
+        plots.plot_active_units,
+        evidence.reason(ACTIVE_UNITS),
+    )
+
+
 def traversals_panel(evidence: Evidence) -> Panel:
     """Returns the units that tell most, one moving a row, or why there are none."""
-    found = evidence.traversals
+    found = evidence.get(TRAVERSALS)
     caption = ""
     if found is not None:
         caption = (
@@ -28,13 +73,13 @@ def traversals_panel(evidence: Evidence) -> Panel:
         )
     return drawing(
         "What each unit shows", caption, "traversals", plots.traversals_data(found),
-        plots.plot_traversals, reason_of(evidence, "traversals"),
+        plots.plot_traversals, evidence.reason(TRAVERSALS),
     )  # fmt: skip
 
 
 def interpolations_panel(evidence: Evidence) -> Panel:
     """Returns paths between the codes of datapoints, or why there are none."""
-    found = evidence.interpolations
+    found = evidence.get(INTERPOLATIONS)
     caption = ""
     if found is not None:
         caption = (
@@ -48,13 +93,13 @@ def interpolations_panel(evidence: Evidence) -> Panel:
         caption += _drawn(found.settings)
     return drawing(
         "Between two codes", caption, "interpolations", plots.interpolations_data(found),
-        plots.plot_interpolations, reason_of(evidence, "interpolations"),
+        plots.plot_interpolations, evidence.reason(INTERPOLATIONS),
     )  # fmt: skip
 
 
 def manifold_panel(evidence: Evidence) -> Panel:
     """Returns the plane of two latents (or the line of one), or why there is none."""
-    found = evidence.manifold
+    found = evidence.get(MANIFOLD)
     caption = ""
     if found is not None:
         n = found.mean.shape[0] * found.mean.shape[1]
@@ -65,12 +110,26 @@ def manifold_panel(evidence: Evidence) -> Panel:
         caption += _drawn(found.settings)
     return drawing(
         "The latent manifold", caption, "manifold", plots.manifold_data(found),
-        plots.plot_manifold, reason_of(evidence, "manifold"),
+        plots.plot_manifold, evidence.reason(MANIFOLD),
     )  # fmt: skip
 
 
 def _drawn(settings: Mapping[str, object]) -> str:
     return f" Shown are {DRAWS}: chance is in them." if settings["decoded"] == DRAWS else ""
+
+
+def map_panel(evidence: Evidence) -> Panel:
+    """Returns the posterior means, two of their directions, or why there are none."""
+    means = evidence.get(POSTERIOR_MEANS)
+    data = plots.latent_map_data(means, evidence.x, evidence.get(LOG_PX))
+    if data is None or means is None:
+        return Missing("Latent map", evidence.reason(POSTERIOR_MEANS))
+    html = plots.latent_map_html(data)
+    caption = f"Posterior means of {len(data.index)} of {data.shown_of} datapoints"
+    caption += ", projected on their first two principal components" if means.shape[1] > 2 else ""
+    caption += "; brighter is more likely. Point at one to see it."
+    # Bokeh's own text; the strings in it are numbers and data URIs.
+    return MapPanel("Latent map", caption, Markup(html.place), Markup(html.script))
 
 
 # The latent units one by one: what each costs, moves, tells and is worth, and what that means.
@@ -90,7 +149,7 @@ def units_panel(evidence: Evidence) -> Panel:
     """Returns a line per unit, at most fifty, or why there is none."""
     rows = unit_table(evidence)
     if not rows:
-        return Missing(TITLE, reason_of(evidence, "active_units"))
+        return Missing(TITLE, evidence.reason(ACTIVE_UNITS))
     lines = [(f"unit {row.unit}", _line(row)) for row in rows[:MOST]]
     if len(rows) > MOST:
         lines.append(("besides", f"{len(rows) - MOST} cheaper units"))

@@ -9,26 +9,56 @@ __all__ = [
     "low_places_panel",
     "low_scores_panel",
     "marginal_kl_panel",
+    "surgery_panel",
 ]
 
 from elboscope import plots
-from elboscope.diagnostics.evidence import Evidence
-from elboscope.diagnostics.quantities.latents import population_bounds
+from elboscope.diagnostics import Evidence
+from elboscope.diagnostics.checks.prior_hole import population_bounds
+from elboscope.diagnostics.quantities.prior import (
+    FITTED_PRIOR,
+    FITTED_PRIOR_ELBO,
+    FITTED_PRIOR_SAMPLES,
+    LOW_POSTERIOR,
+    MARGINAL_KL_COMPARISON,
+    SURGERY,
+)
+from elboscope.diagnostics.quantities.samples import DISCRIMINATOR_KL, PRIOR_SAMPLES
 from elboscope.estimators import Disagreement
 from elboscope.plots.surgery import WORDS
 
 from ..rows import number
-from .kinds import Listing, Missing, Panel, Pictures, drawing, reason_of
+from .kinds import Listing, Missing, Panel, Pictures, drawing
 
 NUM_SHOWN = 16
 
 
+def surgery_panel(evidence: Evidence) -> Panel:
+    """Returns the average KL as mutual information plus the marginal KL."""
+    s = evidence.get(SURGERY)
+    bars = None
+    if s is not None:
+        bars = plots.surgery_data(
+            s.kl, s.mutual_information, s.marginal_kl, s.marginal_kl_held_out, s.log_n
+        )
+    return drawing(
+        "ELBO surgery",
+        "The average KL is mutual information plus the marginal KL. Where the first reaches its "
+        "ceiling log N, the second overstates the mismatch in the population; the interval and "
+        "the held-out bound then decide.",
+        "surgery",
+        bars,
+        plots.plot_surgery,
+        evidence.reason(SURGERY),
+    )
+
+
 def marginal_kl_panel(evidence: Evidence) -> Panel:
     """Returns all estimates of the marginal KL, each as what it is."""
-    beside, told = "", evidence.discriminator_kl
-    own = {} if told is None else {"discriminator": told.kl}
-    if evidence.marginal_kl_comparison is None:
-        reason = reason_of(evidence, "marginal_kl_comparison")
+    beside, found = "", evidence.get(DISCRIMINATOR_KL)
+    own = {} if found is None else {"discriminator": found.kl}
+    if MARGINAL_KL_COMPARISON not in evidence:
+        reason = evidence.reason(MARGINAL_KL_COMPARISON)
         beside = f" Classifier and density networks are missing: {reason}."
     return drawing(
         "Three kinds of estimate of KL(q(z) ‖ p(z))",
@@ -38,18 +68,20 @@ def marginal_kl_panel(evidence: Evidence) -> Panel:
         "ratio, which is no bound. Bars: two standard errors." + beside,
         "marginal-kl",
         plots.marginal_kl_data(
-            evidence.marginal_kl_comparison, evidence.surgery, population_bounds(evidence) | own
+            evidence.get(MARGINAL_KL_COMPARISON),
+            evidence.get(SURGERY),
+            population_bounds(evidence) | own,
         ),
         plots.plot_marginal_kl,
-        reason_of(evidence, "marginal_kl_comparison", "surgery"),
+        evidence.reason(MARGINAL_KL_COMPARISON, SURGERY),
     )
 
 
 def disagreements_panel(evidence: Evidence) -> Panel:
     """Returns which estimates differ beyond their errors, and what follows."""
-    title, found = "Where these estimates disagree", evidence.marginal_kl_comparison
+    title, found = "Where these estimates disagree", evidence.get(MARGINAL_KL_COMPARISON)
     if found is None:
-        return Missing(title, reason_of(evidence, "marginal_kl_comparison"))
+        return Missing(title, evidence.reason(MARGINAL_KL_COMPARISON))
     groups: dict[tuple[str, str], list[Disagreement]] = {}
     for one in found.disagreements:
         groups.setdefault((one.higher, one.meaning), []).append(one)
@@ -78,10 +110,10 @@ def fitted_prior_panel(evidence: Evidence) -> Panel:
 
     The samples are decoder means of draws of either prior, by the same decoder.
     """
-    title, model = "A prior fitted to q(z): before and after", evidence.fitted_prior
+    title, model = "A prior fitted to q(z): before and after", evidence.get(FITTED_PRIOR)
     if model is None:
-        return Missing(title, reason_of(evidence, "fitted_prior"))
-    gain, bounds = model.gain, evidence.fitted_prior_elbo
+        return Missing(title, evidence.reason(FITTED_PRIOR))
+    gain, bounds = model.gain, evidence.get(FITTED_PRIOR_ELBO)
     lines = [
         ("the fitted prior", str(gain.settings["density"])),
         ("held-out gain", f"{number(gain.mean, gain.stderr)} nats, {len(gain.values)} datapoints"),
@@ -98,7 +130,10 @@ def fitted_prior_panel(evidence: Evidence) -> Panel:
         "come from the fitted prior."
     )
     limits = plots.value_range(evidence.x)
-    named = {"prior": evidence.prior_samples, "fitted prior": evidence.fitted_prior_samples}
+    named = {
+        "prior": evidence.get(PRIOR_SAMPLES),
+        "fitted prior": evidence.get(FITTED_PRIOR_SAMPLES),
+    }
     rows = tuple(
         (f"samples of the {name}", tuple((plots.png_uri(image), "") for image in images))
         for name, some in named.items()
@@ -112,9 +147,9 @@ def fitted_prior_panel(evidence: Evidence) -> Panel:
 
 def low_gallery_panel(evidence: Evidence) -> Panel:
     """Returns the samples where q(z) hardly goes, above their neighbours and ordinary samples."""
-    title, found = "Samples from where q(z) hardly goes", evidence.low_posterior
+    title, found = "Samples from where q(z) hardly goes", evidence.get(LOW_POSTERIOR)
     if found is None:
-        return Missing(title, reason_of(evidence, "low_posterior"))
+        return Missing(title, evidence.reason(LOW_POSTERIOR))
     S, N = found.samples.settings["num_prior"], found.samples.settings["mixture_size"]
     caption = (
         f"Decoder means of those of {S} prior draws with the lowest log q(z) − log p(z), the "
@@ -149,9 +184,9 @@ def low_scores_panel(evidence: Evidence) -> Panel:
         "1. At ½ it is blind; below, it prefers them. Samples are draws of p(x|z), as data are; "
         "KL of what the encoder makes of them.",
         "low-posterior-scores",
-        plots.low_posterior_data(evidence.low_posterior),
+        plots.low_posterior_data(evidence.get(LOW_POSTERIOR)),
         plots.plot_low_posterior_scores,
-        reason_of(evidence, "low_posterior"),
+        evidence.reason(LOW_POSTERIOR),
     )
 
 
@@ -162,7 +197,7 @@ def low_places_panel(evidence: Evidence) -> Panel:
         "Above: shares of pixel values of decoder means and of data. Below, from the standard "
         "budget on: latents of the prior, of q(z), and of these samples.",
         "low-posterior-places",
-        plots.low_posterior_data(evidence.low_posterior),
+        plots.low_posterior_data(evidence.get(LOW_POSTERIOR)),
         plots.plot_low_posterior_places,
-        reason_of(evidence, "low_posterior"),
+        evidence.reason(LOW_POSTERIOR),
     )

@@ -6,13 +6,21 @@ __all__ = ["NOT_IMAGES", "discriminator_panel", "pictures_panel", "scores_panel"
 
 from elboscope import plots
 from elboscope.core import Estimate
-from elboscope.diagnostics.evidence import Evidence
-from elboscope.diagnostics.quantities.latents import population_bound, population_bounds
+from elboscope.diagnostics import Evidence
+from elboscope.diagnostics.checks.prior_hole import population_bound, population_bounds
+from elboscope.diagnostics.quantities.prior import SURGERY
+from elboscope.diagnostics.quantities.samples import (
+    DISCRIMINATOR_KL,
+    PRIOR_SAMPLES,
+    RECONSTRUCTIONS,
+    SAMPLE_QUALITY,
+    SAMPLE_QUALITY_GAP,
+    SCORES,
+)
 from elboscope.estimators.samples.result import BETTER, beside, plain
 
-from ..quantities import SCORES
 from ..rows import number
-from .kinds import Listing, Missing, Panel, Pictures, Scores, drawing, reason_of
+from .kinds import Listing, Missing, Panel, Pictures, Scores, drawing
 
 NOT_IMAGES = "the data do not look like images: (H, W), (C, H, W) or a flat square"
 NUM_SHOWN = 16
@@ -25,10 +33,10 @@ BLIND = (
 
 def scores_panel(evidence: Evidence) -> Panel:
     """Returns a line a score: samples, reconstructions and their difference, and data."""
-    title, samples = "Scores, and what data score", evidence.sample_quality
+    title, samples = "Scores, and what data score", evidence.get(SAMPLE_QUALITY)
     if samples is None:
-        return Missing(title, reason_of(evidence, "sample_quality"))
-    both = evidence.sample_quality_gap
+        return Missing(title, evidence.reason(SAMPLE_QUALITY))
+    both = evidence.get(SAMPLE_QUALITY_GAP)
     head = ["samples", "data", "better"]
     if both is not None:
         head[1:1] = ["reconstructions", "samples − reconstructions"]
@@ -37,7 +45,7 @@ def scores_panel(evidence: Evidence) -> Panel:
         cells = [_shown(estimate), beside(estimate, samples.of_data.get(name)), BETTER[name]]
         if both is not None:
             cells[1:1] = [_shown(both.reconstructions.estimates[name]), _shown(both.gap[name])]
-        lines.append((SCORES[name], tuple(cells)))
+        lines.append((SCORES[name].title, tuple(cells)))
     seen = f"{evidence.settings.get('classifier', samples.settings['classifier'])}"
     half = " Samples and reconstructions are held against one half of the data; the other half is "
     half += "reconstructed." if both is not None else ""
@@ -56,11 +64,12 @@ def pictures_panel(evidence: Evidence) -> Panel:
     limits = plots.value_range(evidence.x)
     named = {
         "data": evidence.x[:NUM_SHOWN],
-        "reconstructions": evidence.reconstructions,
-        "prior samples": evidence.prior_samples,
+        "reconstructions": evidence.get(RECONSTRUCTIONS),
+        "prior samples": evidence.get(PRIOR_SAMPLES),
     }
-    if evidence.reconstructions is None and evidence.prior_samples is None:
-        return Missing(title, reason_of(evidence, "reconstructions", "prior_samples"))
+    if RECONSTRUCTIONS not in evidence and PRIOR_SAMPLES not in evidence:
+        reasons = dict.fromkeys(map(evidence.reason, (RECONSTRUCTIONS, PRIOR_SAMPLES)))
+        return Missing(title, "; ".join(reasons))
     images = {k: None if v is None else plots.as_images(v, limits) for k, v in named.items()}
     rows = tuple(
         (label, tuple((plots.png_uri(image), "") for image in some[:NUM_SHOWN]))
@@ -69,7 +78,7 @@ def pictures_panel(evidence: Evidence) -> Panel:
     )
     if not rows:
         return Missing(title, NOT_IMAGES)
-    if evidence.reconstructions is None:
+    if RECONSTRUCTIONS not in evidence:
         return Pictures("Samples", "What the generator makes of draws of the prior.", rows)
     caption = "Decoder means. Good reconstructions beside poor samples point to a mismatch "
     caption += "between the aggregate posterior and the prior."
@@ -78,7 +87,7 @@ def pictures_panel(evidence: Evidence) -> Panel:
 
 def discriminator_panel(evidence: Evidence) -> Panel | None:
     """Returns the KL that a hybrid's own discriminator tells, beside what is measured."""
-    own = evidence.discriminator_kl
+    own = evidence.get(DISCRIMINATOR_KL)
     if own is None:
         return None
     accuracy = own.accuracy
@@ -86,8 +95,8 @@ def discriminator_panel(evidence: Evidence) -> Panel | None:
         ("its own discriminator", f"≈ {number(own.kl.mean, own.kl.stderr)} nats, no bound"),
         ("its accuracy", f"{number(accuracy.mean, accuracy.stderr)}; ½ sees no difference"),
     ]
-    if evidence.surgery is not None:
-        mixture, (low, high) = evidence.surgery.marginal_kl, evidence.surgery.interval
+    if SURGERY in evidence:
+        mixture, (low, high) = evidence[SURGERY].marginal_kl, evidence[SURGERY].interval
         room = f"KL(q_N ‖ p) in [{number(max(low, 0.0))}, {number(high)}]"
         lines.append(("mixture", f"{number(mixture.mean, mixture.stderr)} nats; {room}"))
     best = population_bound(population_bounds(evidence))
