@@ -5,18 +5,20 @@ decoder return one image. Whether that is a failure depends on a number that the
 give: with the error *summed* over pixels w = 0.01 is a decoder of σ² = 0.005, with the *mean* one
 of σ² = 3.92, beyond which only one direction of MNIST varies more than the noise that the model
 assumes. Here all of {1, 0.1, 0.01, 0.001} × {sum, mean} are trained, beside what a linear VAE
-does at the same σ² (:mod:`.linear_collapse`); one optimiser against two; and an autoencoder of
-the same networks, whose latent space nothing holds together (:mod:`.latent_coverage`).
+does at the same σ² (:mod:`.measures`); one optimiser against two; and an autoencoder of the same
+networks, whose latent space nothing holds together.
+
+The file is long because the table is whole here: plans, trainings, figures, rows, claims.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "EXPERIMENT",
     "manifold",
     "plot_latents",
     "plot_manifolds",
     "plot_rate_distortion",
-    "reproduce",
     "sweep_claims",
     "sweep_notes",
     "sweep_rows",
@@ -25,7 +27,7 @@ __all__ = [
 import json
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -37,14 +39,15 @@ from torch.distributions import Normal
 
 from elboscope.core import evaluating
 from elboscope.data import digits, mnist
-from elboscope.data.images import Images, content_checksum
+from elboscope.data.images import content_checksum
 from elboscope.models import VAE
 from elboscope.plots.samples import sample_grid_data
 from elboscope.plots.style import BLUE, GREY, INK, ORANGE, RED, blank, legend_above
 
-from ..frame.claims import ERRORS, Claim, Verdict, difference, judged, verdict, without_verdict
-from ..frame.result import Reproduction, Row, Scale
-from ..frame.sitting import Options, Progress, Sitting, provenance, sitting, training_device
+from ..frame.claims import ERRORS, Claim, Verdict, difference, judged, verdict
+from ..frame.experiment import Experiment, Request, Run
+from ..frame.result import Row
+from ..frame.sitting import Sitting
 from ..frame.training import file_name
 from .measures import (
     Latents,
@@ -66,7 +69,8 @@ SETTINGS = tuple(Setting(w, reduction) for reduction in ("sum", "mean") for w in
 COLLAPSED, HEALTHY = Setting(1.0, "mean"), Setting(1.0, "sum")
 
 
-class Plan(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Plan:
     """What a scale means.
 
     Attributes:
@@ -84,88 +88,101 @@ class Plan(NamedTuple):
     steps: int
 
 
-PLANS: Mapping[Scale, Plan] = {
-    "smoke": Plan(1000, 200, SweepSchedule(2, 50), SweepMeasure(100, 2, 200), 5),
-    "cpu": Plan(None, None, SweepSchedule(1), SweepMeasure(1000, 4, 5000), 50),
-    "paper": Plan(None, None, SweepSchedule(15), SweepMeasure(10_000, 4, 10_000), 200),
-}
+PAPER = Plan(
+    num_train=None,
+    num_test=None,
+    schedule=SweepSchedule(epochs=15),
+    measure=SweepMeasure(num_decoded=10_000, num_samples=4, num_draws=10_000),
+    steps=200,
+)
+CPU = replace(
+    PAPER,
+    schedule=SweepSchedule(epochs=1),
+    measure=SweepMeasure(num_decoded=1000, num_samples=4, num_draws=5000),
+    steps=50,
+)
+# Digits of 8×8 pixels and small networks.
+SMOKE = replace(
+    PAPER,
+    num_train=1000,
+    num_test=200,
+    schedule=SweepSchedule(epochs=2, batch_size=50),
+    measure=SweepMeasure(num_decoded=100, num_samples=2, num_draws=200),
+    steps=5,
+)
 
 
-def reproduce(
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Trains eight VAEs and an autoencoder, and measures which of them use their latents.
+class Grey(NamedTuple):
+    """Images in grey values: their data set, those that are used, and their checksum."""
 
-    Args:
-        scale: smoke: digits of 8×8 pixels, small networks; cpu: MNIST, 1 epoch; paper: 15.
-        out: Folder of the state; the result is saved there by ``Reproduction.save``.
-        seed: Of weights, order and noise of every training.
-        options: Where MNIST is; slices and resuming.
-        progress: Told what is being done.
+    name: str
+    train: Tensor
+    test: Tensor
+    checksum: str
 
-    Raises:
-        InputError: MNIST is not to be had, or the folder is in use.
-        Unfinished: The slice of time is over.
+
+class Found(NamedTuple):
+    """What is measured.
+
+    Attributes:
+        models: The VAE of each setting, and the autoencoder.
+        values: The measures of each setting.
+        spaces: Latent spaces by name.
+        errors: Squared errors of the healthy VAE and of the autoencoder, image by image.
+        parted: How far one optimiser and two have parted.
+        eigenvalues: Of the pixels' covariance.
     """
-    options = options or Options()
-    plan, device = PLANS[scale], training_device(scale)
-    images = digits() if scale == "smoke" else mnist(options.data_dir)
-    train, test = images.train[: plan.num_train], images.test[: plan.num_test].to(device)
-    checksum = content_checksum(train, test)
-    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": checksum}
-    with sitting(out, asked, options, progress) as now:
-        models = {
-            setting: train_sweep(_name(setting), setting, train, plan.schedule, seed, now, device)
-            for setting in (*SETTINGS, None)
-        }
-        found = {
-            setting: _remembered(models[setting], setting, test, plan, seed, now)
-            for setting in SETTINGS
-        }
-        spaces = _spaces(models, test, plan, seed)
-        shown, K = test[: plan.measure.num_decoded], plan.measure.num_samples
-        errors = {
-            _name(s): squared_errors(models[s], shown, K, seed).cpu() for s in (HEALTHY, None)
-        }
-        first = train[: 10 * plan.schedule.batch_size]
-        parted = distance_of_two_optimisers(HEALTHY, first, plan.steps, plan.schedule, seed)
-        record = provenance(
-            seed=seed,
-            device=device,
-            wall_seconds=now.seconds,
-            epochs=plan.schedule.epochs,
-            data=_data_record(images, train, test, checksum),
-            settings=plan.schedule.record() | plan.measure.record() | {"latents": 2},
+
+    models: Mapping[Setting | None, VAE]
+    values: Mapping[Setting, Measured]
+    spaces: Mapping[str, Latents]
+    errors: Mapping[str, Float64[Tensor, " n"]]
+    parted: float
+    eigenvalues: Float64[Tensor, " D"]
+
+
+ThisRun = Run[Plan, Grey]
+
+
+def _load(request: Request[Plan]) -> Grey:
+    plan, folder = request.plan, request.options.data_dir
+    images = digits() if request.scale == "smoke" else mnist(folder)
+    train, test = images.train[: plan.num_train], images.test[: plan.num_test]
+    return Grey(images.name, train, test.to(request.device), content_checksum(train, test))
+
+
+def _run(run: ThisRun) -> Found:
+    plan, seed, train, test = run.plan, run.seed, run.data.train, run.data.test
+    models = {
+        setting: train_sweep(
+            _name(setting), setting, train, plan.schedule, seed, run.now, run.device
         )
-    eigenvalues, epochs = pixel_eigenvalues(train), plan.schedule.epochs
-    claims = sweep_claims(found, spaces, errors, eigenvalues, parted)
-    rows = sweep_rows(
-        found, spaces, errors[AUTOENCODER], eigenvalues, epochs, (len(test), len(shown))
-    )
-    return Reproduction(
-        NAME,
-        "The weight of the KL and the reduction of the error: a convolutional VAE on MNIST",
-        scale,
-        rows=tuple(rows),
-        claims=without_verdict(claims) if scale == "smoke" else claims,
-        notes=sweep_notes(eigenvalues, spaces, math.log(len(test)), epochs),
-        provenance=record,
-        figures={
-            "rate-distortion": plot_rate_distortion(found, eigenvalues),
-            "manifolds": plot_manifolds(
-                {
-                    f"collapsed: {COLLAPSED}": manifold(models[COLLAPSED]),
-                    f"healthy: {HEALTHY}": manifold(models[HEALTHY]),
-                    AUTOENCODER: manifold(models[None], spaces[AUTOENCODER].codes),
-                }
-            ),
-            "latents": plot_latents({k: spaces[k] for k in (str(HEALTHY), AUTOENCODER)}),
+        for setting in (*SETTINGS, None)
+    }
+    values = {
+        setting: _remembered(models[setting], setting, test, plan, seed, run.now)
+        for setting in SETTINGS
+    }
+    spaces = _spaces(models, test, plan, seed)
+    decoded, K = test[: plan.measure.num_decoded], plan.measure.num_samples
+    errors = {_name(s): squared_errors(models[s], decoded, K, seed).cpu() for s in (HEALTHY, None)}
+    first = train[: 10 * plan.schedule.batch_size]
+    parted = distance_of_two_optimisers(HEALTHY, first, plan.steps, plan.schedule, seed)
+    return Found(models, values, spaces, errors, parted, pixel_eigenvalues(train))
+
+
+def _provenance(run: ThisRun, found: Found) -> Mapping[str, object]:
+    plan, data = run.plan, run.data
+    return run.provenance(
+        epochs=plan.schedule.epochs,
+        data={
+            "name": data.name,
+            "num_train": len(data.train),
+            "num_test": len(data.test),
+            "binarisation": "none, grey values",
+            "sha256": data.checksum,
         },
+        settings=plan.schedule.record() | plan.measure.record() | {"latents": 2},
     )
 
 
@@ -195,11 +212,6 @@ def _spaces(
     n = plan.measure.num_draws
     spaces = {str(s): latent_space(models[s], x, n, seed, has_prior=True) for s in chosen}
     return spaces | {AUTOENCODER: latent_space(models[None], x, n, seed, has_prior=False)}
-
-
-def _data_record(images: Images, train: Tensor, test: Tensor, sha: str) -> dict[str, object]:
-    counts = {"num_train": len(train), "num_test": len(test)}
-    return {"name": images.name, **counts, "binarisation": "none, grey values", "sha256": sha}
 
 
 # Figures of the sweep: rate against distortion, what latents decode to, where codes lie.
@@ -525,3 +537,47 @@ def sweep_notes(
     if epochs < PUBLISHED_EPOCHS:
         notes.append(f"Trained for {epochs} of the {PUBLISHED_EPOCHS} published epochs.")
     return tuple(notes)
+
+
+def _rows(run: ThisRun, found: Found) -> Iterator[Row]:
+    encoded = len(run.data.test)
+    counts = (encoded, min(encoded, run.plan.measure.num_decoded))
+    autoencoder, epochs = found.errors[AUTOENCODER], run.plan.schedule.epochs
+    return sweep_rows(found.values, found.spaces, autoencoder, found.eigenvalues, epochs, counts)
+
+
+def _claims(run: ThisRun, found: Found) -> tuple[Claim, ...]:
+    return sweep_claims(found.values, found.spaces, found.errors, found.eigenvalues, found.parted)
+
+
+def _notes(run: ThisRun, found: Found) -> tuple[str, ...]:
+    log_n = math.log(len(run.data.test))
+    return sweep_notes(found.eigenvalues, found.spaces, log_n, run.plan.schedule.epochs)
+
+
+def _figures(run: ThisRun, found: Found) -> Mapping[str, Figure]:
+    models, spaces = found.models, found.spaces
+    manifolds = {
+        f"collapsed: {COLLAPSED}": manifold(models[COLLAPSED]),
+        f"healthy: {HEALTHY}": manifold(models[HEALTHY]),
+        AUTOENCODER: manifold(models[None], spaces[AUTOENCODER].codes),
+    }
+    return {
+        "rate-distortion": plot_rate_distortion(found.values, found.eigenvalues),
+        "manifolds": plot_manifolds(manifolds),
+        "latents": plot_latents({k: spaces[k] for k in (str(HEALTHY), AUTOENCODER)}),
+    }
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    title="The weight of the KL and the reduction of the error: a convolutional VAE on MNIST",
+    plans={"smoke": SMOKE, "cpu": CPU, "paper": PAPER},
+    load=_load,
+    run=_run,
+    provenance=_provenance,
+    rows=_rows,
+    claims=_claims,
+    notes=_notes,
+    figures=_figures,
+)

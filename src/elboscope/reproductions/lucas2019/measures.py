@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 import math
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import torch
@@ -48,7 +49,8 @@ CODES = 1024
 Value = tuple[float, float]
 
 
-class SweepMeasure(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class SweepMeasure:
     """How much is measured.
 
     Attributes:
@@ -63,7 +65,7 @@ class SweepMeasure(NamedTuple):
 
     def record(self) -> dict[str, object]:
         """Returns what is saved beside a number."""
-        return dict(self._asdict())
+        return asdict(self)
 
 
 class Measured(NamedTuple):

@@ -13,10 +13,10 @@ of N posteriors stands beside, with the interval in which it must be.
 from __future__ import annotations
 
 __all__ = [
+    "EXPERIMENT",
     "Course",
     "claims_of",
     "plot_bounds",
-    "reproduce",
     "simultaneous",
     "smallest_rise",
     "tau",
@@ -38,12 +38,22 @@ from torch import Tensor
 from elboscope.core import InputError, seeded
 from elboscope.plots.style import BLUE, GREEN, GREY, INK, ORANGE, RED, blank, dressed
 
-from ..frame.claims import ERRORS, Claim, Difference, difference, judged, without_verdict
+from ..frame.claims import ERRORS, Claim, Difference, difference, judged
 from ..frame.course import run_course
-from ..frame.result import Reproduction, Row, Scale
-from ..frame.sitting import Options, Progress, Sitting, provenance, sitting, training_device
+from ..frame.experiment import Experiment, Request, Run
+from ..frame.result import Row
 from ..frame.training import derived_seed, file_name
-from .bounds_values import PLANS, BoundsPlan, Data, Values, fitted_ratio, load_data, values_of
+from .bounds_values import (
+    CPU,
+    PAPER,
+    SMOKE,
+    BoundsPlan,
+    Data,
+    Values,
+    fitted_ratio,
+    load_data,
+    values_of,
+)
 from .hybrid_runs import BATCH_SIZE, Kind, Pace, evaluation_draw, hybrid_course
 from .hybrid_runs import untrained_autoencoder as untrained
 
@@ -172,71 +182,36 @@ CALLED = {
     "VEEGAN": "what the paper calls a bound: −E T − E‖z − F(G(z))‖² − (d/2) ln 2πe",
 }
 Found = Mapping[str, Sequence[Course]]
-Fitted = Mapping[str, Tensor]
+ThisRun = Run[BoundsPlan, Data]
 
 
-def reproduce(
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Trains VAE, AAE and VEEGAN on ColorMNIST and takes their values at every look.
+def _load(request: Request[BoundsPlan]) -> Data:
+    data, device = load_data(request.plan, request.options), request.device
+    return data._replace(train=data.train.to(device), test=data.test.to(device))
 
-    Args:
-        scale: smoke: triples of small digits, six steps; cpu: ColorMNIST, narrow networks, 320
-            steps, three seeds; paper: the published networks and 100 000 steps, three seeds.
-        out: Folder of the state; the result is saved there by ``Reproduction.save``.
-        seed: Of the trainings and of all draws.
-        options: Where MNIST is; slices and resuming.
-        progress: Told what is being done.
 
-    Raises:
-        InputError: MNIST is not to be had, or the folder is in use.
-        Unfinished: The slice of time is over.
-    """
-    options = options or Options()
-    plan, device = PLANS[scale], training_device(scale)
-    data = load_data(plan, options)
-    data = data._replace(train=data.train.to(device), test=data.test.to(device))
-    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": data.checksum}
-    with sitting(out, asked, options, progress) as now:
-        seeds = range(seed, seed + plan.seeds)
-        found: Found = {kind: [_run(kind, data, plan, s, now) for s in seeds] for kind in KINDS}
-        record = provenance(
-            seed=seed,
-            device=device,
-            wall_seconds=now.seconds,
-            epochs=None,
-            data={
-                "name": "color digits, for ColorMNIST" if plan.stand_in else "ColorMNIST",
-                "num_train": len(data.train),
-                "num_test": len(data.test),
-                "sha256": data.checksum,
-            },
-            settings=plan.record(),
-        )
-    fitted: Fitted = {
-        kind: torch.stack([run[-1]["fitted"] for run in found[kind]]) for kind in EXPLICIT
-    }
-    claims = tuple(claims_of(found, fitted))
-    return Reproduction(
-        NAME,
-        "Distribution Matching in Variational Inference: what is called a bound, over training",
-        scale,
-        rows=tuple(row for kind in KINDS for row in _rows(kind, found[kind], plan)),
-        claims=without_verdict(claims) if scale == "smoke" else claims,
-        notes=tuple(_notes(plan)),
-        provenance=record,
-        figures={"bounds": plot_bounds(found, plan.looks)},
+def _run(run: ThisRun) -> Found:
+    seeds = run.seeds(run.plan.seeds)
+    return {kind: [_course(kind, seed, run) for seed in seeds] for kind in KINDS}
+
+
+def _provenance(run: ThisRun, found: Found) -> Mapping[str, object]:
+    data, plan = run.data, run.plan
+    return run.provenance(
+        epochs=None,
+        data={
+            "name": "color digits, for ColorMNIST" if plan.stand_in else "ColorMNIST",
+            "num_train": len(data.train),
+            "num_test": len(data.test),
+            "sha256": data.checksum,
+        },
+        settings=plan.record(),
     )
 
 
-def _run(kind: Kind, data: Data, plan: BoundsPlan, seed: int, now: Sitting) -> Course:
+def _course(kind: Kind, seed: int, run: ThisRun) -> Course:
     """The looks of one run; what a sitting before did is only read."""
-    name = f"{kind}, seed {seed}"
+    name, data, plan, now = f"{kind}, seed {seed}", run.data, run.plan, run.now
     with seeded(derived_seed(f"weights of {name}", seed)):
         x, hidden = data.train, plan.code_hidden
         model = untrained(kind, x, plan.latents, plan.maps, hidden, plan.joint_maps).to(x.device)
@@ -267,7 +242,12 @@ def _read(path: Path) -> Values:
         return {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
 
 
-def _rows(kind: Kind, runs: Sequence[Course], plan: BoundsPlan) -> Iterator[Row]:
+def _rows(run: ThisRun, found: Found) -> Iterator[Row]:
+    for kind in KINDS:
+        yield from _rows_of(kind, found[kind], run.plan)
+
+
+def _rows_of(kind: Kind, runs: Sequence[Course], plan: BoundsPlan) -> Iterator[Row]:
     S = len(runs)
     epochs = round(plan.steps * BATCH_SIZE / plan.num_train)
 
@@ -303,7 +283,15 @@ def _rows(kind: Kind, runs: Sequence[Course], plan: BoundsPlan) -> Iterator[Row]
         yield row(quantity, [run[-1]["fitted"][index, 0].item() for run in runs], end)
 
 
-def _notes(plan: BoundsPlan) -> Iterator[str]:
+def _claims(run: ThisRun, found: Found) -> Iterator[Claim]:
+    fitted: dict[str, Tensor] = {
+        kind: torch.stack([looks[-1]["fitted"] for looks in found[kind]]) for kind in EXPLICIT
+    }
+    return claims_of(found, fitted)
+
+
+def _notes(run: ThisRun, found: Found) -> Iterator[str]:
+    plan = run.plan
     yield (
         "A value with a discriminator's logit in the place of a log-ratio is no bound: with the "
         "exact ratio the AAE's is its ELBO plus I(x; z), which can exceed log p(x)."
@@ -397,3 +385,17 @@ def _values(look: Values, name: str) -> Tensor:
         kl = look["kl"]
         return kl - torch.tensor(float(len(kl))).log()
     return look[name]
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    title="Distribution Matching in Variational Inference: what is called a bound, over training",
+    plans={"smoke": SMOKE, "cpu": CPU, "paper": PAPER},
+    load=_load,
+    run=_run,
+    provenance=_provenance,
+    rows=_rows,
+    claims=_claims,
+    notes=_notes,
+    figures=lambda run, found: {"bounds": plot_bounds(found, run.plan.looks)},
+)

@@ -57,13 +57,13 @@ from elboscope.training.steps import (
     objective_step,
 )
 
-from ..frame.course import Course
+from ..frame.course import Course, Trained
 from ..frame.sitting import Sitting, Workers, device_name
 from ..frame.training import derived_seed, file_name
 from ..frame.workers import IndependentRuns, in_processes, leave_result
 from .hybrid_plan import GANS, MODELS, HybridImages, HybridsPlan, Setting
 from .hybrid_scores import DATA, KINDS, PICTURES, Scores, kept_scores, measured_run, scores_of_data
-from .networks import Trained, optimizer_and_step, untrained
+from .networks import optimizer_and_step, untrained
 
 METRIC = "samples: critic_test"
 
