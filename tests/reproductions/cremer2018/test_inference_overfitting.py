@@ -1,5 +1,7 @@
 """Overfitting of inference: verdicts on numbers made by hand, a smoke run, and its slices."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from elboscope.reproductions.shu2017.figure import plot_copies, plot_valley, valley
 
 import elboscope as es
 from elboscope.core import seeded
@@ -20,7 +19,13 @@ from elboscope.reproductions.shu2017.network import (
     evaluated,
     softplus_variance,
 )
-from elboscope.reproductions.shu2017.single_bit import Moved, bit_claims
+from elboscope.reproductions.shu2017.single_bit import (
+    Moved,
+    bit_claims,
+    plot_copies,
+    plot_valley,
+    valley,
+)
 
 LN2 = math.log(2)
 TINY = single_bit.Plan(

@@ -10,6 +10,8 @@ would be one of its noise.
 
 Every part is kept in the state of the reproduction as soon as it is there: a sitting that ends
 between two of them loses neither.
+
+The file is long because four experiments share it: the gaps, their network, a plan, a row.
 """
 
 from __future__ import annotations
@@ -151,7 +153,7 @@ def measured_gaps(
         max_steps: Steps of the search for q*, at most.
         step_samples: Samples of a step.
         tolerance: To how many nats the means of L[q*] are to be certified.
-        seed: Of all draws.
+        seed: Random seed of all draws.
         flow: Whether to search for the best flow too, which takes the most time.
         full: Whether to sample from the best Gaussian with all correlations too, for log p̂.
         num_temperatures: Of annealing, which is left out without.
@@ -428,7 +430,7 @@ def trained(
         model: On the device.
         x: Binary training images.
         plan: How long.
-        seed: Of the order of the data and of all draws.
+        seed: Random seed of the order of the data and of all draws.
         now: The sitting.
         device: Where to train.
 

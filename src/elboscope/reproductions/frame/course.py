@@ -43,7 +43,7 @@ class Course:
         step: Takes one step, from the ambient random state.
         look: Returns the row of a step.
         measured: Steps after which to look, ascending; the last ends the training.
-        seed: Of all draws of the steps.
+        seed: Random seed of all draws of the steps.
         identity: What must not change between two sittings.
     """
 

@@ -271,7 +271,7 @@ def reproduce_run(
         number: Of the run.
         scale: As there.
         out: Folder of the state.
-        seed: Of the experiment.
+        seed: Random seed of the experiment.
         options: Where data are.
         progress: Called with what is being done.
 

@@ -5,7 +5,7 @@ r"""Hoffman and Johnson (2016): where the KL term of the ELBO goes, and what a b
 
 VAEs on MNIST with few and many latents, cut at several epochs of their training. The second part
 is what a better prior can gain, encoder and decoder held fixed: at most all of it, by p = q_N.
-So densities are fitted to q(z) and put in the place of the prior, their gain taken on held-out
+So densities are fitted to q(z) and used as the prior, their gain taken on held-out
 images; and models are trained with a mixture of Gaussians and with a VampPrior.
 """
 

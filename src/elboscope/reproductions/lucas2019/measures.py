@@ -126,7 +126,7 @@ def measured(
         x: Test images.
         sigma2: The implied σ².
         plan: How much.
-        seed: Of all draws.
+        seed: Random seed of all draws.
     """
     active, decoded = active_units(model, x), x[: plan.num_decoded]
     stderr = active.diagnostics["stderr"]
@@ -187,7 +187,7 @@ def latent_space(
         model: A trained VAE, or an autoencoder's networks.
         x: Test images; one half gives the codes, the other says how far a code may be.
         num_draws: Of what new data are made of.
-        seed: Of all draws.
+        seed: Random seed of all draws.
         has_prior: False for an autoencoder.
     """
     half = len(x) // 2

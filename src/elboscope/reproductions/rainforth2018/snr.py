@@ -7,6 +7,8 @@ First the Gaussian toy near its optimum (parameters moved by N(0, 0.01²)) and f
 trained with its own objective at T = MK = 64: the order of the encoders' SNR. A law of large K is
 no law of small: far from the optimum one sample outweighs all others until K is astronomical,
 and rows there are without a claim.
+
+The file is long because the toy and the images are one experiment, from plans to figures.
 """
 
 from __future__ import annotations
@@ -60,86 +62,10 @@ from ..frame.result import Row
 from ..frame.sitting import Sitting
 from ..frame.training import Schedule, file_name
 
-# Verdicts on the signal-to-noise of gradients: exponents, and the order of objectives.
-#
-# The order is judged by log-ratios, averaged over the epochs after the start: SNRs of different
-# epochs differ by more than those of neighbouring objectives.
-
-SOURCE = "Rainforth et al. 2018, encoder SNR during training, arXiv 1802.04537"
-# A fitted exponent within this of the theorem's agrees: K is finite.
-TOLERANCE = 0.05
-
-
-def exponent(text: str, slope: Slope, published: Published) -> Claim:
-    """Returns whether a fitted exponent is the published one.
-
-    Reproduced if it is within the tolerance, one error included; contradicted if it is beyond it
-    by more than two; undecided between, and where nothing could be fitted.
-
-    Example:
-        >>> exponent("a law", Slope(0.49, 0.01), Published(0.5, "a theorem")).verdict
-        'reproduced'
-    """
-    distance = abs(slope.value - published.value)
-    outcome: Verdict = "undecided"
-    if distance + slope.stderr <= TOLERANCE:
-        outcome = "reproduced"
-    elif distance > TOLERANCE + 2 * slope.stderr:
-        outcome = "contradicted"
-    evidence = f"slope {slope} against {published} (within {TOLERANCE:g}?)"
-    if math.isnan(slope.value):
-        evidence = f"no slope could be fitted: at some K all is noise; published {published}"
-    off = slope.value - published.value
-    return Claim(text, published.source, outcome, evidence, off, slope.stderr)
-
-
-def error_of(row: Mapping[str, Any]) -> float:
-    """Returns the standard error of the corrected SNR, from its 95 % interval."""
-    return float(row["snr_corrected_high"] - row["snr_corrected_low"]) / 3.92
-
-
-def order_claims(runs: Sequence[Mapping[str, Rows]], plan: TrainingPlan) -> list[Claim]:
-    """Returns a verdict on each neighbouring pair of the published order.
-
-    Log-ratios of SNR are averaged over the epochs after the start; their error is of the draws
-    and, with several seeds, of the runs, as in the other reproductions.
-    """
-    epochs = [epoch for epoch in plan.epochs if epoch > 0]
-    levels = {name: _levels(runs, name, epochs) for name in ORDER}
-    known = [level for level in levels.values() if bool(level.isfinite().all())]
-    between = run_error(known) if known else 0.0
-    claims = []
-    for high, low in pairwise(ORDER):
-        noise = math.hypot(*(_noise(runs, name, epochs) for name in (high, low)))
-        found = Difference(
-            (levels[high] - levels[low]).mean().item(),
-            math.hypot(noise, between),
-            len(runs),
-            0,
-            "of log SNR",
-        )
-        text = f"during training the encoder's SNR of {high} is above that of {low}"
-        claims.append(judged(text, SOURCE, found))
-    return claims
-
-
-def _levels(
-    runs: Sequence[Mapping[str, Rows]], name: str, epochs: Sequence[int]
-) -> Float64[Tensor, "S 1"]:
-    """The mean log SNR over epochs of each run."""
-    logs = [[_log(run[name][epoch]["snr_corrected"]) for epoch in epochs] for run in runs]
-    return torch.tensor(logs, dtype=torch.float64).mean(1, keepdim=True)
-
-
-def _noise(runs: Sequence[Mapping[str, Rows]], name: str, epochs: Sequence[int]) -> float:
-    """The error of the mean log SNR over runs and epochs that the draws leave."""
-    rows = [run[name][epoch] for run in runs for epoch in epochs]
-    relative = [error_of(row) / max(row["snr_corrected"], 1e-12) for row in rows]
-    return math.hypot(*relative) / len(rows)
-
-
-def _log(value: float) -> float:
-    return math.log(value) if value > 0 else math.nan
+NAME = "snr-figure"
+PERTURBATIONS = {"near": 0.01, "far": 0.5}
+BATCH = 20
+PARTS: tuple[Literal["encoder", "decoder"], ...] = ("encoder", "decoder")
 
 
 # The encoder's SNR while a model is trained: each objective on its own trajectory.
@@ -179,111 +105,6 @@ class TrainingPlan:
     def schedule(self) -> Schedule:
         """The steps of the training."""
         return Schedule(epochs=self.epochs[-1])
-
-
-def snr_while_training(
-    train: Tensor, x: Tensor, plan: TrainingPlan, seed: int, now: Sitting
-) -> Mapping[str, Rows]:
-    """Returns the encoder's row of every objective and measured epoch.
-
-    Args:
-        train: Training images.
-        x: The minibatch at which gradients are measured.
-        plan: How long, how many draws.
-        seed: Of weights, data order and draws: the same for each objective.
-        now: The sitting.
-
-    Raises:
-        Unfinished: The slice of time is over; the state is saved.
-        TrainingInterrupted: Ctrl-C or SIGTERM.
-    """
-    return {
-        name: _trajectory(name, objective, train, x, plan, seed, now)
-        for name, objective in OBJECTIVES.items()
-    }
-
-
-def _trajectory(
-    name: str,
-    objective: Objective,
-    train: Tensor,
-    x: Tensor,
-    plan: TrainingPlan,
-    seed: int,
-    now: Sitting,
-) -> Rows:
-    rows: Rows = {}
-    with seeded(seed):
-        model = burda_vae(train, plan.latents, plan.hidden).to(train.device)
-    for epoch in plan.epochs:
-        path = now.folder / f"{_file(name, seed)}-{epoch}.json"
-        if not path.is_file():
-            if epoch:
-                _train_to(epoch, name, objective, model, train, plan.schedule, seed, now)
-            now.say(f"{name}, seed {seed}: drawing gradients", epoch, plan.epochs[-1])
-            now.keep(path.name, json.dumps(_measured(name, objective, model, x, plan, seed)))
-        rows[epoch] = json.loads(path.read_text(encoding="utf-8"))
-    return rows
-
-
-def _measured(
-    name: str,
-    objective: Objective,
-    model: LatentVariableModel,
-    x: Tensor,
-    plan: TrainingPlan,
-    seed: int,
-) -> Mapping[str, Any]:
-    named = {name: lambda model, x, K: objective(model, x, 0.0)}
-    found = gradient_snr(model, x, named, BUDGET, plan.num_draws, seed=seed)
-    return found.find(name, BUDGET, "encoder").to_row()
-
-
-def _train_to(
-    epoch: int,
-    name: str,
-    objective: Objective,
-    model: VAE,
-    train: Tensor,
-    schedule: Schedule,
-    seed: int,
-    now: Sitting,
-) -> None:
-    """Trains, or restores, the model up to the end of an epoch."""
-
-    def tell(done: int, bounds: list[float]) -> None:
-        now.say(f"{name}, seed {seed}: training, bound {bounds[0]:.2f}", done, schedule.epochs)
-
-    run = train_in_slices(
-        model,
-        objective,
-        train,
-        now.folder / _file(name, seed),
-        epochs=epoch,
-        batch_size=schedule.batch_size,
-        seed=seed,
-        learning_rate=schedule.rate,
-        eps=schedule.eps,
-        binarisation=BINARISATION,
-        slice_seconds=max(now.left, 0.0),
-        progress=tell,
-    )
-    if run.diverged:
-        do = "Another --seed, and a report of this one, would help."
-        raise InputError(name, expected="a training that stays finite", got=run.status, do=do)
-    if not run.finished:
-        raise now.unfinished(f"{name}, seed {seed}, epoch {run.epoch:.2f} of {schedule.epochs}")
-
-
-def _file(name: str, seed: int) -> str:
-    latin = name.replace("θ", "theta").replace("φ", "phi")
-    return f"{file_name(latin)}-{seed}"
-
-
-NAME = "snr-figure"
-PERTURBATIONS = {"near": 0.01, "far": 0.5}
-BATCH = 20
-PARTS: tuple[Literal["encoder", "decoder"], ...] = ("encoder", "decoder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -402,6 +223,105 @@ def _toy(plan: ToyPlan, seed: int, device: torch.device) -> Toy:
     return found
 
 
+def snr_while_training(
+    train: Tensor, x: Tensor, plan: TrainingPlan, seed: int, now: Sitting
+) -> Mapping[str, Rows]:
+    """Returns the encoder's row of every objective and measured epoch.
+
+    Args:
+        train: Training images.
+        x: The minibatch at which gradients are measured.
+        plan: How long, how many draws.
+        seed: Random seed of weights, data order and draws: the same for each objective.
+        now: The sitting.
+
+    Raises:
+        Unfinished: The slice of time is over; the state is saved.
+        TrainingInterrupted: Ctrl-C or SIGTERM.
+    """
+    return {
+        name: _trajectory(name, objective, train, x, plan, seed, now)
+        for name, objective in OBJECTIVES.items()
+    }
+
+
+def _trajectory(
+    name: str,
+    objective: Objective,
+    train: Tensor,
+    x: Tensor,
+    plan: TrainingPlan,
+    seed: int,
+    now: Sitting,
+) -> Rows:
+    rows: Rows = {}
+    with seeded(seed):
+        model = burda_vae(train, plan.latents, plan.hidden).to(train.device)
+    for epoch in plan.epochs:
+        path = now.folder / f"{_file(name, seed)}-{epoch}.json"
+        if not path.is_file():
+            if epoch:
+                _train_to(epoch, name, objective, model, train, plan.schedule, seed, now)
+            now.say(f"{name}, seed {seed}: drawing gradients", epoch, plan.epochs[-1])
+            now.keep(path.name, json.dumps(_measured(name, objective, model, x, plan, seed)))
+        rows[epoch] = json.loads(path.read_text(encoding="utf-8"))
+    return rows
+
+
+def _measured(
+    name: str,
+    objective: Objective,
+    model: LatentVariableModel,
+    x: Tensor,
+    plan: TrainingPlan,
+    seed: int,
+) -> Mapping[str, Any]:
+    named = {name: lambda model, x, K: objective(model, x, 0.0)}
+    found = gradient_snr(model, x, named, BUDGET, plan.num_draws, seed=seed)
+    return found.find(name, BUDGET, "encoder").to_row()
+
+
+def _train_to(
+    epoch: int,
+    name: str,
+    objective: Objective,
+    model: VAE,
+    train: Tensor,
+    schedule: Schedule,
+    seed: int,
+    now: Sitting,
+) -> None:
+    """Trains, or restores, the model up to the end of an epoch."""
+
+    def tell(done: int, bounds: list[float]) -> None:
+        now.say(f"{name}, seed {seed}: training, bound {bounds[0]:.2f}", done, schedule.epochs)
+
+    run = train_in_slices(
+        model,
+        objective,
+        train,
+        now.folder / _file(name, seed),
+        epochs=epoch,
+        batch_size=schedule.batch_size,
+        seed=seed,
+        learning_rate=schedule.rate,
+        eps=schedule.eps,
+        binarisation=BINARISATION,
+        slice_seconds=max(now.left, 0.0),
+        progress=tell,
+    )
+    if run.diverged:
+        do = "Another --seed, and a report of this one, would help."
+        raise InputError(name, expected="a training that stays finite", got=run.status, do=do)
+    if not run.finished:
+        raise now.unfinished(f"{name}, seed {seed}, epoch {run.epoch:.2f} of {schedule.epochs}")
+
+
+def _file(name: str, seed: int) -> str:
+    latin = name.replace("θ", "theta").replace("φ", "phi")
+    return f"{file_name(latin)}-{seed}"
+
+
 def _slopes(toy: Toy, place: str, least: int = 1) -> Iterator[tuple[str, str, Slope]]:
     for axis, name in (("K", "IWAE"), ("M", "MIWAE")):
         for part in PARTS:
@@ -440,25 +360,6 @@ def _slope_rows(toy: Toy, plan: ToyPlan) -> list[Row]:
     return rows
 
 
-def _claims(run: ThisRun, found: Found) -> list[Claim]:
-    return [*_slope_claims(found.toy), *order_claims(found.runs, run.plan.training)]
-
-
-def _slope_claims(toy: Toy) -> list[Claim]:
-    published = references(NAME)
-    texts = {
-        "encoder, slope in K": "near the optimum the encoder's SNR falls as K^(−1/2)",
-        "decoder, slope in K": "near the optimum the decoder's SNR grows as K^(1/2)",
-        "encoder, slope in M": "near the optimum the encoder's SNR grows as M^(1/2)",
-        "decoder, slope in M": "near the optimum the decoder's SNR grows as M^(1/2)",
-    }
-    return [
-        exponent(texts[key], slope, published[key])
-        for axis, part, slope in _slopes(toy, "near", least=4)
-        for key in (f"{part}, slope in {axis}",)
-    ]
-
-
 def _training_rows(runs: Sequence[Mapping[str, Rows]], plan: TrainingPlan) -> list[Row]:
     rows = []
     for name in OBJECTIVES:
@@ -483,6 +384,107 @@ def _training_rows(runs: Sequence[Mapping[str, Rows]], plan: TrainingPlan) -> li
                 )
             )
     return rows
+
+
+# Verdicts on the signal-to-noise of gradients: exponents, and the order of objectives.
+#
+# The order is judged by log-ratios, averaged over the epochs after the start: SNRs of different
+# epochs differ by more than those of neighbouring objectives.
+
+SOURCE = "Rainforth et al. 2018, encoder SNR during training, arXiv 1802.04537"
+# A fitted exponent within this of the theorem's agrees: K is finite.
+TOLERANCE = 0.05
+
+
+def _claims(run: ThisRun, found: Found) -> list[Claim]:
+    return [*_slope_claims(found.toy), *order_claims(found.runs, run.plan.training)]
+
+
+def _slope_claims(toy: Toy) -> list[Claim]:
+    published = references(NAME)
+    texts = {
+        "encoder, slope in K": "near the optimum the encoder's SNR falls as K^(−1/2)",
+        "decoder, slope in K": "near the optimum the decoder's SNR grows as K^(1/2)",
+        "encoder, slope in M": "near the optimum the encoder's SNR grows as M^(1/2)",
+        "decoder, slope in M": "near the optimum the decoder's SNR grows as M^(1/2)",
+    }
+    return [
+        exponent(texts[key], slope, published[key])
+        for axis, part, slope in _slopes(toy, "near", least=4)
+        for key in (f"{part}, slope in {axis}",)
+    ]
+
+
+def exponent(text: str, slope: Slope, published: Published) -> Claim:
+    """Returns whether a fitted exponent is the published one.
+
+    Reproduced if it is within the tolerance, one error included; contradicted if it is beyond it
+    by more than two; undecided between, and where nothing could be fitted.
+
+    Example:
+        >>> exponent("a law", Slope(0.49, 0.01), Published(0.5, "a theorem")).verdict
+        'reproduced'
+    """
+    distance = abs(slope.value - published.value)
+    outcome: Verdict = "undecided"
+    if distance + slope.stderr <= TOLERANCE:
+        outcome = "reproduced"
+    elif distance > TOLERANCE + 2 * slope.stderr:
+        outcome = "contradicted"
+    evidence = f"slope {slope} against {published} (within {TOLERANCE:g}?)"
+    if math.isnan(slope.value):
+        evidence = f"no slope could be fitted: at some K all is noise; published {published}"
+    off = slope.value - published.value
+    return Claim(text, published.source, outcome, evidence, off, slope.stderr)
+
+
+def error_of(row: Mapping[str, Any]) -> float:
+    """Returns the standard error of the corrected SNR, from its 95 % interval."""
+    return float(row["snr_corrected_high"] - row["snr_corrected_low"]) / 3.92
+
+
+def order_claims(runs: Sequence[Mapping[str, Rows]], plan: TrainingPlan) -> list[Claim]:
+    """Returns a verdict on each neighbouring pair of the published order.
+
+    Log-ratios of SNR are averaged over the epochs after the start; their error is of the draws
+    and, with several seeds, of the runs, as in the other reproductions.
+    """
+    epochs = [epoch for epoch in plan.epochs if epoch > 0]
+    levels = {name: _levels(runs, name, epochs) for name in ORDER}
+    known = [level for level in levels.values() if bool(level.isfinite().all())]
+    between = run_error(known) if known else 0.0
+    claims = []
+    for high, low in pairwise(ORDER):
+        noise = math.hypot(*(_noise(runs, name, epochs) for name in (high, low)))
+        found = Difference(
+            (levels[high] - levels[low]).mean().item(),
+            math.hypot(noise, between),
+            len(runs),
+            0,
+            "of log SNR",
+        )
+        text = f"during training the encoder's SNR of {high} is above that of {low}"
+        claims.append(judged(text, SOURCE, found))
+    return claims
+
+
+def _levels(
+    runs: Sequence[Mapping[str, Rows]], name: str, epochs: Sequence[int]
+) -> Float64[Tensor, "S 1"]:
+    """The mean log SNR over epochs of each run."""
+    logs = [[_log(run[name][epoch]["snr_corrected"]) for epoch in epochs] for run in runs]
+    return torch.tensor(logs, dtype=torch.float64).mean(1, keepdim=True)
+
+
+def _noise(runs: Sequence[Mapping[str, Rows]], name: str, epochs: Sequence[int]) -> float:
+    """The error of the mean log SNR over runs and epochs that the draws leave."""
+    rows = [run[name][epoch] for run in runs for epoch in epochs]
+    relative = [error_of(row) / max(row["snr_corrected"], 1e-12) for row in rows]
+    return math.hypot(*relative) / len(rows)
+
+
+def _log(value: float) -> float:
+    return math.log(value) if value > 0 else math.nan
 
 
 def _figures(run: ThisRun, found: Found) -> dict[str, Figure]:

@@ -106,7 +106,7 @@ def values_of(
         model: On the device of both.
         x_test: Images not trained on, binary.
         x: Images of the mixture, binary.
-        seed: Of all draws: the same at every look, so that looks are compared in pairs.
+        seed: Random seed of all draws: the same at every look, so that looks are compared in pairs.
     """
     with evaluating(model), seeded(seed) as used:
         if kind == "VEEGAN":
@@ -157,7 +157,7 @@ def fitted_ratio(
         model: On the device of x.
         x: Half of it trains the classifier, a quarter stops it, a quarter evaluates.
         classifier: Its layers and steps.
-        seed: Of the split, the draws and the training.
+        seed: Random seed of the split, the draws and the training.
     """
     found: DensityRatioKL = marginal_kl_by_ratio(model, x, classifier, seed=seed)
     return torch.tensor([[e.mean, e.stderr] for e in found], dtype=torch.float64)

@@ -152,7 +152,7 @@ def gaussian_pair(dim: int, regime: str, seed: int, device: torch.device | None 
     Args:
         dim: n.
         regime: One of ``REGIMES``.
-        seed: Of the reproduction's run.
+        seed: Random seed of the reproduction's run.
         device: Where it is to be used.
 
     Example:
@@ -201,7 +201,7 @@ def estimation(
         size: Dimension, classifier, steps.
         regime: Which pair, one of ``REGIMES``.
         plan: The scale's.
-        seed: Of the pair, the classifier and all draws.
+        seed: Random seed of the pair, the classifier and all draws.
         now: The sitting; its end is kept within a step.
         device: Where to train.
 

@@ -103,7 +103,7 @@ class HybridsPlan:
         batch_size: B.
         critic_steps: WGAN-GP's, for one of its generator.
         critic: The independent critic.
-        stand_in: What is taken in the place of the data, if anything.
+        stand_in: The data set used instead, if any.
     """
 
     data: str
@@ -213,7 +213,7 @@ def load_hybrid_images(
     Args:
         plan: Which, and how many.
         options: Where the data are.
-        seed: Of the order in which images are compared.
+        seed: Random seed of the order in which images are compared.
         device: Where they are used.
 
     Raises:

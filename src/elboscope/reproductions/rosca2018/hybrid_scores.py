@@ -5,6 +5,8 @@ starts, so that runs of one seed are compared in pairs. No number of them is a l
 bound: for a model that learned from the ratios of an adversary there is none to report here.
 
 Scores are kept one file a part, and a sitting may end between two of them.
+
+The file is long because every score is measured, tabled, judged and drawn here.
 """
 
 from __future__ import annotations
@@ -110,7 +112,7 @@ def measured_run(
         model: On the device of the images.
         images: To compare with, and to reconstruct.
         plan: How many, and the critic.
-        seed: Of all draws.
+        seed: Random seed of all draws.
         now: The sitting.
         kinds: What is scored: samples, and reconstructions where there is an encoder.
 
@@ -366,7 +368,7 @@ def plot_scores(found: Found, of_data: Scores, plan: HybridsPlan) -> Figure:
 
     Args:
         found: Scores of all runs.
-        of_data: Those of data in the place of samples.
+        of_data: Those of data instead of samples.
         plan: Their settings.
     """
     scores = [score for score in LABELS if f"samples: {score}" in of_data]
@@ -486,7 +488,7 @@ def over_settings(found: Found, plan: HybridsPlan, model: Model, key: str) -> Fl
 
 
 def data_rows(scores: Scores, plan: HybridsPlan) -> Iterator[Row]:
-    """Yields what held-out data score in the place of samples."""
+    """Yields what held-out data score instead of samples."""
     for key, found in scores.items():
         quantity, unit = LABELS[key.partition(": ")[2]]
         label = "data in the place of samples"

@@ -133,7 +133,7 @@ def codes_of(model: LatentVariableModel, x: Float[Tensor, "N 3 H W"], seed: int)
     Args:
         model: On the device of x.
         x: Images of the mixture.
-        seed: Of all draws: the same for all models that are to be compared.
+        seed: Random seed of all draws: the same for all models that are to be compared.
     """
     with evaluating(model), seeded(seed) as used:
         draws = draw_aggregate(model, prepared(model, x, None), len(x), used)
@@ -239,7 +239,7 @@ class ScalingPlan:
         code_hidden: Of the code discriminator.
         rate: Adam's.
         wide: Whether to train AAEs with a wider code discriminator too.
-        stand_in: The data set in the place of ColorMNIST, if one is.
+        stand_in: The data set used instead of ColorMNIST, if any.
     """
 
     latents: tuple[int, ...]

@@ -4,6 +4,8 @@ Training is that of Rosca et al.: Adam with β = (0.5, 0.9), a fixed rate, minib
 100 000 steps on ColorMNIST and 200 000 on CIFAR-10. A Bernoulli likelihood is a distribution over
 binary images: each minibatch is drawn afresh from the grey values, and every likelihood is of one
 draw of them, fixed by seed 0. QuantizedNormal takes the 256 levels as they are.
+
+The file is long because it holds the models and every value: the table is in another.
 """
 
 from __future__ import annotations

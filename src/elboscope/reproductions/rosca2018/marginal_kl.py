@@ -54,43 +54,8 @@ from .aggregate import AggregateValues, kl_difference, measured_aggregate
 from .low_posterior_values import BATCH_SIZE, BETAS, EPS, constant_rate, load_pictures
 from .networks import color_mnist_vae, dcgan_vae
 
-# The marginal KL of several models: its interval, the mixture and the held-out lower bound.
-
-ERRORS = 2.0
-WIDTH, ROW, MARGIN = 620, 30, 100
-
-
-def plot_marginal_kls(found: Mapping[str, AggregateValues]) -> Figure:
-    """Returns the figure, a line a model; bars are two errors.
-
-    Args:
-        found: By what is written beside the line, from top to bottom.
-    """
-    figure, axes = blank(WIDTH, MARGIN + ROW * len(found))
-    for row, values in enumerate(found.values()):
-        first = row == 0
-        low, high = values.interval
-        axes.barh(
-            row, high - low, left=low, height=0.5, color=FAINT, zorder=1,
-            label="[average KL − log N, average KL]" if first else None,
-        )  # fmt: skip
-        mixture, bound = values.marginal, values.held_out.mean().item()
-        axes.errorbar(
-            mixture.value, row, xerr=ERRORS * mixture.error, color=BLUE, marker="o", ms=5,
-            linestyle="", label="mixture, KL(q_N‖p)" if first else None,
-        )  # fmt: skip
-        axes.errorbar(
-            bound, row, xerr=ERRORS * values.held_out_error.item(), color=GREEN, marker=">", ms=5,
-            linestyle="", label="held-out lower bound of KL(q‖p)" if first else None,
-        )  # fmt: skip
-    axes.axvline(0, color=GREY, linewidth=0.8)
-    axes.set_yticks(range(len(found)), list(found))
-    axes.invert_yaxis()
-    axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=10)
-    axes.grid(axis="y", visible=False)
-    axes.set_xlabel("nats")
-    legend_above(figure, axes, columns=1)
-    return figure
+NAME = "marginal-kl"
+SOURCE = "Rosca et al. 2018, arXiv 1802.06847"
 
 
 # The VAEs whose marginal KL is reproduced: which images, likelihood, posterior and latents.
@@ -148,7 +113,7 @@ class KLPlan:
         flow_hidden: Units of the flow's networks.
         flow_context: Numbers that they see of the image.
         rate: Adam's.
-        stand_in: The data set in the place of both, if one is.
+        stand_in: The data set used instead of both, if any.
     """
 
     subjects: tuple[Subject, ...]
@@ -244,7 +209,7 @@ def trained_subject(
         x: Training images.
         plan: How to train.
         epochs: How long.
-        seed: Of the order of the images and of all draws.
+        seed: Random seed of the order of the images and of all draws.
         now: The sitting.
 
     Raises:
@@ -283,8 +248,6 @@ def _family(model: VAE) -> object:
     return getattr(model.encoder_output, "family", None)
 
 
-NAME = "marginal-kl"
-SOURCE = "Rosca et al. 2018, arXiv 1802.06847"
 FAMILIES: tuple[Family, ...] = ("FFG", "RNVP")
 LIKELIHOODS: tuple[Likelihood, ...] = ("categorical", "dequantized_normal")
 POPULATION = "se over images"
@@ -491,6 +454,45 @@ def _notes(found: Found, plan: KLPlan) -> Iterator[str]:
     steps = plan.num_train // 64
     done = ", ".join(f"{n}: {e} epochs, {e * steps} steps" for n, e in plan.epochs.items())
     yield f"{done}; published: 100 000 steps on ColorMNIST, 200 000 on CIFAR-10."
+
+
+# The marginal KL of several models: its interval, the mixture and the held-out lower bound.
+
+ERRORS = 2.0
+WIDTH, ROW, MARGIN = 620, 30, 100
+
+
+def plot_marginal_kls(found: Mapping[str, AggregateValues]) -> Figure:
+    """Returns the figure, a line a model; bars are two errors.
+
+    Args:
+        found: By what is written beside the line, from top to bottom.
+    """
+    figure, axes = blank(WIDTH, MARGIN + ROW * len(found))
+    for row, values in enumerate(found.values()):
+        first = row == 0
+        low, high = values.interval
+        axes.barh(
+            row, high - low, left=low, height=0.5, color=FAINT, zorder=1,
+            label="[average KL − log N, average KL]" if first else None,
+        )  # fmt: skip
+        mixture, bound = values.marginal, values.held_out.mean().item()
+        axes.errorbar(
+            mixture.value, row, xerr=ERRORS * mixture.error, color=BLUE, marker="o", ms=5,
+            linestyle="", label="mixture, KL(q_N‖p)" if first else None,
+        )  # fmt: skip
+        axes.errorbar(
+            bound, row, xerr=ERRORS * values.held_out_error.item(), color=GREEN, marker=">", ms=5,
+            linestyle="", label="held-out lower bound of KL(q‖p)" if first else None,
+        )  # fmt: skip
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    axes.set_yticks(range(len(found)), list(found))
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=10)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("nats")
+    legend_above(figure, axes, columns=1)
+    return figure
 
 
 def _figures(run: ThisRun, found: Found) -> Mapping[str, Figure]:

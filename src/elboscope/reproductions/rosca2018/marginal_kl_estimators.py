@@ -186,7 +186,7 @@ def linear_target(name: str, shift: float, plan: Plan, seed: int) -> Target:
         name: What to call the hole.
         shift: Of every latent, in units of the prior.
         plan: Latents and data.
-        seed: Of the model and of its data.
+        seed: Random seed of the model and of its data.
     """
     with seeded(derived_seed("linear-Gaussian", seed)):
         W = torch.randn(plan.latents + 2, plan.latents, dtype=torch.float64)

@@ -113,6 +113,35 @@ SMOKE = replace(
 )
 
 
+class Entry(NamedTuple):
+    """One row of trainings: copies, steps, and what makes the variance."""
+
+    label: str
+    copies: int
+    schedule: BitSchedule
+    variance: Variance = "softplus"
+
+
+class Measured(NamedTuple):
+    """Of one entry.
+
+    Attributes:
+        bits: The parts of the bound, one a seed.
+        check: Sampled minus exact ELBO of the first seed, and the error of the former.
+    """
+
+    bits: Sequence[Bit]
+    check: tuple[float, float]
+
+
+class Moved(NamedTuple):
+    """What the blog's training does: the largest move of a parameter, the KL before and after."""
+
+    largest: float
+    kl_before: float
+    kl_after: float
+
+
 ThisRun = Run[Plan, None]
 
 
@@ -203,35 +232,6 @@ COLLAPSED = 1e-3
 # What float32 rounds of the bound of a thousand logits.
 ROUNDING = 1e-5
 LARGEST_MOVE = 5e-5
-
-
-class Entry(NamedTuple):
-    """One row of trainings: copies, steps, and what makes the variance."""
-
-    label: str
-    copies: int
-    schedule: BitSchedule
-    variance: Variance = "softplus"
-
-
-class Measured(NamedTuple):
-    """Of one entry.
-
-    Attributes:
-        bits: The parts of the bound, one a seed.
-        check: Sampled minus exact ELBO of the first seed, and the error of the former.
-    """
-
-    bits: Sequence[Bit]
-    check: tuple[float, float]
-
-
-class Moved(NamedTuple):
-    """What the blog's training does: the largest move of a parameter, the KL before and after."""
-
-    largest: float
-    kl_before: float
-    kl_after: float
 
 
 QUANTITIES: Mapping[str, Callable[[Bit], float]] = {

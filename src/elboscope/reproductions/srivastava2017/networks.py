@@ -7,6 +7,8 @@ AVB's encoder mixes noise into its code: the posterior can be drawn and has no d
 VEEGAN's discriminator of pairs is the one of data with batch normalisation, whose features meet
 those of z behind the convolutions. Without it T tells all pairs apart after some hundred steps,
 at T ≈ ±10, and the generator forgets all modes but one.
+
+The file is long because each of the five comes with its game, its pace and its score.
 """
 
 from __future__ import annotations
@@ -201,7 +203,7 @@ def course_of(
         built: Of :func:`untrained`, on the device of x.
         x: Training images; a minibatch is drawn with replacement.
         look: Called at the steps that are measured.
-        seed: Of all draws of the training.
+        seed: Random seed of all draws of the training.
         name: Of its files.
         identity: What else must not change between two sittings.
     """
@@ -432,7 +434,7 @@ def scores_of(
         x: Held-out images, to reconstruct; each once, and again after the last.
         num: Of images of each kind.
         classifier: Of triples.
-        seed: Of all draws; the caller's random state stays as it is.
+        seed: Random seed of all draws; the caller's random state stays as it is.
 
     Returns:
         Values by "samples: modes" and so on.

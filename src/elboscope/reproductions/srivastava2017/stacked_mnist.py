@@ -4,6 +4,8 @@ Three digits in red, green and blue have 1000 equally likely triples. AVB with a
 VEEGAN, VGH and VGH++ are trained beside a DCGAN, all with a generator of one size; their samples,
 and reconstructions of test images where there is an encoder, are counted by mode.
 
+The file is long because the table is whole here: runs, rows, claims, figures.
+
 References:
     | VEEGAN: Reducing Mode Collapse in GANs (Srivastava et al., 2017),
       https://arxiv.org/abs/1705.07761
@@ -312,7 +314,7 @@ def rows_of(found: Found, num: int, published: Mapping[str, Published]) -> Itera
 
 
 def data_rows(found: Tally, num: int) -> Iterator[Row]:
-    """Yields what held-out data score in the place of samples: the classifier's own errors."""
+    """Yields what held-out data score instead of samples: the classifier's own errors."""
     for score, (quantity, unit) in SCORES.items():
         label = "test images in the place of samples"
         yield _row(label, quantity, unit, [found[score]], [found[f"{score} error"]], num, None)
