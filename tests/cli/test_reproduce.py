@@ -1,6 +1,5 @@
 """`elboscope reproduce`: names without torch, one clear error, numbers beside the paper's."""
 
-import importlib
 import json
 import subprocess
 import sys
@@ -11,12 +10,12 @@ from rich.console import Console
 
 from elboscope.cli import main, reproduce_command
 from elboscope.cli import reproduce_command as reproduce_workers
-from elboscope.reproductions import INDEPENDENT_RUNS, SUMMARIES, module_name
+from elboscope.reproductions import EXPERIMENTS, names_taking
 from elboscope.reproductions.frame.result import Reproduction
 from elboscope.reproductions.frame.sitting import Unfinished
-from elboscope.reproductions.rainforth2018 import tighter_bounds as tighter_bounds_table1
-from elboscope.reproductions.rosca2018 import hybrids_celeba
 from elboscope.sweeps.executor import Resources
+
+NAMES = tuple(entry.name for entry in EXPERIMENTS)
 
 
 def test_help_lists_the_names_without_torch():
@@ -26,14 +25,14 @@ def test_help_lists_the_names_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for name in (*SUMMARIES, "smoke", "cpu", "paper"):
+    for name in (*NAMES, "smoke", "cpu", "paper"):
         assert name in done.stdout
 
 
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("reproduce iwae-tabel1", ("NAME: expected one of", *SUMMARIES, "'iwae-table1'?")),
+        ("reproduce iwae-tabel1", ("NAME: expected one of", *NAMES, "'iwae-table1'?")),
         ("reproduce", ("elboscope reproduce", "NAME")),
         ("reproduce iwae-table1 --scale big", ("--scale", "smoke, cpu, paper", "'big'")),
         ("reproduce iwae-table1 --slice-seconds 0", ("--slice-seconds", "at least 1|≥ 1")),
@@ -85,7 +84,7 @@ def test_an_unfinished_slice_has_its_own_code(folder, capsys, monkeypatch):
     def reproduce(*_, **__):
         raise Unfinished("The slice of time ended. Continue with --resume.")
 
-    monkeypatch.setattr(tighter_bounds_table1, "reproduce", reproduce)
+    monkeypatch.setattr(reproduce_command, "reproduce", reproduce)
     assert main(["reproduce", "tighter-bounds-table1", "--scale", "smoke", "--out", "here"]) == 75
     assert "Continue with --resume" in capsys.readouterr().out
     assert not list(folder.glob("here/result*"))
@@ -98,11 +97,13 @@ def asked(monkeypatch):
     def call(outcome, *words):
         told = []
 
-        def reproduce(*_, options, **__):
+        def reproduce(experiment, scale, *, out, options, **_):
+            assert experiment.name == outcome.name
             told.append(options)
+            outcome.save(out)
             return outcome
 
-        monkeypatch.setattr(hybrids_celeba, "reproduce", reproduce)
+        monkeypatch.setattr(reproduce_command, "reproduce", reproduce)
         code = main(["reproduce", "hybrids-celeba", "--out", "here", *words])
         return code, told[0]
 
@@ -143,14 +144,16 @@ def test_runs_that_failed_are_named(asked, folder, capsys):
     assert json.loads((folder / "here/result.json").read_text())["failed"][0] == "VGH-run-1"
 
 
-@pytest.mark.parametrize("name", INDEPENDENT_RUNS)
+@pytest.mark.parametrize("name", names_taking("--workers"))
 def test_a_worker_does_one_run(name, folder, monkeypatch):
-    module, told = importlib.import_module(module_name(name)), []
-    monkeypatch.setattr(
-        module, "reproduce_run", lambda *a, out, seed, **_: told.append((*a, str(out), seed))
-    )
+    told = []
+
+    def reproduce_run(experiment, *a, out, seed, **_):
+        told.append((experiment.name, *a, str(out), seed))
+
+    monkeypatch.setattr(reproduce_command, "reproduce_run", reproduce_run)
     assert main(["reproduce", name, "--out", "here", "--seed", "2", "--only-run", "5"]) == 0
-    assert told == [(5, "cpu", "here", 2)]
+    assert told == [(name, 5, "cpu", "here", 2)]
 
 
 def test_text_is_never_taken_for_markup(monkeypatch):

@@ -5,46 +5,36 @@ from types import SimpleNamespace
 
 import pytest
 
-from elboscope.reproductions.burda2016 import posteriors as iwae_posteriors
-from elboscope.reproductions.burda2016 import table1 as iwae_table1
-from elboscope.reproductions.cremer2018 import latent_2d
-from elboscope.reproductions.cremer2018 import overfitting as inference_overfitting
-from elboscope.reproductions.cremer2018 import table1 as inference_suboptimality_table1
 from elboscope.reproductions.frame import sitting as sitting_module
-from elboscope.reproductions.rainforth2018 import tighter_bounds as tighter_bounds_table1
-from elboscope.reproductions.rosca2018 import hybrids_colormnist
+from elboscope.reproductions.frame.experiment import find_experiment, reproduce
 from elboscope.training import slices
 from elboscope.training import slices as slice_loop
 
-MODULES = {
-    "iwae-table1": iwae_table1,
-    "tighter-bounds-table1": tighter_bounds_table1,
-    "iwae-posteriors": iwae_posteriors,
-    "latent-2d": latent_2d,
-    "inference-overfitting": inference_overfitting,
-    "inference-suboptimality-table1": inference_suboptimality_table1,
-}
-
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory):
-    """Runs a reproduction at the smoke scale; the second time it is only remembered."""
+def smoke_run(tmp_path_factory):
+    """Runs an experiment at the smoke scale, the first time; returns the outcome and its folder."""
     made = {}
 
     def run(name):
         if name not in made:
-            out = tmp_path_factory.mktemp(name)
-            made[name] = MODULES[name].reproduce("smoke", out=out)
+            out = tmp_path_factory.mktemp(name) / "run"
+            made[name] = (reproduce(find_experiment(name), "smoke", out=out), out)
         return made[name]
 
     return run
 
 
 @pytest.fixture(scope="session")
-def hybrids_run(tmp_path_factory):
+def smoke(smoke_run):
+    """Returns the outcome of an experiment at the smoke scale."""
+    return lambda name: smoke_run(name)[0]
+
+
+@pytest.fixture(scope="session")
+def hybrids_run(smoke_run):
     """Returns hybrids-colormnist at the smoke scale, made in one process, and its folder."""
-    out = tmp_path_factory.mktemp("hybrids") / "run"
-    return hybrids_colormnist.reproduce("smoke", out=out), out
+    return smoke_run("hybrids-colormnist")
 
 
 @pytest.fixture

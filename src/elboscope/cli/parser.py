@@ -20,7 +20,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from elboscope.reproductions import INDEPENDENT_RUNS, SCALES, SUMMARIES
+from elboscope.reproductions import EXPERIMENTS, SCALES, names_taking
 
 from .errors import UsageError, did_you_mean
 
@@ -58,7 +58,7 @@ SLURM_ONLY = ("--memory-gb", "--minutes", "--partition", "--account")
 
 def worker_options(parser: argparse.ArgumentParser) -> None:
     """Adds them, and the one by which a worker is told its run."""
-    text = f"of {', '.join(INDEPENDENT_RUNS)}: runs as processes of their own"
+    text = f"of {', '.join(names_taking('--workers'))}: runs as processes of their own"
     group = parser.add_argument_group("workers", text)
     group.add_argument("--workers", type=positive, metavar="N", help="runs at a time")
     group.add_argument(
@@ -214,7 +214,8 @@ def _sample(commands: Commands) -> _Parser:
 
 
 def _reproduce(commands: Commands) -> _Parser:
-    listed = "\n".join(f"  {name:<22} {text}" for name, text in SUMMARIES.items())
+    listed = "\n".join(f"  {entry.name:<22} {entry.summary}" for entry in EXPERIMENTS)
+    names = tuple(entry.name for entry in EXPERIMENTS)
     parser = commands.add_parser(
         "reproduce",
         help="a published table or figure, claim by claim",
@@ -222,7 +223,7 @@ def _reproduce(commands: Commands) -> _Parser:
         epilog=f"names:\n{listed}\n\nscales:\n{SCALE_TEXT}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", metavar="NAME", choices=tuple(SUMMARIES), help="see below")
+    parser.add_argument("name", metavar="NAME", choices=names, help="see below")
     parser.add_argument("--scale", choices=SCALES, default="cpu", help="default: cpu")
     parser.add_argument("--out", metavar="DIR", help="default: reproductions/NAME-SCALE")
     parser.add_argument("--seed", type=whole, default=0)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 __all__ = ["UNFINISHED", "require_fitting", "run", "workers_of"]
 
-import importlib
 import sys
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from elboscope.reproductions import INDEPENDENT_RUNS, module_name
+from elboscope.reproductions import names_taking
+from elboscope.reproductions.frame.experiment import find_experiment, reproduce, reproduce_run
 from elboscope.reproductions.frame.result import HEADER, Reproduction, meaning_of_errors, shown
 from elboscope.reproductions.frame.sitting import Options, Unfinished, Workers, training_device
 from elboscope.sweeps.executor import Executor, Kind, Resources, require_slurm
@@ -28,7 +28,6 @@ from .progress import say, shown_progress
 # A slice has ended and the work has not: EX_TEMPFAIL, so that a shell loop can go on.
 UNFINISHED, SOME_FAILED = 75, 1
 PAPER_SLICE = 480.0
-OMNIGLOT_IN, COLUMNS_IN = "iwae-table1", "inference-suboptimality-table1"
 STYLES = {"reproduced": "green", "contradicted": "bold red", "undecided": "cyan"}
 
 
@@ -38,9 +37,10 @@ def run(arguments: Arguments) -> int:
     folder = folder.expanduser()
     require_fitting(arguments)
     options = _options(arguments, folder)
-    module = importlib.import_module(module_name(arguments.name))
+    chosen = find_experiment(arguments.name)
     if arguments.only_run is not None:
-        module.reproduce_run(
+        reproduce_run(
+            chosen,
             arguments.only_run,
             arguments.scale,
             out=folder,
@@ -50,10 +50,11 @@ def run(arguments: Arguments) -> int:
         return 0
     here = options.workers is None or not options.workers.executor.queues
     if here and arguments.scale == "paper" and training_device("paper").type == "cpu":
-        say("No GPU is at hand: the published schedule takes weeks on a CPU.")
+        say("There is no GPU: the published schedule takes weeks on a CPU.")
     try:
         with shown_progress(arguments.name) as progress:
-            outcome = module.reproduce(
+            outcome = reproduce(
+                chosen,
                 arguments.scale,
                 out=folder,
                 seed=arguments.seed,
@@ -63,9 +64,8 @@ def run(arguments: Arguments) -> int:
     except Unfinished as pause:
         say(pause)
         return UNFINISHED
-    path = outcome.save(folder)
     Console().print(printed(outcome))
-    say(f"Saved in {path.parent} (result.json, result.md).")
+    say(f"Saved in {folder} (result.json, result.md).")
     if not outcome.failed:
         return 0
     names = ", ".join(outcome.failed)
@@ -74,12 +74,10 @@ def run(arguments: Arguments) -> int:
 
 
 def _options(arguments: Arguments, folder: Path) -> Options:
-    if arguments.omniglot is not None and arguments.name != OMNIGLOT_IN:
-        expected = f"nothing, except with {OMNIGLOT_IN}"
-        raise UsageError("--omniglot", expected=expected, got=f"a file with {arguments.name}")
-    if arguments.columns is not None and arguments.name != COLUMNS_IN:
-        expected = f"nothing, except with {COLUMNS_IN}"
-        raise UsageError("--columns", expected=expected, got=f"columns with {arguments.name}")
+    for option, what in (("--omniglot", "a file"), ("--columns", "columns")):
+        if _value(arguments, option) is not None and arguments.name not in names_taking(option):
+            expected = f"nothing, except with {', '.join(names_taking(option))}"
+            raise UsageError(option, expected=expected, got=f"{what} with {arguments.name}")
     columns = tuple(c.strip() for c in (arguments.columns or "").split(",") if c.strip())
     if arguments.columns is not None and not columns:
         expected = "names of columns, with commas between them; without it, all"
@@ -150,8 +148,9 @@ def require_fitting(arguments: Arguments) -> None:
     options = (*WHO, *ALSO_LOCAL, *SLURM_ONLY)
     given = [option for option in options if _value(arguments, option) is not None]
     number = arguments.only_run is not None
-    if arguments.name not in INDEPENDENT_RUNS and (given or number):
-        expected = f"nothing, except with {', '.join(INDEPENDENT_RUNS)}, whose runs are independent"
+    separate = names_taking("--workers")
+    if arguments.name not in separate and (given or number):
+        expected = f"nothing, except with {', '.join(separate)}, whose runs are independent"
         option = given[0] if given else "--only-run"
         raise UsageError(option, expected=expected, got=f"it with {arguments.name}")
     if not given:

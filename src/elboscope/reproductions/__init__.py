@@ -1,87 +1,180 @@
-"""Reproductions: one published table or figure a file, our number beside the paper's.
+"""Reproductions: published tables and figures, our numbers beside the papers'.
 
-Each module ends in ``reproduce(scale, *, out, seed, options, progress) -> Reproduction``. The
-names are here, and nothing in here imports torch: ``elboscope reproduce --help`` lists them.
+A folder a paper, a file an experiment; :mod:`.frame` holds what they share. All of them are listed
+here, where nothing imports torch: ``elboscope reproduce --help`` shows the list.
 """
 
 from __future__ import annotations
 
-__all__ = ["INDEPENDENT_RUNS", "SCALES", "SUMMARIES", "module_name"]
+__all__ = ["EXPERIMENTS", "SCALES", "Listed", "listed", "names_taking"]
+
+from typing import NamedTuple
 
 SCALES = ("smoke", "cpu", "paper")
 
-SUMMARIES = {
-    "iwae-table1": "test NLL and active units of VAEs and IWAEs (Burda et al., 2016, Table 1)",
-    "tighter-bounds-table1": "bounds of VAE, IWAE, MIWAE, PIWAE, CIWAE "
-    "(Rainforth et al., 2018, Table 1)",
-    "iwae-posteriors": "2-D posteriors of a VAE and an IWAE (Burda et al., 2016)",
-    "latent-2d": "true posteriors of two latents, q and the best q of each image "
-    "(Cremer et al., 2018)",
-    "snr-figure": "gradient signal-to-noise against K (Rainforth et al., 2018)",
-    "flow-amortisation": "what a flow gains for a linear encoder on a frozen decoder "
-    "(Cremer et al., 2018)",
-    "decoder-capacity": "decoders of 0, 2, 4 hidden layers and the gap of diagonal Gaussians "
-    "(Cremer et al., 2018)",
-    "inference-overfitting": "gaps of training and held-out images (Cremer et al., 2018)",
-    "inference-suboptimality-table1": "gaps by family and by encoder (Cremer et al., 2018, "
-    "Table 1)",
-    "single-bit": "a VAE of copies of one bit beside its exact optimum (Shu, 2017)",
-    "kl-weight-sweep": "which weights of the KL collapse a VAE, and which of them must",
-    "low-posterior-samples": "what a VAE makes of latents that q(z) hardly reaches "
-    "(Rosca et al., 2018)",
-    "elbo-surgery": "reconstruction, mutual information and marginal KL over training, and better "
-    "priors (Hoffman and Johnson, 2016)",
-    "marginal-kl": "KL(q(z)‖p(z)) by posterior, likelihood and latents (Rosca et al., 2018)",
-    "marginal-kl-estimators": "one marginal KL by mixture, classifiers and density models "
-    "(Rosca et al., 2018)",
-    "density-ratio-synthetic": "density ratios of Gaussians whose KL is known: estimation and "
-    "learning (Rosca et al., 2018)",
-    "hybrids-colormnist": "samples of VAEs, VAE-GAN hybrids and GANs, ColorMNIST "
-    "(Rosca et al., 2018)",
-    "hybrids-cifar10": "the same on CIFAR-10 (Rosca et al., 2018)",
-    "hybrids-celeba": "the same on CelebA, from a folder of yours (Rosca et al., 2018)",
-    "stacked-mnist": "modes of Stacked MNIST that AVB, VEEGAN, VGH, VGH++ and a DCGAN cover "
-    "(Srivastava et al., 2017)",
-    "latent-scaling": "VAEs and AAEs with 10 to 10 000 latents (Rosca et al., 2018)",
-    "bounds-over-training": "what is called a bound of AAE and VEEGAN, beside a VAE's ELBO "
-    "(Rosca et al., 2018)",
-}
 
-# Those whose runs may be processes of their own: their modules have ``reproduce_run`` as well.
-INDEPENDENT_RUNS = ("hybrids-colormnist", "hybrids-cifar10", "hybrids-celeba")
+class Listed(NamedTuple):
+    """An experiment, as far as the command line must know it before it runs.
+
+    Attributes:
+        name: On the command line, of the result's default folder, and of the references' file.
+        where: Its module below this package and its name there, "paper.module:NAME".
+        summary: One line.
+        takes: Options that only some experiments take; ``--workers`` if its runs may be processes
+            of their own.
+    """
+
+    name: str
+    where: str
+    summary: str
+    takes: tuple[str, ...] = ()
+
+    @property
+    def paper(self) -> str:
+        """The folder of its paper."""
+        return self.where.partition(".")[0]
 
 
-_HOME = {
-    "iwae-table1": "burda2016.table1",
-    "tighter-bounds-table1": "rainforth2018.tighter_bounds",
-    "iwae-posteriors": "burda2016.posteriors",
-    "latent-2d": "cremer2018.latent_2d",
-    "snr-figure": "rainforth2018.snr",
-    "flow-amortisation": "cremer2018.flow_amortisation",
-    "decoder-capacity": "cremer2018.decoder_capacity",
-    "inference-overfitting": "cremer2018.overfitting",
-    "inference-suboptimality-table1": "cremer2018.table1",
-    "single-bit": "shu2017.single_bit",
-    "kl-weight-sweep": "lucas2019.kl_weight_sweep",
-    "low-posterior-samples": "rosca2018.low_posterior",
-    "elbo-surgery": "hoffman2016.elbo_surgery",
-    "marginal-kl": "rosca2018.marginal_kl",
-    "marginal-kl-estimators": "rosca2018.marginal_kl_estimators",
-    "density-ratio-synthetic": "rosca2018.density_ratio",
-    "hybrids-colormnist": "rosca2018.hybrids_colormnist",
-    "hybrids-cifar10": "rosca2018.hybrids_cifar10",
-    "hybrids-celeba": "rosca2018.hybrids_celeba",
-    "stacked-mnist": "srivastava2017.stacked_mnist",
-    "latent-scaling": "rosca2018.latent_scaling",
-    "bounds-over-training": "rosca2018.bounds_over_training",
-}
+EXPERIMENTS = (
+    Listed(
+        "iwae-table1",
+        "burda2016.table1:EXPERIMENT",
+        "test NLL and active units of VAEs and IWAEs (Burda et al., 2016, Table 1)",
+        takes=("--omniglot",),
+    ),
+    Listed(
+        "tighter-bounds-table1",
+        "rainforth2018.tighter_bounds:EXPERIMENT",
+        "bounds of VAE, IWAE, MIWAE, PIWAE, CIWAE (Rainforth et al., 2018, Table 1)",
+    ),
+    Listed(
+        "iwae-posteriors",
+        "burda2016.posteriors:EXPERIMENT",
+        "2-D posteriors of a VAE and an IWAE (Burda et al., 2016)",
+    ),
+    Listed(
+        "latent-2d",
+        "cremer2018.latent_2d:EXPERIMENT",
+        "true posteriors of two latents, q and the best q of each image (Cremer et al., 2018)",
+    ),
+    Listed(
+        "snr-figure",
+        "rainforth2018.snr:EXPERIMENT",
+        "gradient signal-to-noise against K (Rainforth et al., 2018)",
+    ),
+    Listed(
+        "flow-amortisation",
+        "cremer2018.flow_amortisation:EXPERIMENT",
+        "what a flow gains for a linear encoder on a frozen decoder (Cremer et al., 2018)",
+    ),
+    Listed(
+        "decoder-capacity",
+        "cremer2018.decoder_capacity:EXPERIMENT",
+        "decoders of 0, 2, 4 hidden layers and the gap of diagonal Gaussians (Cremer et al., 2018)",
+    ),
+    Listed(
+        "inference-overfitting",
+        "cremer2018.overfitting:EXPERIMENT",
+        "gaps of training and held-out images (Cremer et al., 2018)",
+    ),
+    Listed(
+        "inference-suboptimality-table1",
+        "cremer2018.table1:EXPERIMENT",
+        "gaps by family and by encoder (Cremer et al., 2018, Table 1)",
+        takes=("--columns",),
+    ),
+    Listed(
+        "single-bit",
+        "shu2017.single_bit:EXPERIMENT",
+        "a VAE of copies of one bit beside its exact optimum (Shu, 2017)",
+    ),
+    Listed(
+        "kl-weight-sweep",
+        "lucas2019.kl_weight_sweep:EXPERIMENT",
+        "which weights of the KL collapse a VAE, and which of them must",
+    ),
+    Listed(
+        "low-posterior-samples",
+        "rosca2018.low_posterior:EXPERIMENT",
+        "what a VAE makes of latents that q(z) hardly reaches (Rosca et al., 2018)",
+    ),
+    Listed(
+        "elbo-surgery",
+        "hoffman2016.elbo_surgery:EXPERIMENT",
+        "reconstruction, mutual information and marginal KL over training, and better priors "
+        "(Hoffman and Johnson, 2016)",
+    ),
+    Listed(
+        "marginal-kl",
+        "rosca2018.marginal_kl:EXPERIMENT",
+        "KL(q(z)‖p(z)) by posterior, likelihood and latents (Rosca et al., 2018)",
+    ),
+    Listed(
+        "marginal-kl-estimators",
+        "rosca2018.marginal_kl_estimators:EXPERIMENT",
+        "one marginal KL by mixture, classifiers and density models (Rosca et al., 2018)",
+    ),
+    Listed(
+        "density-ratio-synthetic",
+        "rosca2018.density_ratio:EXPERIMENT",
+        "density ratios of Gaussians whose KL is known: estimation and learning (Rosca et "
+        "al., 2018)",
+    ),
+    Listed(
+        "hybrids-colormnist",
+        "rosca2018.hybrids:COLOR_MNIST",
+        "samples of VAEs, VAE-GAN hybrids and GANs, ColorMNIST (Rosca et al., 2018)",
+        takes=("--workers",),
+    ),
+    Listed(
+        "hybrids-cifar10",
+        "rosca2018.hybrids:CIFAR_10",
+        "the same on CIFAR-10 (Rosca et al., 2018)",
+        takes=("--workers",),
+    ),
+    Listed(
+        "hybrids-celeba",
+        "rosca2018.hybrids:CELEBA",
+        "the same on CelebA, from a folder of yours (Rosca et al., 2018)",
+        takes=("--workers",),
+    ),
+    Listed(
+        "stacked-mnist",
+        "srivastava2017.stacked_mnist:EXPERIMENT",
+        "modes of Stacked MNIST that AVB, VEEGAN, VGH, VGH++ and a DCGAN cover (Srivastava et "
+        "al., 2017)",
+    ),
+    Listed(
+        "latent-scaling",
+        "rosca2018.latent_scaling:EXPERIMENT",
+        "VAEs and AAEs with 10 to 10 000 latents (Rosca et al., 2018)",
+    ),
+    Listed(
+        "bounds-over-training",
+        "rosca2018.bounds_over_training:EXPERIMENT",
+        "what is called a bound of AAE and VEEGAN, beside a VAE's ELBO (Rosca et al., 2018)",
+    ),
+)
 
 
-def module_name(name: str) -> str:
-    """Returns the module that reproduces ``name``.
+def listed(name: str) -> Listed:
+    """Returns what is listed under a name.
+
+    Raises:
+        KeyError: Nothing is.
 
     Example:
-        >>> module_name("iwae-table1")
-        'elboscope.reproductions.burda2016.table1'
+        >>> listed("iwae-table1").where
+        'burda2016.table1:EXPERIMENT'
     """
-    return f"{__name__}.{_HOME[name]}"
+    return {entry.name: entry for entry in EXPERIMENTS}[name]
+
+
+def names_taking(option: str) -> tuple[str, ...]:
+    """Returns the names of the experiments that take an option.
+
+    Example:
+        >>> names_taking("--omniglot")
+        ('iwae-table1',)
+    """
+    return tuple(entry.name for entry in EXPERIMENTS if option in entry.takes)

@@ -12,11 +12,13 @@ from elboscope.reproductions.cremer2018 import decoder_capacity, flow_amortisati
 from elboscope.reproductions.cremer2018.decoder_capacity import Measured
 from elboscope.reproductions.cremer2018.flow_amortisation import Found
 from elboscope.reproductions.cremer2018.gaps import GapPlan, Gaps, cremer_vae, trained
+from elboscope.reproductions.frame.experiment import reproduce
 from elboscope.reproductions.frame.images import load_binary_images
 from elboscope.reproductions.frame.sitting import Options, Unfinished, sitting
 from elboscope.reproductions.frame.training import Schedule
 
 CPU = torch.device("cpu")
+PLAN = GapPlan(data="digits", schedule=Schedule(epochs=3), num_seeds=1, num_images=1)
 MODULES = {"decoder-capacity": decoder_capacity, "flow-amortisation": flow_amortisation}
 NOISE = torch.tensor([-0.1, 0.0, 0.1, 0.0], dtype=torch.float64)
 
@@ -146,7 +148,7 @@ def test_a_frozen_decoder_is_the_same_to_the_bit(tmp_path, posterior):
     model = flow_amortisation._linear(whole, posterior, 1)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with sitting(tmp_path / "run", {}, Options(), None) as now:
-        trained("encoder", model, images.train, GapPlan("digits", Schedule(3), 1, 1), 0, now, CPU)
+        trained("encoder", model, images.train, PLAN, 0, now, CPU)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]) == name.startswith("decoder."), name
     assert all(p.grad is None for p in model.decoder.parameters())
@@ -156,23 +158,9 @@ def test_a_frozen_decoder_is_the_same_to_the_bit(tmp_path, posterior):
     assert [type(layer).__name__ for layer in model.encoder] == ["Linear"]
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    """Runs an experiment at the smoke scale, once; returns its folder too."""
-    made = {}
-
-    def run(name):
-        if name not in made:
-            out = tmp_path_factory.mktemp(name) / "run"
-            made[name] = (MODULES[name].reproduce("smoke", out=out), out)
-        return made[name]
-
-    return run
-
-
 @pytest.mark.parametrize("name", MODULES)
 def test_a_small_run_is_complete_and_decides_nothing(smoke, name):
-    outcome, _ = smoke(name)
+    outcome = smoke(name)
     assert (outcome.name, outcome.scale) == (name, "smoke")
     assert all(row.epochs == outcome.provenance["epochs"] and row.num_data for row in outcome.rows)
     assert {"device", "versions", "seed", "wall_seconds", "data"} <= set(outcome.provenance)
@@ -184,7 +172,7 @@ def test_a_small_run_is_complete_and_decides_nothing(smoke, name):
 
 
 def test_a_small_run_counts_with_one_decoder(smoke):
-    rows = {(row.label, row.quantity): row.value for row in smoke("flow-amortisation")[0].rows}
+    rows = {(row.label, row.quantity): row.value for row in smoke("flow-amortisation").rows}
     for family in ("FFG", "Flow"):
         q, best = f"linear encoder, {family}", rows["the decoder", f"L[q*_{family}]"]
         assert rows[q, "amortisation gap"] == pytest.approx(best - rows[q, "L[q]"], abs=1e-9)
@@ -199,9 +187,9 @@ PARTS = {
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_slices_give_the_numbers_of_one_sitting(smoke, ticking, name, tmp_path):
+def test_slices_give_the_numbers_of_one_sitting(smoke_run, ticking, name, tmp_path):
     """The parts that a stopped run would not have yet are made again, in slices."""
-    outcome, finished = smoke(name)
+    outcome, finished = smoke_run(name)
     out, pauses, again = tmp_path / "run", [], None
     shutil.copytree(finished, out)
     for part in [path for pattern in PARTS[name] for path in (out / "state").glob(pattern)]:
@@ -209,7 +197,7 @@ def test_slices_give_the_numbers_of_one_sitting(smoke, ticking, name, tmp_path):
     while again is None:
         try:
             options = Options(resume=True, slice_seconds=60.0)
-            again = MODULES[name].reproduce("smoke", out=out, options=options)
+            again = reproduce(MODULES[name].EXPERIMENT, "smoke", out=out, options=options)
         except Unfinished as pause:
             pauses.append(str(pause))
         assert len(pauses) < 200

@@ -1,11 +1,14 @@
 """Overfitting of inference: verdicts on numbers made by hand, a smoke run, and its slices."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from elboscope.reproductions.cremer2018 import overfitting as inference_overfitting
 from elboscope.reproductions.cremer2018.gaps import Gaps
 from elboscope.reproductions.cremer2018.overfitting import overfitting_claims
+from elboscope.reproductions.frame.experiment import reproduce
 from elboscope.reproductions.frame.sitting import Options, Unfinished
 
 NAME = "inference-overfitting"
@@ -100,13 +103,15 @@ def test_a_run_has_every_model_checkpoint_and_split(smoke):
 
 
 def test_slices_give_the_numbers_of_one_sitting(smoke, ticking, tmp_path, monkeypatch):
-    plan = inference_overfitting.PLANS["smoke"]._replace(models=("Regular",))
-    monkeypatch.setitem(inference_overfitting.PLANS, "smoke", plan)
+    plan = replace(inference_overfitting.SMOKE, models=("Regular",))
+    monkeypatch.setitem(inference_overfitting.EXPERIMENT.plans, "smoke", plan)
     pauses, outcome = [], None
     while outcome is None:
         options = Options(resume=True, slice_seconds=12.0)
         try:
-            outcome = inference_overfitting.reproduce("smoke", out=tmp_path / "o", options=options)
+            outcome = reproduce(
+                inference_overfitting.EXPERIMENT, "smoke", out=tmp_path / "o", options=options
+            )
         except Unfinished as pause:
             pauses.append(str(pause))
         assert len(pauses) < 100

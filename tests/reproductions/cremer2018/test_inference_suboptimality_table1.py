@@ -8,6 +8,7 @@ from elboscope.reproductions.cremer2018 import table1 as table1
 from elboscope.reproductions.cremer2018.gaps import Gaps
 from elboscope.reproductions.cremer2018.table1 import COLUMNS, Column, column_claims, gap_of
 from elboscope.reproductions.frame.claims import references
+from elboscope.reproductions.frame.experiment import reproduce
 from elboscope.reproductions.frame.sitting import Options, Unfinished
 from elboscope.training import ELBO, AnnealedEntropy
 
@@ -178,7 +179,7 @@ def test_columns_can_be_chosen_and_slices_give_the_numbers_of_one_sitting(smoke,
     while outcome is None:
         options = Options(resume=True, slice_seconds=25.0, columns=(chosen,))
         try:
-            outcome = table1.reproduce("smoke", out=tmp_path / "run", options=options)
+            outcome = reproduce(table1.EXPERIMENT, "smoke", out=tmp_path / "run", options=options)
         except Unfinished as pause:
             pauses.append(str(pause))
         assert len(pauses) < 100
@@ -190,11 +191,11 @@ def test_columns_can_be_chosen_and_slices_give_the_numbers_of_one_sitting(smoke,
 
 def test_an_unknown_column_is_named(tmp_path):
     with pytest.raises(InputError, match=r"--columns: expected some of digits-regular-ffg, .* got"):
-        table1.reproduce("smoke", out=tmp_path, options=Options(columns=("mnist",)))
+        reproduce(table1.EXPERIMENT, "smoke", out=tmp_path, options=Options(columns=("mnist",)))
 
 
 def test_published_numbers_stand_beside_training_images():
-    column, plan = COLUMNS[0], table1.PLANS["paper"]
+    column, plan = COLUMNS[0], table1.EXPERIMENT.plans["paper"]
     found = {column: {split: made(column) for split in ("train", "test")}}
     rows = list(table1._rows(found, plan))
     assert [row.published.value for row in rows[:2]] == [-89.85, -90.83]

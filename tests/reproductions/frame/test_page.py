@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from elboscope.reproductions import SUMMARIES
+from elboscope.reproductions import EXPERIMENTS
 from elboscope.reproductions.frame.page import BEGIN, END, main, results, updated
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def test_the_page_holds_what_is_kept():
     page = (DOCS / "reproductions.md").read_text()
     assert updated(page, results(DOCS / "reproductions", DOCS)) == page
-    for name in SUMMARIES:
-        assert f"| `{name}` |" in page
+    for entry in EXPERIMENTS:
+        assert f"| `{entry.name}` |" in page
 
 
 def test_a_result_is_taken_over_with_its_pictures(tmp_path):

@@ -1,10 +1,12 @@
 """The JSON files against the tables, typed once more."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from elboscope.reproductions.frame.claims import FOLDER, references
+from elboscope import reproductions
+from elboscope.reproductions.frame.claims import references
 
 BURDA = """
 1 1  86.76 19   86.76 19   108.11 28   108.11 28
@@ -59,7 +61,10 @@ def test_the_gap_of_the_paper_is_its_two_bounds_difference():
         assert gap == pytest.approx(bound - log_px, abs=0.0151)
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
+FOLDER = Path(reproductions.__file__).parent
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*/*.json")), ids=lambda path: path.stem)
 def test_every_number_has_a_source_and_a_paper(path):
     content = json.loads(path.read_text())
     assert content["paper"]

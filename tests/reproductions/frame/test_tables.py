@@ -1,14 +1,18 @@
 """Each reproduction at the smoke scale: complete, identified, and the same after interruptions."""
 
+import math
 import os
 import signal
 
 import pytest
+import torch
 
 from elboscope.core import InputError
 from elboscope.reproductions.burda2016 import table1 as iwae_table1
 from elboscope.reproductions.frame.evaluation import Measured
-from elboscope.reproductions.frame.sitting import Options, Unfinished
+from elboscope.reproductions.frame.experiment import Run, reproduce
+from elboscope.reproductions.frame.images import load_images
+from elboscope.reproductions.frame.sitting import Options, Sitting, Unfinished
 from elboscope.reproductions.rainforth2018 import tighter_bounds as tighter_bounds_table1
 
 NAMES = ("iwae-table1", "tighter-bounds-table1", "iwae-posteriors", "latent-2d")
@@ -62,20 +66,23 @@ def test_posteriors_bring_their_figure_and_their_entropies_agree(smoke):
     assert len(outcome.figures["posteriors"].axes) == 12
 
 
-def test_published_numbers_stand_beside_ours_except_for_other_data(smoke):
+def test_published_numbers_stand_beside_ours_except_for_other_data(smoke, tmp_path):
     assert all(row.published is None for row in smoke("tighter-bounds-table1").rows)
-    rows = tighter_bounds_table1._rows({}, tighter_bounds_table1.PLANS["cpu"], published=True)
-    assert rows == ()
+    plan = tighter_bounds_table1.CPU
+    images = load_images("smoke", Options())
+    now = Sitting(tmp_path, math.inf, None, 0.0)
+    run = Run("tighter-bounds-table1", "cpu", plan, 0, Options(), torch.device("cpu"), images, now)
+    assert tighter_bounds_table1._rows(run, {}) == ()
+    full = tighter_bounds_table1._rows(run, {"VAE": measured()})
+    assert [row.published.value for row in full[:3]] == [-86.69, -86.21, -0.47]
     entry = iwae_table1.Entry("mnist", 2, "IWAE", 50)
-    plan = iwae_table1.PLANS["paper"]
-    row, z1, z2 = iwae_table1._rows(entry, measured(), plan)
+    plan = iwae_table1.PAPER
+    row, z1, z2 = iwae_table1._entry_rows(entry, measured(), plan)
     assert (row.published.value, z1.published.value, z2.published.value) == (82.90, 26.0, 7.0)
     assert (row.epochs, row.num_samples, row.published.epochs) == (3280, 5000, 3280)
 
 
 def measured():
-    import torch
-
     values, units = torch.full((1, 3), -83.0).double(), torch.ones(1, 150).double()
     return Measured(values, values, values, values, units, 0.1 * units)
 
@@ -85,7 +92,7 @@ def test_slices_give_the_numbers_of_one_sitting(smoke, ticking, tmp_path):
     while outcome is None:
         options = Options(resume=True, slice_seconds=60.0)
         try:
-            outcome = tighter_bounds_table1.reproduce("smoke", out=out, options=options)
+            outcome = reproduce(tighter_bounds_table1.EXPERIMENT, "smoke", out=out, options=options)
         except Unfinished as pause:
             pauses.append(str(pause))
         assert len(pauses) < 200
@@ -111,22 +118,30 @@ def test_ctrl_c_leaves_nothing_half_written_and_can_be_continued(smoke, tmp_path
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        tighter_bounds_table1.reproduce("smoke", out=out, progress=stop)
+        reproduce(tighter_bounds_table1.EXPERIMENT, "smoke", out=out, progress=stop)
     left = [path.name for path in out.rglob("*") if path.is_file()]
     assert not any(name.startswith("result") or name.endswith(".part") for name in left), left
     with pytest.raises(InputError, match="Continue it with --resume"):
-        tighter_bounds_table1.reproduce("smoke", out=out)
-    outcome = tighter_bounds_table1.reproduce("smoke", out=out, options=Options(resume=True))
+        reproduce(tighter_bounds_table1.EXPERIMENT, "smoke", out=out)
+    outcome = reproduce(
+        tighter_bounds_table1.EXPERIMENT, "smoke", out=out, options=Options(resume=True)
+    )
     assert values(outcome) == values(smoke("tighter-bounds-table1"))
 
 
 def test_another_seed_is_another_run(smoke, tmp_path):
     with pytest.raises(InputError, match="seed: expected 0, with which"):
-        iwae_table1.reproduce("smoke", out=begun(tmp_path), seed=1, options=Options(resume=True))
+        reproduce(
+            iwae_table1.EXPERIMENT,
+            "smoke",
+            out=begun(tmp_path),
+            seed=1,
+            options=Options(resume=True),
+        )
 
 
 def begun(tmp_path):
     out = tmp_path / "run"
     with pytest.raises(Unfinished):
-        iwae_table1.reproduce("smoke", out=out, options=Options(slice_seconds=0.0))
+        reproduce(iwae_table1.EXPERIMENT, "smoke", out=out, options=Options(slice_seconds=0.0))
     return out

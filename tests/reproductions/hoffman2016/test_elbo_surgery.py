@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from elboscope.models import LinearGaussian
+from elboscope.reproductions.frame.experiment import reproduce
 from elboscope.reproductions.frame.sitting import Options, Unfinished
 from elboscope.reproductions.hoffman2016 import elbo_surgery
 from elboscope.reproductions.hoffman2016.elbo_surgery import (
-    PLANS,
+    SMOKE,
     claims_of,
     claims_of_many,
     claims_of_priors,
@@ -154,14 +155,13 @@ def test_the_bars_end_at_the_average_kl_and_split_only_where_there_is_a_split():
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    out = tmp_path_factory.mktemp("surgery") / "run"
-    return elbo_surgery.reproduce("smoke", out=out), out
+def smoke(smoke_run):
+    return smoke_run("elbo-surgery")
 
 
 def test_a_small_run_is_complete_and_decides_nothing(smoke):
     outcome, _ = smoke
-    plan = PLANS["smoke"]
+    plan = SMOKE
     assert {claim.verdict for claim in outcome.claims} == {"undecided"}
     rows = {(row.label, row.quantity): row.value for row in outcome.rows}
     for setting in plan.settings:
@@ -188,7 +188,7 @@ def test_slices_give_the_numbers_of_one_sitting(smoke, tmp_path):
     while again is None:
         try:
             options = Options(resume=True, slice_seconds=0.05)
-            again = elbo_surgery.reproduce("smoke", out=out, options=options)
+            again = reproduce(elbo_surgery.EXPERIMENT, "smoke", out=out, options=options)
         except Unfinished as pause:
             pauses.append(str(pause))
         assert len(pauses) < 100

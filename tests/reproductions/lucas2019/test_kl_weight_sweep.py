@@ -10,6 +10,7 @@ import torch
 from elboscope.core import InputError, seeded
 from elboscope.data import mnist
 from elboscope.models import LinearGaussian
+from elboscope.reproductions.frame.experiment import reproduce
 from elboscope.reproductions.frame.sitting import Options, Unfinished
 from elboscope.reproductions.lucas2019 import kl_weight_sweep
 from elboscope.reproductions.lucas2019.kl_weight_sweep import (
@@ -38,7 +39,13 @@ from elboscope.reproductions.lucas2019.networks import (
 )
 
 EIGENVALUES = torch.tensor([5.0, 2.0, 0.5, 0.1], dtype=torch.float64)
-TINY = Plan(100, 40, SweepSchedule(1, 50), SweepMeasure(20, 1, 40), 2)
+TINY = Plan(
+    num_train=100,
+    num_test=40,
+    schedule=SweepSchedule(1, 50),
+    measure=SweepMeasure(num_decoded=20, num_samples=1, num_draws=40),
+    steps=2,
+)
 
 
 # What a linear VAE does.
@@ -245,8 +252,8 @@ def test_the_figure_draws_information_below_rate():
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
-    return kl_weight_sweep.reproduce("smoke", out=tmp_path_factory.mktemp("sweep"))
+def outcome(smoke):
+    return smoke("kl-weight-sweep")
 
 
 def test_a_run_has_a_row_of_everything_for_each_setting(outcome):
@@ -269,13 +276,15 @@ def test_a_run_has_a_row_of_everything_for_each_setting(outcome):
 
 
 def test_slices_give_the_numbers_of_one_sitting(monkeypatch, tmp_path):
-    monkeypatch.setitem(kl_weight_sweep.PLANS, "smoke", TINY)
-    whole = kl_weight_sweep.reproduce("smoke", out=tmp_path / "whole")
+    monkeypatch.setitem(kl_weight_sweep.EXPERIMENT.plans, "smoke", TINY)
+    whole = reproduce(kl_weight_sweep.EXPERIMENT, "smoke", out=tmp_path / "whole")
     pauses, again = [], None
     while again is None:
         options = Options(resume=True, slice_seconds=0.02)
         try:
-            again = kl_weight_sweep.reproduce("smoke", out=tmp_path / "run", options=options)
+            again = reproduce(
+                kl_weight_sweep.EXPERIMENT, "smoke", out=tmp_path / "run", options=options
+            )
         except Unfinished as pause:
             pauses.append(str(pause))
         assert len(pauses) < 100

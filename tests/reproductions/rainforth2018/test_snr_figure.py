@@ -9,26 +9,28 @@ import pytest
 from elboscope.core import InputError
 from elboscope.estimators.gradients.result import Slope
 from elboscope.reproductions.frame.claims import Published, references
+from elboscope.reproductions.frame.experiment import reproduce
 from elboscope.reproductions.frame.sitting import Options, Unfinished
 from elboscope.reproductions.rainforth2018.snr import (
+    EXPERIMENT,
     NAME,
     OBJECTIVES,
     ORDER,
-    TRAINING,
+    SMOKE,
     exponent,
     order_claims,
-    reproduce,
 )
 
 HALF = Published(0.5, "a theorem")
-PLAN = TRAINING["smoke"]
+PLAN = SMOKE.training
 
 
 def test_smoke_run_is_resumed_and_decides_nothing(tmp_path) -> None:
     with pytest.raises(Unfinished, match="Continue with the same command"):
-        reproduce("smoke", out=tmp_path, options=Options(slice_seconds=0.0))
+        reproduce(EXPERIMENT, "smoke", out=tmp_path, options=Options(slice_seconds=0.0))
     stages = []
     found = reproduce(
+        EXPERIMENT,
         "smoke",
         out=tmp_path,
         options=Options(resume=True),
@@ -51,7 +53,7 @@ def test_smoke_run_is_resumed_and_decides_nothing(tmp_path) -> None:
     saved = json.loads(found.save(tmp_path).read_text())
     assert len(saved["claims"]) == 4 + len(ORDER) - 1
     with pytest.raises(InputError, match="--resume"):
-        reproduce("smoke", out=tmp_path)
+        reproduce(EXPERIMENT, "smoke", out=tmp_path)
 
 
 def made(

@@ -9,6 +9,7 @@ from torch.distributions import MultivariateNormal, kl_divergence
 
 from elboscope.core import seeded
 from elboscope.models import LinearGaussian
+from elboscope.reproductions.frame.experiment import reproduce
 from elboscope.reproductions.frame.sitting import Options, Unfinished
 from elboscope.reproductions.rosca2018 import bounds_over_training
 from elboscope.reproductions.rosca2018.bounds_over_training import (
@@ -19,7 +20,7 @@ from elboscope.reproductions.rosca2018.bounds_over_training import (
     tau,
 )
 from elboscope.reproductions.rosca2018.bounds_values import (
-    PLANS,
+    SMOKE,
     aae_value,
     values_of,
     veegan_value,
@@ -204,14 +205,13 @@ def test_the_figure_has_a_line_for_every_run():
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    out = tmp_path_factory.mktemp("bounds") / "run"
-    return bounds_over_training.reproduce("smoke", out=out), out
+def smoke(smoke_run):
+    return smoke_run("bounds-over-training")
 
 
 def test_a_small_run_calls_nothing_a_bound_of_ours_and_decides_nothing(smoke):
     outcome, _ = smoke
-    plan = PLANS["smoke"]
+    plan = SMOKE
     assert {claim.verdict for claim in outcome.claims} == {"undecided"}
     for row in outcome.rows:
         assert len(row.per_seed) == plan.seeds
@@ -238,7 +238,7 @@ def test_slices_give_the_numbers_of_one_sitting(smoke, tmp_path, ticking):
     while again is None:
         try:
             options = Options(resume=True, slice_seconds=4.0)
-            again = bounds_over_training.reproduce("smoke", out=out, options=options)
+            again = reproduce(bounds_over_training.EXPERIMENT, "smoke", out=out, options=options)
         except Unfinished as pause:
             pauses.append(str(pause))
         assert len(pauses) < 30

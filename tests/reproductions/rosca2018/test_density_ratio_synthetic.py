@@ -16,6 +16,7 @@ from elboscope.models.exact.gaussian_pair import (
 )
 from elboscope.reproductions.frame import course as density_ratio_runs
 from elboscope.reproductions.frame.course import Course, run_course
+from elboscope.reproductions.frame.experiment import reproduce
 from elboscope.reproductions.frame.sitting import Options, Unfinished, sitting
 from elboscope.reproductions.rosca2018 import density_ratio as density_ratio_synthetic
 from elboscope.reproductions.rosca2018.density_ratio import (
@@ -26,7 +27,7 @@ from elboscope.reproductions.rosca2018.density_ratio import (
     ratio_claims,
 )
 from elboscope.reproductions.rosca2018.density_ratio_runs import (
-    PLANS,
+    SMOKE,
     Plan,
     Size,
     divergences,
@@ -37,7 +38,13 @@ from elboscope.reproductions.rosca2018.density_ratio_runs import (
 
 NAME = "density-ratio-synthetic"
 CPU = torch.device("cpu")
-TINY = Plan((Size(1, (4,), (3, 6), 6, 100),), num_seeds=1, rate=1e-3, every=3, batch_size=8)
+TINY = Plan(
+    sizes=(Size(dim=1, hidden=(4,), measured=(3, 6), learning_steps=6, num_held_out=100),),
+    num_seeds=1,
+    rate=1e-3,
+    every=3,
+    batch_size=8,
+)
 
 
 @pytest.mark.parametrize("regime", ["natural", "KL 1", "KL 10"])
@@ -227,13 +234,13 @@ def test_a_run_killed_between_looks_goes_on_from_what_was_saved(monkeypatch, tmp
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
-    return density_ratio_synthetic.reproduce("smoke", out=tmp_path_factory.mktemp(NAME))
+def outcome(smoke):
+    return smoke("density-ratio-synthetic")
 
 
 def test_a_smoke_run_shows_truth_estimate_and_bounds_and_decides_nothing(outcome, tmp_path):
     rows = {(row.label, row.quantity): row for row in outcome.rows}
-    for size in PLANS["smoke"].sizes:
+    for size in SMOKE.sizes:
         assert rows[f"estimation, n = {size.dim}, KL 10", "true KL(p‖q)"].per_seed == pytest.approx(
             (10, 10), abs=1e-10
         )
@@ -262,14 +269,14 @@ def test_a_smoke_run_shows_truth_estimate_and_bounds_and_decides_nothing(outcome
 
 @pytest.mark.usefixtures("ticking")
 def test_slices_give_the_numbers_of_one_sitting(monkeypatch, tmp_path):
-    monkeypatch.setitem(density_ratio_synthetic.PLANS, "smoke", TINY)
-    whole = density_ratio_synthetic.reproduce("smoke", out=tmp_path / "whole")
+    monkeypatch.setitem(density_ratio_synthetic.EXPERIMENT.plans, "smoke", TINY)
+    whole = reproduce(density_ratio_synthetic.EXPERIMENT, "smoke", out=tmp_path / "whole")
     pauses, again = [], None
     while again is None:
         options = Options(resume=True, slice_seconds=9.0)
         try:
-            again = density_ratio_synthetic.reproduce(
-                "smoke", out=tmp_path / "run", options=options
+            again = reproduce(
+                density_ratio_synthetic.EXPERIMENT, "smoke", out=tmp_path / "run", options=options
             )
         except Unfinished as pause:
             pauses.append(str(pause))

@@ -10,9 +10,9 @@ from torch import nn
 
 from elboscope import data
 from elboscope.core import InputError, seeded
+from elboscope.reproductions.frame.experiment import reproduce
 from elboscope.reproductions.frame.sitting import Options, Unfinished, sitting
 from elboscope.reproductions.rosca2018 import hybrid_plan as hybrids_data
-from elboscope.reproductions.rosca2018 import hybrids_celeba, hybrids_cifar10, hybrids_colormnist
 from elboscope.reproductions.rosca2018.hybrid_plan import GANS, MODELS, load_hybrid_images
 from elboscope.reproductions.rosca2018.hybrid_runs import HybridRun, Outcome, trained_run
 from elboscope.reproductions.rosca2018.hybrid_scores import (
@@ -22,10 +22,11 @@ from elboscope.reproductions.rosca2018.hybrid_scores import (
     model_rows,
     sweep_rows,
 )
-from elboscope.reproductions.rosca2018.hybrids import _notes
+from elboscope.reproductions.rosca2018.hybrids import CELEBA, CIFAR_10, COLOR_MNIST, _notes
 from elboscope.reproductions.rosca2018.networks import untrained
 
-SMOKE, PAPER = (hybrids_colormnist.PLANS[scale] for scale in ("smoke", "paper"))
+SMOKE, PAPER = (COLOR_MNIST.plans[scale] for scale in ("smoke", "paper"))
+NAMES = ("colormnist", "cifar10", "celeba")
 # Five seeds, three rates for all; VGH and VGH++ have two pairs of weights as well.
 PLAN = replace(
     PAPER,
@@ -128,9 +129,9 @@ def test_the_sweep_is_the_published_one():
     assert len(set(PAPER.runs)) == len(PAPER.runs) == 7 * 5 + 2 * 63 + 5 * 3
 
 
-@pytest.mark.parametrize("module", [hybrids_colormnist, hybrids_cifar10, hybrids_celeba])
-def test_all_generators_are_of_one_size_and_a_critic_is_not_normalised(module):
-    plan = replace(module.PLANS["paper"], latents=3, code_hidden=(4,), joint_maps=(4, 4))
+@pytest.mark.parametrize("experiment", [COLOR_MNIST, CIFAR_10, CELEBA], ids=NAMES)
+def test_all_generators_are_of_one_size_and_a_critic_is_not_normalised(experiment):
+    plan = replace(experiment.plans["paper"], latents=3, code_hidden=(4,), joint_maps=(4, 4))
     shape = {2: (3, 28, 28), 3: (3, 32, 32), 4: (3, 64, 64)}[len(plan.maps)]
     sizes = set()
     for name in MODELS:
@@ -209,7 +210,7 @@ def test_slices_give_the_numbers_of_one_sitting(hybrids_run, tmp_path, ticking):
     while again is None:
         try:
             options = Options(resume=True, slice_seconds=2.0)
-            again = hybrids_colormnist.reproduce("smoke", out=out, options=options)
+            again = reproduce(COLOR_MNIST, "smoke", out=out, options=options)
         except Unfinished as pause:
             pauses.append(str(pause))
         assert len(pauses) < 50
@@ -243,7 +244,7 @@ def test_a_run_that_diverges_ends_at_its_last_whole_state(tmp_path):
 def test_faces_are_the_users_own(tmp_path):
     options = Options(data_dir=tmp_path)
     with pytest.raises(InputError, match="img_align_celeba"):
-        hybrids_celeba.reproduce("cpu", out=tmp_path / "run", options=options)
+        reproduce(CELEBA, "cpu", out=tmp_path / "run", options=options)
 
 
 def test_too_few_held_out_images_are_refused(monkeypatch):
@@ -254,10 +255,10 @@ def test_too_few_held_out_images_are_refused(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", [hybrids_cifar10, hybrids_celeba])
-def test_other_data_run_too(module, tmp_path):
-    outcome = module.reproduce("smoke", out=tmp_path / "run")
+@pytest.mark.parametrize("experiment", [CIFAR_10, CELEBA], ids=NAMES[1:])
+def test_other_data_run_too(experiment, smoke):
+    outcome = smoke(experiment.name)
     quantities = {row.quantity for row in outcome.rows}
     assert "independent critic Ŵ(test)" in quantities
-    assert ("Inception Score" in quantities) == (module is hybrids_cifar10)
-    assert any("No classifier" in n for n in outcome.notes) == (module is hybrids_celeba)
+    assert ("Inception Score" in quantities) == (experiment is CIFAR_10)
+    assert any("No classifier" in n for n in outcome.notes) == (experiment is CELEBA)

@@ -14,20 +14,21 @@ import pytest
 import torch
 
 from elboscope.core import InputError, seeded
-from elboscope.reproductions import INDEPENDENT_RUNS
+from elboscope.reproductions import names_taking
+from elboscope.reproductions.frame.experiment import reproduce, reproduce_run
 from elboscope.reproductions.frame.sitting import Options, Workers, sitting
 from elboscope.reproductions.rosca2018 import hybrid_runs as hybrids_training
-from elboscope.reproductions.rosca2018 import hybrids_celeba, hybrids_cifar10, hybrids_colormnist
 from elboscope.reproductions.rosca2018.hybrid_plan import MODELS, load_hybrid_images
 from elboscope.reproductions.rosca2018.hybrid_runs import hybrid_runs, run_name
 from elboscope.reproductions.rosca2018.hybrid_scores import Measured, hybrid_claims
+from elboscope.reproductions.rosca2018.hybrids import CELEBA, CIFAR_10, COLOR_MNIST
 from elboscope.reproductions.rosca2018.networks import untrained
 from elboscope.sweeps.executor import Executor
 from elboscope.sweeps.study import run_state
 from elboscope.training import read_rows
 from elboscope.training.steps import TrainingInterrupted
 
-SMOKE = hybrids_colormnist.PLANS["smoke"]
+SMOKE = COLOR_MNIST.plans["smoke"]
 TWO = Executor(workers=2)
 RUNS = hybrid_runs(SMOKE)
 VGH = [run for run in RUNS if run.setting.model == "VGH"]
@@ -67,10 +68,10 @@ def wait_for(holds, seconds=120.0):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("module", [hybrids_colormnist, hybrids_cifar10, hybrids_celeba])
-def test_every_run_has_a_name_of_its_own(module):
-    assert module.NAME in INDEPENDENT_RUNS
-    for plan in module.PLANS.values():
+@pytest.mark.parametrize("experiment", [COLOR_MNIST, CIFAR_10, CELEBA], ids=lambda e: e.name)
+def test_every_run_has_a_name_of_its_own(experiment):
+    assert experiment.name in names_taking("--workers")
+    for plan in experiment.plans.values():
         names = [run.name for run in hybrid_runs(plan)]
         assert len({name.lower() for name in names}) == len(names)
         assert run_name(len(names) - 1, plan) == names[-1]
@@ -83,16 +84,14 @@ def test_one_run_alone_is_that_of_the_whole_and_nothing_is_done_twice(without, h
     """What this process has made needs no worker: these would fail."""
     outcome, _ = hybrids_run
     out = without(VGH[1])
-    hybrids_colormnist.reproduce_run(RUNS.index(VGH[1]), "smoke", out=out)
+    reproduce_run(COLOR_MNIST, RUNS.index(VGH[1]), "smoke", out=out)
     folder = swept(out, VGH[1])
     assert run_state(folder).status == "finished"
     said = json.loads((folder / "run.json").read_text())
     assert said["run"] == VGH[1].name
     assert said["steps"] == SMOKE.steps
     (row,) = read_rows(folder / "metrics.csv")
-    again = hybrids_colormnist.reproduce(
-        "smoke", out=out, options=Options(resume=True, workers=FAILING)
-    )
+    again = reproduce(COLOR_MNIST, "smoke", out=out, options=Options(resume=True, workers=FAILING))
     assert again.failed == ()
     assert again.rows == outcome.rows
     assert again.claims == outcome.claims
@@ -107,12 +106,10 @@ def test_one_run_alone_is_that_of_the_whole_and_nothing_is_done_twice(without, h
 def test_what_fails_is_named_and_the_rest_is_there(without, hybrids_run):
     outcome, _ = hybrids_run
     out = without(VGH[1], SWEPT)
-    found = hybrids_colormnist.reproduce(
-        "smoke", out=out, options=Options(resume=True, workers=FAILING)
-    )
+    found = reproduce(COLOR_MNIST, "smoke", out=out, options=Options(resume=True, workers=FAILING))
     assert found.failed == (VGH[1].name, SWEPT.name)
     for name in found.failed:
-        said = f"{name} failed, and no number is of it: exit code 1: error: no memory"
+        said = f"{name} failed and is excluded from every number: exit code 1: error: no memory"
         assert said in found.notes
     assert found.record()["failed"] == list(found.failed)
     assert "failed" not in outcome.record()
@@ -129,7 +126,7 @@ def test_what_fails_is_named_and_the_rest_is_there(without, hybrids_run):
     (pair,) = [text for text in claims if "VGH++ is nearer to the data than VGH" in text]
     assert "(1 seed)" in claims[pair]
     # the cause is repaired: nothing but what failed is made
-    whole = hybrids_colormnist.reproduce("smoke", out=out, options=Options(resume=True))
+    whole = reproduce(COLOR_MNIST, "smoke", out=out, options=Options(resume=True))
     assert whole.rows == outcome.rows
     assert whole.failed == ()
 
@@ -139,7 +136,7 @@ def test_a_model_without_any_run_is_an_error(without):
     options = Options(resume=True, workers=FAILING)
     words = "VGH: expected a run that ends well; got none: exit code 1: error: no memory"
     with pytest.raises(InputError, match=words):
-        hybrids_colormnist.reproduce("smoke", out=out, options=options)
+        reproduce(COLOR_MNIST, "smoke", out=out, options=options)
     assert (out / "state" / RUNS[0].name / "model.safetensors").is_file()
 
 
@@ -153,9 +150,7 @@ def test_ctrl_c_says_how_to_go_on(without):
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt) as stop:
-        hybrids_colormnist.reproduce(
-            "smoke", out=out, options=Options(resume=True, workers=waiting)
-        )
+        reproduce(COLOR_MNIST, "smoke", out=out, options=Options(resume=True, workers=waiting))
     thread.join()
     said = str(stop.value)
     assert f"Stopped by Ctrl-C with {len(RUNS)} of {len(RUNS) + 1} runs over" in said
@@ -164,12 +159,12 @@ def test_ctrl_c_says_how_to_go_on(without):
 
 def test_a_run_by_itself_belongs_to_a_reproduction(without, tmp_path):
     with pytest.raises(InputError, match="new: expected the folder of a reproduction that was beg"):
-        hybrids_colormnist.reproduce_run(0, "smoke", out=tmp_path / "new")
+        reproduce_run(COLOR_MNIST, 0, "smoke", out=tmp_path / "new")
     out = without()
     with pytest.raises(InputError, match="seed: expected 0, with which"):
-        hybrids_colormnist.reproduce_run(0, "smoke", out=out, seed=7)
+        reproduce_run(COLOR_MNIST, 0, "smoke", out=out, seed=7)
     with pytest.raises(InputError, match="a run: expected a number below 18; got 18"):
-        hybrids_colormnist.reproduce_run(18, "smoke", out=out)
+        reproduce_run(COLOR_MNIST, 18, "smoke", out=out)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -207,7 +202,7 @@ def test_a_stopped_training_goes_on_from_its_last_step(tmp_path, monkeypatch, nu
 
 
 def test_pairs_are_of_seeds_that_both_finished():
-    plan = replace(hybrids_colormnist.PLANS["paper"], swept=())
+    plan = replace(COLOR_MNIST.plans["paper"], swept=())
     worth = {"VGH": 5.0, "VGH++": 3.0}
     found = {
         (plan.own(model), s): {

@@ -12,11 +12,13 @@ from elboscope.distributions.posteriors import diagonal_gaussian
 from elboscope.estimators.inputs import prepared
 from elboscope.estimators.latents.aggregate import draw_aggregate
 from elboscope.estimators.latents.surgery import marginal_kl_of
+from elboscope.reproductions.frame.experiment import reproduce
 from elboscope.reproductions.frame.sitting import Options, Unfinished
 from elboscope.reproductions.rosca2018 import latent_scaling
 from elboscope.reproductions.rosca2018.latent_codes import (
     BINS,
-    PLANS,
+    PAPER,
+    SMOKE,
     Codes,
     Subject,
     codes_of,
@@ -218,20 +220,20 @@ def test_a_wider_discriminator_is_judged_apart_and_drawn_apart():
 
 
 def test_the_scales_differ_in_latents_alone():
-    for plan in PLANS.values():
+    for plan in latent_scaling.EXPERIMENT.plans.values():
         assert {s.kind for s in plan.subjects} == {"VAE", "AAE"}
         assert len({s.label for s in plan.subjects}) == len(plan.subjects)
-    paper = PLANS["paper"].subjects
+    paper = PAPER.subjects
     assert sum(s.wide for s in paper) == 8
     assert {s.latents for s in paper} == {10, 100, 1000, 10_000}
     assert {s.data for s in paper} == {"ColorMNIST", "CelebA"}
 
 
 def test_faces_that_nobody_brought_are_left_out_and_digits_are_not(tmp_path):
-    plan = PLANS["paper"]
+    plan = PAPER
     with pytest.raises(InputError, match="celeba"):
         load_images("CelebA", plan, Options(data_dir=tmp_path))
-    some = PLANS["smoke"]
+    some = SMOKE
     faces = type(some)(**{**some.__dict__, "data": ("ColorMNIST", "CelebA")})
     images, missing = latent_scaling._images(faces, Options(data_dir=tmp_path))
     assert list(images) == ["ColorMNIST"]
@@ -242,15 +244,14 @@ def test_faces_that_nobody_brought_are_left_out_and_digits_are_not(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    out = tmp_path_factory.mktemp("scaling") / "run"
-    return latent_scaling.reproduce("smoke", out=out), out
+def smoke(smoke_run):
+    return smoke_run("latent-scaling")
 
 
 def test_rows_of_a_small_run_add_up_and_decide_nothing(smoke):
     outcome, _ = smoke
     by = {(row.label, row.quantity): row.value for row in outcome.rows}
-    labels = [subject.label for subject in PLANS["smoke"].subjects]
+    labels = [subject.label for subject in SMOKE.subjects]
     assert list(dict.fromkeys(label for label, _ in by)) == labels
     for label in labels:
         rate, information = by[label, "average KL"], by[label, "I(n; z), at most log N"]
@@ -272,7 +273,7 @@ def test_slices_give_the_numbers_of_one_sitting(smoke, tmp_path, ticking):
     while again is None:
         try:
             options = Options(resume=True, slice_seconds=3.0)
-            again = latent_scaling.reproduce("smoke", out=out, options=options)
+            again = reproduce(latent_scaling.EXPERIMENT, "smoke", out=out, options=options)
         except Unfinished as pause:
             pauses.append(str(pause))
         assert len(pauses) < 30

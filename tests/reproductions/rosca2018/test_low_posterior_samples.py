@@ -8,12 +8,13 @@ import torch
 
 from elboscope.core import InputError, seeded
 from elboscope.models import VAE
+from elboscope.reproductions.frame.experiment import reproduce
 from elboscope.reproductions.frame.sitting import Options, Unfinished
 from elboscope.reproductions.rosca2018 import low_posterior as low_posterior_samples
 from elboscope.reproductions.rosca2018.low_posterior import claims_of, of_separation, of_uncovered
 from elboscope.reproductions.rosca2018.low_posterior_values import (
-    PLANS,
-    Experiment,
+    SMOKE,
+    Subject,
     _of_pixels,
     _values,
     clustered_error,
@@ -24,8 +25,8 @@ from elboscope.reproductions.rosca2018.low_posterior_values import (
 from elboscope.reproductions.rosca2018.networks import color_mnist_vae, dcgan_vae
 
 CPU = torch.device("cpu")
-COLOUR = Experiment("ColorMNIST", "color digits", "bernoulli", 1, (4, 8))
-CIFAR = Experiment("CIFAR-10", "large digits", "bernoulli", 1, (4, 4, 4))
+COLOUR = Subject("ColorMNIST", "color digits", "bernoulli", 1, (4, 8))
+CIFAR = Subject("CIFAR-10", "large digits", "bernoulli", 1, (4, 4, 4))
 
 
 def double(*values):
@@ -153,7 +154,7 @@ def test_pixels_are_of_the_image_and_of_its_frame():
 
 def test_neighbours_are_grey_images_and_their_scores_those_of_binary_ones():
     images = load_pictures("color digits", 60, Options())
-    plan = PLANS["smoke"]
+    plan = SMOKE
     with seeded(0):
         model = untrained(COLOUR, plan, images).eval()
     found = dict(_values(COLOUR, model, images, plan, 0, CPU))
@@ -196,13 +197,12 @@ def test_wrong_sides_and_wrong_names_are_refused():
         load_pictures("SVHN", 10, Options())
     images = load_pictures("color digits", 5, Options())
     with pytest.raises(InputError, match="maps: expected two or three numbers"):
-        untrained(COLOUR._replace(maps=(4,)), PLANS["smoke"], images)
+        untrained(COLOUR._replace(maps=(4,)), SMOKE, images)
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    out = tmp_path_factory.mktemp("low") / "run"
-    return low_posterior_samples.reproduce("smoke", out=out), out
+def smoke(smoke_run):
+    return smoke_run("low-posterior-samples")
 
 
 def test_a_small_run_is_complete_and_decides_nothing(smoke):
@@ -237,7 +237,7 @@ def test_slices_give_the_numbers_of_one_sitting(smoke, tmp_path):
     while again is None:
         try:
             options = Options(resume=True, slice_seconds=0.05)
-            again = low_posterior_samples.reproduce("smoke", out=out, options=options)
+            again = reproduce(low_posterior_samples.EXPERIMENT, "smoke", out=out, options=options)
         except Unfinished as pause:
             pauses.append(str(pause))
         assert len(pauses) < 100

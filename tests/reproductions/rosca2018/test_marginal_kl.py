@@ -2,16 +2,17 @@
 
 import math
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 
 from elboscope.core import InputError, seeded
+from elboscope.reproductions.frame.experiment import reproduce
 from elboscope.reproductions.frame.sitting import Options, Unfinished
 from elboscope.reproductions.rosca2018 import marginal_kl
 from elboscope.reproductions.rosca2018.aggregate import AggregateValues
 from elboscope.reproductions.rosca2018.marginal_kl import (
-    KLPlan,
     Subject,
     load_grey,
     untrained_subject,
@@ -85,7 +86,7 @@ def test_one_vae_without_a_certain_hole_is_enough_to_leave_the_claim_open(bound,
 
 
 def test_notes_say_what_more_latents_do_and_where_the_mixture_says_nothing():
-    plan = marginal_kl.PLANS["cpu"]
+    plan = marginal_kl.EXPERIMENT.plans["cpu"]
     found = {PHOTO._replace(latents=10): values(8.0), PHOTO: values(28.0)}
     notes = tuple(marginal_kl._notes(found, plan))
     assert "CIFAR-10, Bernoulli, FFG, 50 latents against 10: KL(q_N‖p) +20.000 ± 0.000 nats" in (
@@ -98,7 +99,7 @@ def test_notes_say_what_more_latents_do_and_where_the_mixture_says_nothing():
 
 
 def test_published_numbers_stand_beside_gaussians_of_the_same_data_alone():
-    plan = marginal_kl.PLANS["paper"]
+    plan = marginal_kl.EXPERIMENT.plans["paper"]
     beside = {
         s: next(marginal_kl._rows(s, values(30.0), plan)).published
         for s in plan.subjects
@@ -109,12 +110,12 @@ def test_published_numbers_stand_beside_gaussians_of_the_same_data_alone():
         "CIFAR-10, Bernoulli, FFG, 50 latents": 44.7,
         "CIFAR-10, QuantizedNormal, FFG, 50 latents": 256.7,
     }
-    row = next(marginal_kl._rows(PHOTO, values(30.0), marginal_kl.PLANS["smoke"]))
+    row = next(marginal_kl._rows_of(PHOTO, values(30.0), marginal_kl.SMOKE))
     assert row.published is None
 
 
 def test_every_subject_of_the_paper_is_a_model_of_its_data():
-    plan = marginal_kl.PLANS["paper"]
+    plan = marginal_kl.EXPERIMENT.plans["paper"]
     assert len(plan.subjects) == 14
     for subject in {s._replace(latents=2) for s in plan.subjects}:
         side = 28 if subject.data == "ColorMNIST" else 32
@@ -125,21 +126,20 @@ def test_every_subject_of_the_paper_is_a_model_of_its_data():
         # a mass of 256 levels, or a cross-entropy: neither is positive
         assert p.log_prob(x).item() < 0
         assert model.encode(x).event_shape == (2,)
-    odd = KLPlan((), 1, 1, {}, {"CIFAR-10": (1,)}, 1)
+    odd = replace(marginal_kl.SMOKE, maps={"CIFAR-10": (1,)})
     with pytest.raises(InputError, match="maps: expected two or three numbers"):
         untrained_subject(PHOTO, odd, (3, 32, 32))
 
 
 def test_images_are_rounded_to_the_levels():
-    plan = KLPlan((), 30, 20, {}, {}, 5, levels=5, stand_in="color digits")
+    plan = replace(marginal_kl.SMOKE, num_images=30, num_train=20, levels=5)
     grey = load_grey("ColorMNIST", plan, Options())
     assert (4 * grey.x).unique().tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    out = tmp_path_factory.mktemp("marginal-kl")
-    return marginal_kl.reproduce("smoke", out=out), out
+def run(smoke_run):
+    return smoke_run("marginal-kl")
 
 
 def test_rows_of_a_small_run_add_up(run):
@@ -167,7 +167,7 @@ def test_slices_give_the_numbers_of_one_sitting(run, tmp_path):
     while again is None:
         try:
             options = Options(resume=True, slice_seconds=0.001)
-            again = marginal_kl.reproduce("smoke", out=out, options=options)
+            again = reproduce(marginal_kl.EXPERIMENT, "smoke", out=out, options=options)
         except Unfinished as pause:
             pauses.append(str(pause))
         assert len(pauses) < 50

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,19 +10,27 @@ import torch
 from elboscope.core import seeded
 from elboscope.estimators import RatioClassifier
 from elboscope.reproductions.frame.claims import references
+from elboscope.reproductions.frame.experiment import reproduce
 from elboscope.reproductions.frame.sitting import Options, Unfinished, sitting
 from elboscope.reproductions.rosca2018 import marginal_kl_estimators
 from elboscope.reproductions.rosca2018.aggregate import Estimated, estimates_of
 from elboscope.reproductions.rosca2018.marginal_kl_estimators import (
     PUBLISHED,
-    Plan,
     best_mixture,
     claims_of,
     classifiers,
     linear_target,
 )
 
-PLAN = Plan(marginal_kl_estimators.PLANS["smoke"].vae, 32, 150, (3,), 150, 4, 1500)
+PLAN = replace(
+    marginal_kl_estimators.SMOKE,
+    width=32,
+    steps=150,
+    components=(3,),
+    max_steps=150,
+    latents=4,
+    num_data=1500,
+)
 TRIED = {"stopped": RatioClassifier((32,), 2e-3, 150), "absurd": RatioClassifier(
     (32,), 0.3, 60, early_stopping=False)}  # fmt: skip
 
@@ -141,9 +150,8 @@ def test_published_numbers_as_the_paper_prints_them():
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    out = tmp_path_factory.mktemp("marginal-kl-estimators")
-    return marginal_kl_estimators.reproduce("smoke", out=out), out
+def run(smoke_run):
+    return smoke_run("marginal-kl-estimators")
 
 
 def test_rows_of_a_small_run(run):
@@ -173,7 +181,7 @@ def test_slices_give_the_numbers_of_one_sitting(run, tmp_path):
     while again is None:
         try:
             options = Options(resume=True, slice_seconds=0.001)
-            again = marginal_kl_estimators.reproduce("smoke", out=out, options=options)
+            again = reproduce(marginal_kl_estimators.EXPERIMENT, "smoke", out=out, options=options)
         except Unfinished as pause:
             pauses.append(str(pause))
         assert len(pauses) < 50

@@ -8,10 +8,10 @@ import torch
 import elboscope as es
 from elboscope.core import seeded
 from elboscope.models import SingleBit
+from elboscope.reproductions.frame.experiment import reproduce
 from elboscope.reproductions.frame.result import shown
 from elboscope.reproductions.frame.sitting import Options, Unfinished
 from elboscope.reproductions.shu2017 import single_bit
-from elboscope.reproductions.shu2017.figure import plot_copies, plot_valley, valley
 from elboscope.reproductions.shu2017.network import (
     Bit,
     BitSchedule,
@@ -19,10 +19,23 @@ from elboscope.reproductions.shu2017.network import (
     evaluated,
     softplus_variance,
 )
-from elboscope.reproductions.shu2017.single_bit import Moved, bit_claims
+from elboscope.reproductions.shu2017.single_bit import (
+    Moved,
+    bit_claims,
+    plot_copies,
+    plot_valley,
+    valley,
+)
 
 LN2 = math.log(2)
-TINY = single_bit.Plan((1, 2), BitSchedule(30, num_samples=10), 1, (10,), 2, 200)
+TINY = single_bit.Plan(
+    copies=(1, 2),
+    schedule=BitSchedule(30, num_samples=10),
+    num_seeds=1,
+    other_steps=(10,),
+    other_copies=2,
+    num_check=200,
+)
 STILL = Moved(4.9e-5, 0.03, 0.0299)
 
 
@@ -160,8 +173,8 @@ def test_a_rate_that_moves_weights_is_no_initialisation():
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
-    return single_bit.reproduce("smoke", out=tmp_path_factory.mktemp("single-bit"))
+def outcome(smoke):
+    return smoke("single-bit")
 
 
 def test_a_run_shows_trained_and_best_beside_the_published(outcome):
@@ -193,13 +206,13 @@ def test_figures_show_the_optimum_as_a_line_and_each_seed_as_a_point():
 
 
 def test_slices_give_the_numbers_of_one_sitting(monkeypatch, tmp_path):
-    monkeypatch.setitem(single_bit.PLANS, "smoke", TINY)
-    whole = single_bit.reproduce("smoke", out=tmp_path / "whole")
+    monkeypatch.setitem(single_bit.EXPERIMENT.plans, "smoke", TINY)
+    whole = reproduce(single_bit.EXPERIMENT, "smoke", out=tmp_path / "whole")
     pauses, again = [], None
     while again is None:
         options = Options(resume=True, slice_seconds=0.15)
         try:
-            again = single_bit.reproduce("smoke", out=tmp_path / "run", options=options)
+            again = reproduce(single_bit.EXPERIMENT, "smoke", out=tmp_path / "run", options=options)
         except Unfinished as pause:
             pauses.append(str(pause))
         assert len(pauses) < 300

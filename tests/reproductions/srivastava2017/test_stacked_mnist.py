@@ -11,14 +11,15 @@ from elboscope.classifiers import classifier_for
 from elboscope.core import seeded
 from elboscope.data import color_digits
 from elboscope.reproductions.frame.claims import references
+from elboscope.reproductions.frame.experiment import reproduce
 from elboscope.reproductions.frame.sitting import Options, Unfinished
 from elboscope.reproductions.srivastava2017 import stacked_mnist
 from elboscope.reproductions.srivastava2017.networks import (
     ENCODERS,
     KINDS,
     MODELS,
-    PLANS,
     SCORES,
+    SMOKE,
     PairDiscriminator,
     game_of,
     perfect_modes,
@@ -115,7 +116,7 @@ def test_published_numbers_stand_beside_samples_alone():
 
 
 def test_models_begin_at_the_mean_colours_and_play_with_their_weights():
-    plan = PLANS["smoke"]
+    plan = SMOKE
     x = color_digits(50, 10).train
     with seeded(0):
         for model in ENCODERS:
@@ -152,7 +153,7 @@ def test_the_kl_of_few_perfect_samples_is_corrected():
 
 def test_the_figure_has_the_mean_over_runs_against_the_share_of_the_training():
     found = {"DCGAN": [looks(200, 100), looks(300, 300)]}
-    (line,) = plot_mode_kl(found, PLANS["smoke"]).axes[0].get_lines()
+    (line,) = plot_mode_kl(found, SMOKE).axes[0].get_lines()
     assert list(line.get_ydata()) == pytest.approx([1 - 249 / 5200])
     assert list(line.get_xdata()) == [9 / 6]
 
@@ -166,8 +167,8 @@ def test_reconstructions_that_miss_the_modes_of_samples_are_told():
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
-    return stacked_mnist.reproduce("smoke", out=tmp_path_factory.mktemp(NAME))
+def outcome(smoke):
+    return smoke("stacked-mnist")
 
 
 def test_a_smoke_run_counts_samples_and_reconstructions_and_decides_nothing(outcome, tmp_path):
@@ -175,7 +176,7 @@ def test_a_smoke_run_counts_samples_and_reconstructions_and_decides_nothing(outc
     labels = {label for label, _ in rows}
     assert {f"{m}, reconstructions" for m in ENCODERS} < labels
     assert "DCGAN, reconstructions" not in labels
-    plan = PLANS["smoke"]
+    plan = SMOKE
     x = color_digits(plan.num_train, plan.num_test).test
     ours = tally(classifier_for((3, 8, 8))(x).log_probs)["modes"]
     truth = rows["test images in the place of samples", "modes covered"]
@@ -192,7 +193,9 @@ def test_slices_give_the_numbers_of_one_sitting(outcome, tmp_path):
     while again is None:
         options = Options(resume=True, slice_seconds=9.0)
         try:
-            again = stacked_mnist.reproduce("smoke", out=tmp_path / "run", options=options)
+            again = reproduce(
+                stacked_mnist.EXPERIMENT, "smoke", out=tmp_path / "run", options=options
+            )
         except Unfinished as pause:
             pauses.append(str(pause))
         assert len(pauses) < 90

@@ -12,16 +12,17 @@ posterior need not look like a Gaussian. With two latents the posterior is known
 
 from __future__ import annotations
 
-__all__ = ["grid_posterior", "reproduce"]
+__all__ = ["EXPERIMENT", "grid_posterior"]
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
@@ -32,11 +33,11 @@ from elboscope.plots.posteriors import PosteriorPanel, plot_posterior_contours
 from elboscope.training import IWAE, MIWAE
 from elboscope.training.objectives import Objective
 
-from ..frame.claims import Claim, difference, judged, run_error, without_verdict
-from ..frame.images import load_images
+from ..frame.claims import Claim, difference, judged, run_error
+from ..frame.experiment import Experiment, Request, Run
+from ..frame.images import Images, load_images
 from ..frame.networks import burda_vae
-from ..frame.result import Reproduction, Row, Scale
-from ..frame.sitting import Options, Progress, provenance, sitting, training_device
+from ..frame.result import Row
 from ..frame.training import PUBLISHED_EPOCHS, Schedule, train_members
 
 NAME = "iwae-posteriors"
@@ -46,7 +47,8 @@ SHOWN = 6
 BLOCK = 100
 
 
-class Plan(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Plan:
     """What a scale means: training, seeds, images, nodes along a side of the grid."""
 
     schedule: Schedule
@@ -56,11 +58,12 @@ class Plan(NamedTuple):
     hidden: tuple[int, ...] = (200, 200)
 
 
-PLANS: Mapping[Scale, Plan] = {
-    "smoke": Plan(Schedule(2), 1, 10, 80, (16,)),
-    "cpu": Plan(Schedule(4), 2, 200, 480),
-    "paper": Plan(Schedule(PUBLISHED_EPOCHS), 4, 1000, 480),
-}
+PAPER = Plan(schedule=Schedule(epochs=PUBLISHED_EPOCHS), num_seeds=4, num_images=1000, points=480)
+CPU = replace(PAPER, schedule=Schedule(epochs=4), num_seeds=2, num_images=200)
+# Digits.
+SMOKE = replace(
+    PAPER, schedule=Schedule(epochs=2), num_seeds=1, num_images=10, points=80, hidden=(16,)
+)
 OBJECTIVES: Mapping[str, Objective] = {"VAE k=5": MIWAE(5, 1), "IWAE k=50": IWAE(50)}
 
 
@@ -74,60 +77,40 @@ class Widths(NamedTuple):
     edge: Float64[Tensor, "S n"]
 
 
-def reproduce(
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Trains a VAE and an IWAE with two latents, and compares q with the true posterior.
+class Found(NamedTuple):
+    """What is measured of each objective, and one of its models."""
 
-    Args:
-        scale: smoke: digits; cpu: MNIST, 4 epochs, 2 seeds, 200 test images; paper: 3280 epochs.
-        out: Folder of the state; the result is saved there by ``Reproduction.save``.
-        seed: The first of the seeds.
-        options: Where MNIST is; slices and resuming.
-        progress: Told what is being done.
+    widths: Mapping[str, Widths]
+    first: Mapping[str, LatentVariableModel]
 
-    Raises:
-        InputError: MNIST is not to be had, or the folder is in use.
-        Unfinished: The slice of time is over.
-    """
-    options = options or Options()
-    plan, device = PLANS[scale], training_device(scale)
-    images = load_images(scale, options)
-    x = images.test[: plan.num_images]
-    seeds = range(seed, seed + plan.num_seeds)
-    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": images.checksum}
-    build = partial(burda_vae, latent_dim=2, hidden=plan.hidden)
-    with sitting(out, asked, options, progress) as now:
-        trained = {
-            name: train_members(name, build, objective, images, plan.schedule, seeds, now, device)
-            for name, objective in OBJECTIVES.items()
-        }
-        models = {name: [model.cpu() for model in members] for name, members in trained.items()}
-        found = {name: _widths(members, x, plan) for name, members in models.items()}
-        record = provenance(
-            seed=seed,
-            device=device,
-            wall_seconds=now.seconds,
-            epochs=plan.schedule.epochs,
-            data=images.record(),
-            settings=plan.schedule.record() | {"latents": 2, "seeds": list(seeds)},
+
+ThisRun = Run[Plan, Images]
+
+
+def _load(request: Request[Plan]) -> Images:
+    return load_images(request.scale, request.options)
+
+
+def _run(run: ThisRun) -> Found:
+    plan, x = run.plan, run.data.test[: run.plan.num_images]
+    build, seeds = partial(burda_vae, latent_dim=2, hidden=plan.hidden), run.seeds(plan.num_seeds)
+    models = {
+        name: train_members(
+            name, build, objective, run.data, plan.schedule, seeds, run.now, run.device
         )
-    claims = _claims(found)
-    first = {name: members[0] for name, members in models.items()}
-    return Reproduction(
-        NAME,
-        "Importance Weighted Autoencoders: posteriors of two latents",
-        scale,
-        rows=tuple(row for name in found for row in _rows(name, found[name], plan)),
-        claims=without_verdict(claims) if scale == "smoke" else claims,
-        notes=_notes(found, plan),
-        provenance=record,
-        figures={"posteriors": plot_posterior_contours(_panels(first, x[:SHOWN], plan))},
+        for name, objective in OBJECTIVES.items()
+    }
+    placed = {name: [model.cpu() for model in members] for name, members in models.items()}
+    widths = {name: _widths(members, x, plan) for name, members in placed.items()}
+    return Found(widths, {name: members[0] for name, members in placed.items()})
+
+
+def _provenance(run: ThisRun, found: Found) -> Mapping[str, object]:
+    schedule, seeds = run.plan.schedule, list(run.seeds(run.plan.num_seeds))
+    return run.provenance(
+        epochs=schedule.epochs,
+        data=run.data.record(),
+        settings=schedule.record() | {"latents": 2, "seeds": seeds},
     )
 
 
@@ -153,7 +136,12 @@ def _moments(model: LatentVariableModel, x: Tensor) -> tuple[Tensor, Tensor]:
     return q.mean.double(), q.stddev.double()
 
 
-def _rows(name: str, found: Widths, plan: Plan) -> list[Row]:
+def _rows(run: ThisRun, found: Found) -> Iterator[Row]:
+    for name, widths in found.widths.items():
+        yield from _rows_of(name, widths, run.plan)
+
+
+def _rows_of(name: str, found: Widths, plan: Plan) -> list[Row]:
     values = {
         "H[q]": found.q,
         "H[p(z|x)]": found.posterior,
@@ -175,8 +163,8 @@ def _row(name: str, quantity: str, values: Float[Tensor, "S n"], plan: Plan) -> 
     )  # fmt: skip
 
 
-def _claims(found: Mapping[str, Widths]) -> tuple[Claim, ...]:
-    vae, iwae = found["VAE k=5"], found["IWAE k=50"]
+def _claims(run: ThisRun, found: Found) -> tuple[Claim, ...]:
+    vae, iwae = found.widths["VAE k=5"], found.widths["IWAE k=50"]
 
     def claim(text: str, of: Callable[[Widths], Tensor], *, alone: bool = False) -> Claim:
         """Compares the IWAE with the VAE, or with zero."""
@@ -200,6 +188,11 @@ def _claims(found: Mapping[str, Widths]) -> tuple[Claim, ...]:
             lambda w: w.gaussian - w.posterior,
         ),
     )
+
+
+def _figures(run: ThisRun, found: Found) -> Mapping[str, Figure]:
+    panels = _panels(found.first, run.data.test[:SHOWN], run.plan)
+    return {"posteriors": plot_posterior_contours(panels)}
 
 
 def _panels(
@@ -235,8 +228,9 @@ def _panel(truth: GridPosterior, row: int, q: tuple[Tensor, Tensor], label: str)
     )
 
 
-def _notes(found: Mapping[str, Widths], plan: Plan) -> tuple[str, ...]:
-    edge = max(widths.edge.max().item() for widths in found.values())
+def _notes(run: ThisRun, found: Found) -> tuple[str, ...]:
+    plan = run.plan
+    edge = max(widths.edge.max().item() for widths in found.widths.values())
     spacing = 2 * LIMIT / (plan.points - 1)
     notes = [
         f"True posterior on a grid of {plan.points}² nodes over [−{LIMIT:g}, {LIMIT:g}]² "
@@ -302,3 +296,17 @@ def _logits(likelihood: Distribution) -> Tensor:
     assert isinstance(likelihood, Independent)
     logits: Tensor = likelihood.base_dist.logits
     return logits.flatten(0, 1)
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    title="Importance Weighted Autoencoders: posteriors of two latents",
+    plans={"smoke": SMOKE, "cpu": CPU, "paper": PAPER},
+    load=_load,
+    run=_run,
+    provenance=_provenance,
+    rows=_rows,
+    claims=_claims,
+    notes=_notes,
+    figures=_figures,
+)

@@ -8,11 +8,11 @@ NLL is minus the mean of :math:`\log\hat p(x)` over the test images; a unit is a
 
 from __future__ import annotations
 
-__all__ = ["reproduce"]
+__all__ = ["EXPERIMENT"]
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -30,13 +30,12 @@ from ..frame.claims import (
     judged,
     references,
     run_error,
-    without_verdict,
 )
 from ..frame.evaluation import Measured, count_error, measured_members
+from ..frame.experiment import Experiment, Request, Run, Sets
 from ..frame.images import Images, load_images, load_omniglot
 from ..frame.networks import LATENTS_2, burda_hierarchical_vae, burda_vae
-from ..frame.result import Reproduction, Row, Scale
-from ..frame.sitting import Options, Progress, Sitting, provenance, sitting, training_device
+from ..frame.result import Row
 from ..frame.training import PUBLISHED_EPOCHS, Build, Schedule, train_members
 
 NAME = "iwae-table1"
@@ -67,7 +66,8 @@ class Entry(NamedTuple):
         return MIWAE(self.k, 1) if self.objective == "VAE" else IWAE(self.k)
 
 
-class Plan(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Plan:
     """What a scale means: training, seeds, samples of an evaluation."""
 
     schedule: Schedule
@@ -75,11 +75,11 @@ class Plan(NamedTuple):
     num_samples: int
 
 
-PLANS: Mapping[Scale, Plan] = {
-    "smoke": Plan(Schedule(1), 1, 64),
-    "cpu": Plan(Schedule(4), 1, 1000),  # the first two stages; the VAE leads for about as long
-    "paper": Plan(Schedule(PUBLISHED_EPOCHS), 1, 5000),
-}
+# One seed and all test images, as in the paper; MNIST (1000 test images) at cpu, digits at smoke.
+PAPER = Plan(schedule=Schedule(epochs=PUBLISHED_EPOCHS), num_seeds=1, num_samples=5000)
+# The first two stages; the VAE leads for about as long.
+CPU = replace(PAPER, schedule=Schedule(epochs=4), num_samples=1000)
+SMOKE = replace(PAPER, schedule=Schedule(epochs=1), num_samples=64)
 # k = 1 is the VAE and the IWAE at once, and trained once.
 TRAINED = (("VAE", 1), ("VAE", 5), ("VAE", 50), ("IWAE", 5), ("IWAE", 50))
 
@@ -90,89 +90,51 @@ LOWER = (
 )
 MORE_UNITS = ((("IWAE", 50), ("VAE", 1)), (("IWAE", 50), ("VAE", 50)))
 
+ThisRun = Run[Plan, Sets[Images]]
 Found = Mapping[Entry, Measured]
 
 
-def reproduce(
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Trains the ten models (or goes on with it), evaluates them, and judges the claims.
-
-    Args:
-        scale: smoke: digits, 1 epoch; cpu: MNIST, 4 epochs, 1000 test images, K = 1000;
-            paper: 3280 epochs, 1 seed as in the paper, all test images, K = 5000.
-        out: Folder of the state; the result is saved there by ``Reproduction.save``.
-        seed: The first of the seeds.
-        options: Where the data are; slices and resuming.
-        progress: Told what is being done.
-
-    Raises:
-        InputError: Data are not to be had, or the folder is in use.
-        Unfinished: The slice of time is over.
-    """
-    options = options or Options()
-    plan, device = PLANS[scale], training_device(scale)
-    sets = list(_data(scale, options))
-    seeds = range(seed, seed + plan.num_seeds)
-    checksums = {images.name: images.checksum for images in sets}
-    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": checksums}
-    with sitting(out, asked, options, progress) as now:
-        found = {
-            entry: _measured(entry, images, plan, seeds, now, device)
-            for images in sets
-            for entry in _entries(images.name)
-        }
-        record = provenance(
-            seed=seed,
-            device=device,
-            wall_seconds=now.seconds,
-            epochs=plan.schedule.epochs,
-            data={images.name: images.record() for images in sets},
-            settings=plan.schedule.record() | {"seeds": list(seeds)},
-        )
-    claims = tuple(claim for images in sets for claim in _claims(found, images.name, plan))
-    return Reproduction(
-        NAME,
-        "Importance Weighted Autoencoders, Table 1",
-        scale,
-        rows=tuple(row for entry in found for row in _rows(entry, found[entry], plan)),
-        claims=without_verdict(claims) if scale == "smoke" else claims,
-        notes=_notes(found, plan),
-        provenance=record,
-    )
-
-
-def _data(scale: Scale, options: Options) -> Iterator[Images]:
-    yield load_images(scale, options)
-    if options.omniglot is not None:
-        yield load_omniglot(options.omniglot, scale)
+def _load(request: Request[Plan]) -> Sets[Images]:
+    omniglot = request.options.omniglot
+    sets = [load_images(request.scale, request.options)]
+    if omniglot is not None:
+        sets.append(load_omniglot(omniglot, request.scale))
+    return Sets({images.name: images for images in sets})
 
 
 def _entries(data: str) -> list[Entry]:
     return [Entry(data, layers, *trained) for layers in (1, 2) for trained in TRAINED]
 
 
-def _measured(
-    entry: Entry,
-    images: Images,
-    plan: Plan,
-    seeds: Sequence[int],
-    now: Sitting,
-    device: torch.device,
-) -> Measured:
-    name = str(entry)
+def _run(run: ThisRun) -> Found:
+    entries = (entry for data in run.data for entry in _entries(data))
+    return {entry: _measured(entry, run) for entry in entries}
+
+
+def _measured(entry: Entry, run: ThisRun) -> Measured:
+    name, images, plan = str(entry), run.data[entry.data], run.plan
+    seeds = run.seeds(plan.num_seeds)
     models = train_members(
-        name, entry.build, entry.bound, images, plan.schedule, seeds, now, device
+        name, entry.build, entry.bound, images, plan.schedule, seeds, run.now, run.device
     )
-    return measured_members(name, models, images.test, plan.num_samples, seeds, now, device)
+    return measured_members(name, models, images.test, plan.num_samples, seeds, run.now, run.device)
 
 
-def _rows(entry: Entry, found: Measured, plan: Plan) -> Iterator[Row]:
+def _provenance(run: ThisRun, found: Found) -> Mapping[str, object]:
+    schedule = run.plan.schedule
+    return run.provenance(
+        epochs=schedule.epochs,
+        data={name: images.record() for name, images in run.data.items()},
+        settings=schedule.record() | {"seeds": list(run.seeds(run.plan.num_seeds))},
+    )
+
+
+def _rows(run: ThisRun, found: Found) -> Iterator[Row]:
+    for entry, values in found.items():
+        yield from _entry_rows(entry, values, run.plan)
+
+
+def _entry_rows(entry: Entry, found: Measured, plan: Plan) -> Iterator[Row]:
     S, n = found.log_px.shape
     beside = references(NAME)
     runs = -found.log_px.mean(1)
@@ -220,7 +182,12 @@ def _counts(found: Measured, units: slice = slice(None)) -> tuple[Float64[Tensor
     return counts, sum(near) ** 0.5 / len(near)
 
 
-def _claims(found: Found, data: str, plan: Plan) -> Iterator[Claim]:
+def _claims(run: ThisRun, found: Found) -> Iterator[Claim]:
+    for data in run.data:
+        yield from _claims_of(data, found, run.plan)
+
+
+def _claims_of(data: str, found: Found, plan: Plan) -> Iterator[Claim]:
     for layers in (1, 2):
         table = {e[2:]: values for e, values in found.items() if e[:2] == (data, layers)}
         where = f"{data}, {layers} layer{'s' if layers > 1 else ''}"
@@ -261,7 +228,7 @@ def _agreement(entry: Entry, found: Measured) -> Claim:
     return agreement(f"NLL of {entry} is {published}", nll.value, nll.error, published)
 
 
-def _notes(found: Found, plan: Plan) -> tuple[str, ...]:
+def _notes(run: ThisRun, found: Found) -> tuple[str, ...]:
     share = max(values.unreliable for values in found.values())
     notes = [
         "NLL is minus a lower bound on log p(x) with K samples: it lies above in expectation.",
@@ -269,4 +236,17 @@ def _notes(found: Found, plan: Plan) -> tuple[str, ...]:
         "All test numbers are of one binary draw of the test images (seed 0).",
         f"Weights without a variance (k̂ ≥ 0.7): at most {share:.1%} of the images of any model.",
     ]
-    return (*notes, *plan.schedule.remarks(plan.num_seeds))
+    return (*notes, *run.plan.schedule.remarks(run.plan.num_seeds))
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    title="Importance Weighted Autoencoders, Table 1",
+    plans={"smoke": SMOKE, "cpu": CPU, "paper": PAPER},
+    load=_load,
+    run=_run,
+    provenance=_provenance,
+    rows=_rows,
+    claims=_claims,
+    notes=_notes,
+)

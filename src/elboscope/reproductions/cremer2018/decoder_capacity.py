@@ -16,12 +16,12 @@ makes a gap too small, and so works against the claim where it concerns the larg
 
 from __future__ import annotations
 
-__all__ = ["reproduce"]
+__all__ = ["EXPERIMENT"]
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -31,13 +31,23 @@ from torch import Tensor
 from elboscope.core import seeded
 from elboscope.estimators import active_units
 
-from ..frame.claims import Claim, difference, judged, run_error, without_verdict
+from ..frame.claims import Claim, difference, judged, run_error
 from ..frame.evaluation import count_error
-from ..frame.images import BinaryImages, load_binary_images
-from ..frame.result import Reproduction, Row, Scale
-from ..frame.sitting import Options, Progress, Sitting, provenance, sitting, training_device
+from ..frame.experiment import Experiment
+from ..frame.result import Row
 from ..frame.training import PUBLISHED_EPOCHS, Schedule, derived_seed
-from .gaps import IMAGES, GapPlan, Gaps, cremer_vae, gap_row, measured_gaps, trained
+from .gaps import (
+    IMAGES,
+    GapPlan,
+    GapRun,
+    Gaps,
+    cremer_vae,
+    gap_provenance,
+    gap_row,
+    load_gap_images,
+    measured_gaps,
+    trained,
+)
 
 NAME = "decoder-capacity"
 SOURCE = "Cremer et al. 2018, capacity of the decoder, in words, arXiv 1801.03558"
@@ -46,11 +56,26 @@ ACTIVE = 0.01
 UNITS_FROM = 1000
 
 
-PLANS: Mapping[Scale, GapPlan] = {
-    "smoke": GapPlan("digits", Schedule(2), 1, 10, 200, 60, width=16, latents=4),
-    "cpu": GapPlan("MNIST", Schedule(4), 1, 100),
-    "paper": GapPlan("MNIST", Schedule(PUBLISHED_EPOCHS), 4, 1000, num_temperatures=1000),
-}
+PAPER = GapPlan(
+    data="MNIST",
+    schedule=Schedule(epochs=PUBLISHED_EPOCHS),
+    num_seeds=4,
+    num_images=1000,
+    num_temperatures=1000,
+)
+CPU = replace(
+    PAPER, schedule=Schedule(epochs=4), num_seeds=1, num_images=100, num_temperatures=None
+)
+SMOKE = replace(
+    CPU,
+    data="digits",
+    schedule=Schedule(epochs=2),
+    num_images=10,
+    num_samples=200,
+    max_steps=60,
+    width=16,
+    latents=4,
+)
 
 
 class Measured(NamedTuple):
@@ -72,70 +97,13 @@ class Measured(NamedTuple):
 Found = Mapping[int, Sequence[Measured]]
 
 
-def reproduce(
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Trains VAEs with three decoders, and measures how far each posterior is from its family.
-
-    Args:
-        scale: smoke: digits, small networks; cpu: MNIST, 4 epochs, 100 images; paper: 3280 epochs,
-            4 seeds, 1000 images, log p̂ by annealing too.
-        out: Folder of the state; the result is saved there by ``Reproduction.save``.
-        seed: The first of the seeds.
-        options: Where MNIST is; slices and resuming.
-        progress: Told what is being done.
-
-    Raises:
-        InputError: MNIST is not to be had, or the folder is in use.
-        Unfinished: The slice of time is over.
-    """
-    options = options or Options()
-    plan, device = PLANS[scale], training_device(scale)
-    images = load_binary_images(plan.data, options)
-    seeds = range(seed, seed + plan.num_seeds)
-    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": images.checksum}
-    with sitting(out, asked, options, progress) as now:
-        found = {depth: _measured(depth, images, plan, seeds, now, device) for depth in DEPTHS}
-        record = provenance(
-            seed=seed,
-            device=device,
-            wall_seconds=now.seconds,
-            epochs=plan.schedule.epochs,
-            data=images.record(),
-            settings=plan.record() | {"seeds": list(seeds)},
-        )
-    claims = tuple(_claims(found))
-    return Reproduction(
-        NAME,
-        "Inference Suboptimality in Variational Autoencoders: capacity of the decoder",
-        scale,
-        rows=tuple(row for depth in found for row in _rows(depth, found, plan)),
-        claims=without_verdict(claims) if scale == "smoke" else claims,
-        notes=_notes(found, plan),
-        provenance=record,
-    )
+def _run(run: GapRun) -> Found:
+    seeds = run.seeds(run.plan.num_seeds)
+    return {depth: [_of_seed(depth, run, seed) for seed in seeds] for depth in DEPTHS}
 
 
-def _measured(
-    depth: int,
-    images: BinaryImages,
-    plan: GapPlan,
-    seeds: Sequence[int],
-    now: Sitting,
-    device: torch.device,
-) -> list[Measured]:
-    """Trains and measures one model a seed."""
-    return [_of_seed(depth, images, plan, seed, now, device) for seed in seeds]
-
-
-def _of_seed(
-    depth: int, images: BinaryImages, plan: GapPlan, seed: int, now: Sitting, device: torch.device
-) -> Measured:
+def _of_seed(depth: int, run: GapRun, seed: int) -> Measured:
+    images, plan, now, device = run.data, run.plan, run.now, run.device
     name, width = f"{_label(depth)}, seed {seed}", plan.width
     with seeded(derived_seed(name, seed)):
         model = cremer_vae(
@@ -176,7 +144,12 @@ QUANTITIES = {
 }
 
 
-def _rows(depth: int, found: Found, plan: GapPlan) -> Iterator[Row]:
+def _rows(run: GapRun, found: Found) -> Iterator[Row]:
+    for depth in found:
+        yield from _rows_of(depth, found, run.plan)
+
+
+def _rows_of(depth: int, found: Found, plan: GapPlan) -> Iterator[Row]:
     for quantity, field in QUANTITIES.items():
         yield gap_row(_label(depth), quantity, _values(found, depth, field), plan)
     yield gap_row(_label(depth), "approximation gap / active unit", _per_unit(found, depth), plan)
@@ -225,7 +198,8 @@ def _fewer_units(found: Found) -> Iterator[str]:
             )
 
 
-def _notes(found: Found, plan: GapPlan) -> tuple[str, ...]:
+def _notes(run: GapRun, found: Found) -> tuple[str, ...]:
+    plan = run.plan
     searches = (
         f"{_label(depth)}{f', seed {s}' if plan.num_seeds > 1 else ''}: log p̂ by {gaps.chosen}; "
         f"L[q*] of the diagonal Gaussian {gaps.certificates['diagonal']}"
@@ -245,3 +219,16 @@ def _notes(found: Found, plan: GapPlan) -> tuple[str, ...]:
         "The paper's numbers of this experiment are not at hand: signs are compared.",
         *plan.schedule.remarks(plan.num_seeds),
     )
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    title="Inference Suboptimality in Variational Autoencoders: capacity of the decoder",
+    plans={"smoke": SMOKE, "cpu": CPU, "paper": PAPER},
+    load=load_gap_images,
+    run=_run,
+    provenance=gap_provenance,
+    rows=_rows,
+    claims=lambda run, found: _claims(found),
+    notes=_notes,
+)

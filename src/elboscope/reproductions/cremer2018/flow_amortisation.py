@@ -18,12 +18,12 @@ whatever the best flow is.
 
 from __future__ import annotations
 
-__all__ = ["reproduce"]
+__all__ = ["EXPERIMENT"]
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -37,22 +37,50 @@ from elboscope.estimators import evidence_lower_bound
 from elboscope.models import VAE, AuxiliaryRealNVP
 from elboscope.models.posteriors import PosteriorFamily
 
-from ..frame.claims import Claim, difference, judged, run_error, without_verdict
-from ..frame.images import BinaryImages, load_binary_images
-from ..frame.result import Reproduction, Row, Scale
-from ..frame.sitting import Options, Progress, Sitting, provenance, sitting, training_device
+from ..frame.claims import Claim, difference, judged, run_error
+from ..frame.experiment import Experiment
+from ..frame.result import Row
+from ..frame.sitting import Sitting
 from ..frame.training import PUBLISHED_EPOCHS, Schedule, derived_seed, file_name
-from .gaps import IMAGES, GapPlan, Gaps, cremer_vae, gap_row, measured_gaps, trained
+from .gaps import (
+    IMAGES,
+    GapPlan,
+    GapRun,
+    Gaps,
+    cremer_vae,
+    gap_provenance,
+    gap_row,
+    load_gap_images,
+    measured_gaps,
+    trained,
+)
 
 NAME = "flow-amortisation"
 SOURCE = "Cremer et al. 2018, flows and amortisation, in words, arXiv 1801.03558"
 
 
-PLANS: Mapping[Scale, GapPlan] = {
-    "smoke": GapPlan("digits", Schedule(2), 1, 10, 200, 60, width=16, latents=4),
-    "cpu": GapPlan("MNIST", Schedule(4), 2, 100),
-    "paper": GapPlan("MNIST", Schedule(PUBLISHED_EPOCHS), 4, 1000, num_temperatures=1000),
-}
+PAPER = GapPlan(
+    data="MNIST",
+    schedule=Schedule(epochs=PUBLISHED_EPOCHS),
+    num_seeds=4,
+    num_images=1000,
+    num_temperatures=1000,
+)
+# num_seeds counts the encoders of either family.
+CPU = replace(
+    PAPER, schedule=Schedule(epochs=4), num_seeds=2, num_images=100, num_temperatures=None
+)
+SMOKE = replace(
+    CPU,
+    data="digits",
+    schedule=Schedule(epochs=2),
+    num_seeds=1,
+    num_images=10,
+    num_samples=200,
+    max_steps=60,
+    width=16,
+    latents=4,
+)
 
 
 class Found(NamedTuple):
@@ -90,58 +118,9 @@ class Found(NamedTuple):
         }
 
 
-def reproduce(
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Trains a VAE, then linear encoders of two families on its frozen decoder, and compares them.
-
-    Args:
-        scale: smoke: digits, small networks; cpu: MNIST, 4 epochs, 2 encoders of either family,
-            100 images; paper: 3280 epochs, 4 encoders, 1000 images, log p̂ by annealing too.
-        out: Folder of the state; the result is saved there by ``Reproduction.save``.
-        seed: The decoder's, and the first of those of the encoders.
-        options: Where MNIST is; slices and resuming.
-        progress: Told what is being done.
-
-    Raises:
-        InputError: MNIST is not to be had, or the folder is in use.
-        Unfinished: The slice of time is over.
-    """
-    options = options or Options()
-    plan, device = PLANS[scale], training_device(scale)
-    images = load_binary_images(plan.data, options)
-    seeds = range(seed, seed + plan.num_seeds)
-    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": images.checksum}
-    with sitting(out, asked, options, progress) as now:
-        found = _found(images, plan, seeds, now, device)
-        record = provenance(
-            seed=seed,
-            device=device,
-            wall_seconds=now.seconds,
-            epochs=plan.schedule.epochs,
-            data=images.record(),
-            settings=plan.record() | {"seeds": list(seeds)},
-        )
-    claims = tuple(_claims(found))
-    return Reproduction(
-        NAME,
-        "Inference Suboptimality in Variational Autoencoders: flows and amortisation",
-        scale,
-        rows=tuple(_rows(found, plan)),
-        claims=without_verdict(claims) if scale == "smoke" else claims,
-        notes=_notes(found, plan),
-        provenance=record,
-    )
-
-
-def _found(
-    images: BinaryImages, plan: GapPlan, seeds: Sequence[int], now: Sitting, device: torch.device
-) -> Found:
+def _run(run: GapRun) -> Found:
+    images, plan, now, device = run.data, run.plan, run.now, run.device
+    seeds = run.seeds(plan.num_seeds)
     x = images.first_of_train(plan.num_images).to(device)
     flow = AuxiliaryRealNVP(num_steps=2, hidden=plan.width, context=0)
 
@@ -198,8 +177,8 @@ def _bound(
     return values
 
 
-def _rows(found: Found, plan: GapPlan) -> Iterator[Row]:
-    gaps = found.decoder
+def _rows(run: GapRun, found: Found) -> Iterator[Row]:
+    gaps, plan = found.decoder, run.plan
     of_decoder = {"log p̂": gaps.log_px, "L[q*_Flow]": gaps.flow, "L[q*_FFG]": gaps.diagonal}
     for quantity, values in of_decoder.items():
         yield gap_row("the decoder", quantity, values[None], plan)
@@ -222,7 +201,7 @@ def _claims(found: Found) -> Iterator[Claim]:
         yield judged(text, SOURCE, delta)
 
 
-def _notes(found: Found, plan: GapPlan) -> tuple[str, ...]:
+def _notes(run: GapRun, found: Found) -> tuple[str, ...]:
     gaps = found.decoder
     searches = "; ".join(f"{family}: {text}" for family, text in gaps.certificates.items())
     below = (found.flow.mean(0) > gaps.flow).double().mean().item()
@@ -237,5 +216,18 @@ def _notes(found: Found, plan: GapPlan) -> tuple[str, ...]:
         "'At least' is the amortisation gap with FFG minus the whole inference gap with the flow: "
         "if positive, the first claim holds whatever the search for the best flow missed.",
         "The paper's numbers of this experiment are not at hand: signs are compared.",
-        *plan.schedule.remarks(plan.num_seeds),
+        *run.plan.schedule.remarks(run.plan.num_seeds),
     )
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    title="Inference Suboptimality in Variational Autoencoders: flows and amortisation",
+    plans={"smoke": SMOKE, "cpu": CPU, "paper": PAPER},
+    load=load_gap_images,
+    run=_run,
+    provenance=gap_provenance,
+    rows=_rows,
+    claims=lambda run, found: _claims(found),
+    notes=_notes,
+)

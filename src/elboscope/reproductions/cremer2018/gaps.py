@@ -10,6 +10,8 @@ would be one of its noise.
 
 Every part is kept in the state of the reproduction as soon as it is there: a sitting that ends
 between two of them loses neither.
+
+The file is long because four experiments share it: the gaps, their network, a plan, a row.
 """
 
 from __future__ import annotations
@@ -19,9 +21,12 @@ __all__ = [
     "IMAGES",
     "FamilyName",
     "GapPlan",
+    "GapRun",
     "Gaps",
     "cremer_vae",
+    "gap_provenance",
     "gap_row",
+    "load_gap_images",
     "measured_gaps",
     "trained",
 ]
@@ -29,6 +34,7 @@ __all__ = [
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple, cast
 
@@ -53,6 +59,8 @@ from elboscope.nn import Activation, mlp
 from elboscope.training import ELBO
 
 from ..frame.claims import ERRORS, difference
+from ..frame.experiment import Request, Run
+from ..frame.images import BinaryImages, load_binary_images
 from ..frame.result import Row
 from ..frame.sitting import Sitting
 from ..frame.training import Schedule, derived_seed, file_name, train_to
@@ -145,7 +153,7 @@ def measured_gaps(
         max_steps: Steps of the search for q*, at most.
         step_samples: Samples of a step.
         tolerance: To how many nats the means of L[q*] are to be certified.
-        seed: Of all draws.
+        seed: Random seed of all draws.
         flow: Whether to search for the best flow too, which takes the most time.
         full: Whether to sample from the best Gaussian with all correlations too, for log p̂.
         num_temperatures: Of annealing, which is left out without.
@@ -357,7 +365,8 @@ def cremer_vae(
 IMAGES = "training images"
 
 
-class GapPlan(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class GapPlan:
     """What a scale means: training, images, samples, search, sizes.
 
     Attributes:
@@ -367,7 +376,7 @@ class GapPlan(NamedTuple):
         num_images: On which the gaps are measured.
         num_samples: K of every value.
         max_steps: Of the search for q*.
-        num_temperatures: Of annealing, if log p̂ is also to be had by it.
+        num_temperatures: Of annealing, if log p̂ is also estimated by it.
         width: Of hidden layers.
         latents: d.
     """
@@ -388,6 +397,23 @@ class GapPlan(NamedTuple):
         return self.schedule.record() | {name: getattr(self, name) for name in own}
 
 
+GapRun = Run[GapPlan, BinaryImages]
+
+
+def load_gap_images(request: Request[GapPlan]) -> BinaryImages:
+    """Returns the images of a plan, all training images among them."""
+    return load_binary_images(request.plan.data, request.options)
+
+
+def gap_provenance(run: GapRun, found: object) -> Mapping[str, object]:
+    """Returns what is saved beside the numbers of a plan with several seeds."""
+    return run.provenance(
+        epochs=run.plan.schedule.epochs,
+        data=run.data.record(),
+        settings=run.plan.record() | {"seeds": list(run.seeds(run.plan.num_seeds))},
+    )
+
+
 def trained(
     name: str,
     model: VAE,
@@ -404,7 +430,7 @@ def trained(
         model: On the device.
         x: Binary training images.
         plan: How long.
-        seed: Of the order of the data and of all draws.
+        seed: Random seed of the order of the data and of all draws.
         now: The sitting.
         device: Where to train.
 
@@ -437,10 +463,11 @@ def gap_row(
 
     Example:
         >>> from elboscope.reproductions.frame.training import Schedule
-        >>> row = gap_row("VAE", "gap", torch.tensor([[1.0, 3.0]]).double(), GapPlan("", Schedule(1), 1, 2))
+        >>> plan = GapPlan(data="digits", schedule=Schedule(1), num_seeds=1, num_images=2)
+        >>> row = gap_row("VAE", "gap", torch.tensor([[1.0, 3.0]]).double(), plan)
         >>> row.value, row.error, row.error_kind
         (2.0, 1.0, 'se over images')
-    """  # noqa: E501
+    """
     S, n = values.shape
     ours = difference(values, torch.zeros_like(values))
     kind = "se over images" + (f" and {runs}" if S > 1 else "")

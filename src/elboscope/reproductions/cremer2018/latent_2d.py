@@ -13,11 +13,10 @@ The four datapoints of the figure are found by their gaps.
 
 from __future__ import annotations
 
-__all__ = ["reproduce"]
+__all__ = ["EXPERIMENT"]
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -36,12 +35,11 @@ from elboscope.estimators.inference.grid import log_density_at
 from elboscope.estimators.inference.local_posteriors import rows_of
 from elboscope.plots import Figure, local_posteriors_data, plot_local_posteriors
 
-from ..frame.claims import Claim, difference, judged, without_verdict
-from ..frame.images import load_binary_images
-from ..frame.result import Reproduction, Row, Scale
-from ..frame.sitting import Options, Progress, Sitting, provenance, sitting, training_device
+from ..frame.claims import Claim, difference, judged
+from ..frame.experiment import Experiment
+from ..frame.result import Row
 from ..frame.training import PUBLISHED_EPOCHS, Schedule, derived_seed
-from .gaps import IMAGES, GapPlan, cremer_vae, gap_row, trained
+from .gaps import IMAGES, GapPlan, GapRun, cremer_vae, gap_row, load_gap_images, trained
 
 NAME = "latent-2d"
 SOURCE = "Cremer et al. 2018, figure of two latents, in words, arXiv 1801.03558"
@@ -51,11 +49,23 @@ POINTS = 96
 # Nats by which log p̂ may be short of log p(x) before the image is named.
 MISSED = 0.5
 
-PLANS: Mapping[Scale, GapPlan] = {
-    "smoke": GapPlan("digits", Schedule(3), 1, 8, 300, 60, width=16, latents=2),
-    "cpu": GapPlan("MNIST", Schedule(4), 1, 100, latents=2),
-    "paper": GapPlan("MNIST", Schedule(PUBLISHED_EPOCHS), 1, 1000, latents=2),
-}
+PAPER = GapPlan(
+    data="MNIST",
+    schedule=Schedule(epochs=PUBLISHED_EPOCHS),
+    num_seeds=1,
+    num_images=1000,
+    latents=2,
+)
+CPU = replace(PAPER, schedule=Schedule(epochs=4), num_images=100)
+SMOKE = replace(
+    PAPER,
+    data="digits",
+    schedule=Schedule(epochs=3),
+    num_images=8,
+    num_samples=300,
+    max_steps=60,
+    width=16,
+)
 
 
 class Fits(NamedTuple):
@@ -90,74 +100,45 @@ class Fits(NamedTuple):
     quadrature: Float64[Tensor, " n"]
 
 
-def reproduce(
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Trains a VAE with two latents and sets q and both q* against the true posteriors.
+class Found(NamedTuple):
+    """What is known of each image, the search for q*, and the images of the figure."""
 
-    Args:
-        scale: smoke: digits, a small network; cpu: MNIST, 4 epochs, 100 images; paper: 3280
-            epochs, 1000 images.
-        out: Folder of the state; the result is saved there by ``Reproduction.save``.
-        seed: Of the training and of all draws.
-        options: Where MNIST is; slices and resuming.
-        progress: Told what is being done.
+    fits: Fits
+    gap: InferenceGap
+    shown: tuple[LocalPosterior, ...]
 
-    Raises:
-        InputError: MNIST is not to be had, or the folder is in use.
-        Unfinished: The slice of time is over; the training is kept, the search for q* is not.
-    """
-    options = options or Options()
-    plan, device = PLANS[scale], training_device(scale)
-    images = load_binary_images(plan.data, options)
-    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": images.checksum}
-    with sitting(out, asked, options, progress) as now:
-        with seeded(derived_seed(NAME, seed)):
-            hidden = (plan.width, plan.width)
-            model = cremer_vae(images.train, encoder=hidden, decoder=hidden, latent_dim=2)
-        model = trained(NAME, model.to(device), images.train, plan, seed, now, device)
-        x = images.first_of_train(plan.num_images).to(device)
-        gap = _searched(model, x, plan, seed, now)
-        fits = _fits(model, x, gap)
-        shown = local_posteriors(model, x, gap, seed=seed)
-        record = provenance(
-            seed=seed,
-            device=device,
-            wall_seconds=now.seconds,
-            epochs=plan.schedule.epochs,
-            data=images.record(),
-            settings=plan.record() | {"points": POINTS},
-        )
-    claims = _claims(fits)
-    return Reproduction(
-        NAME,
-        "Inference Suboptimality in Variational Autoencoders: posteriors of two latents",
-        scale,
-        rows=tuple(_rows(fits, plan)),
-        claims=without_verdict(claims) if scale == "smoke" else claims,
-        notes=_notes(fits, gap, shown, plan),
-        provenance=record,
-        figures=_figures(shown),
+
+def _run(run: GapRun) -> Found:
+    """The training is kept by the state; the search for q* is not."""
+    images, plan = run.data, run.plan
+    hidden = (plan.width, plan.width)
+    with seeded(derived_seed(NAME, run.seed)):
+        model = cremer_vae(images.train, encoder=hidden, decoder=hidden, latent_dim=2)
+    placed = model.to(run.device)
+    model = trained(NAME, placed, images.train, plan, run.seed, run.now, run.device)
+    x = images.first_of_train(plan.num_images).to(run.device)
+    gap = _search(model, x, run)
+    return Found(_fits(model, x, gap), gap, local_posteriors(model, x, gap, seed=run.seed))
+
+
+def _provenance(run: GapRun, found: Found) -> Mapping[str, object]:
+    return run.provenance(
+        epochs=run.plan.schedule.epochs,
+        data=run.data.record(),
+        settings=run.plan.record() | {"points": POINTS},
     )
 
 
-def _searched(
-    model: LatentVariableModel, x: Tensor, plan: GapPlan, seed: int, now: Sitting
-) -> InferenceGap:
-    now.require_time("the search for the best posteriors")
+def _search(model: LatentVariableModel, x: Tensor, run: GapRun) -> InferenceGap:
+    run.now.require_time("the search for the best posteriors")
     return inference_gap(
         model,
         x,
         "diagonal",
-        num_samples=plan.num_samples,
-        max_steps=plan.max_steps,
-        seed=seed,
-        progress=lambda done, total: now.say("best posteriors", done, total),
+        num_samples=run.plan.num_samples,
+        max_steps=run.plan.max_steps,
+        seed=run.seed,
+        progress=lambda done, total: run.now.say("best posteriors", done, total),
     )
 
 
@@ -187,7 +168,8 @@ def _fits(model: LatentVariableModel, x: Float[Tensor, "N *X"], gap: InferenceGa
     )
 
 
-def _rows(fits: Fits, plan: GapPlan) -> Iterator[Row]:
+def _rows(run: GapRun, found: Found) -> Iterator[Row]:
+    fits, plan = found.fits, run.plan
     by_quadrature = {
         "log p(x)": fits.log_px,
         "KL(q‖p(z|x)), the inference gap": fits.encoder,
@@ -209,7 +191,8 @@ def _rows(fits: Fits, plan: GapPlan) -> Iterator[Row]:
         yield gap_row(LABEL, quantity, values[None], plan)
 
 
-def _claims(fits: Fits) -> tuple[Claim, ...]:
+def _claims(run: GapRun, found: Found) -> tuple[Claim, ...]:
+    fits = found.fits
     pairs = {
         "the best diagonal Gaussian of each image fits better than the encoder's q: KL": (
             fits.encoder,
@@ -224,14 +207,13 @@ def _claims(fits: Fits) -> tuple[Claim, ...]:
     )
 
 
-def _figures(shown: tuple[LocalPosterior, ...]) -> dict[str, Figure]:
-    data = local_posteriors_data(shown)
+def _figures(run: GapRun, found: Found) -> dict[str, Figure]:
+    data = local_posteriors_data(found.shown)
     return {} if data is None else {"posteriors": plot_local_posteriors(data)}
 
 
-def _notes(
-    fits: Fits, gap: InferenceGap, shown: tuple[LocalPosterior, ...], plan: GapPlan
-) -> tuple[str, ...]:
+def _notes(run: GapRun, found: Found) -> tuple[str, ...]:
+    fits, gap, shown = found
     return (
         f"A grid of {POINTS}² nodes for each image: at most {fits.edge.max().item():.0e} of a "
         f"posterior lies at its edge, and half the nodes change log p(x) by at most "
@@ -241,11 +223,11 @@ def _notes(
         "claims ask whether the gain is more than its error.",
         f"The figure shows images {', '.join(f'{one.row} ({one.reason})' for one in shown)}; "
         "found by the numbers. Lines of the flow are of smoothed draws.",
-        *(f"q*_{name}: {found.certificate}." for name, found in gap.optimal.items()),
+        *(f"q*_{name}: {best.certificate}." for name, best in gap.optimal.items()),
         *_missed(fits, gap),
         "Images are the first of the training images, binary once, by seed 0.",
         "The paper shows this in a figure and in words; no number of it is published.",
-        *plan.schedule.remarks(plan.num_seeds),
+        *run.plan.schedule.remarks(run.plan.num_seeds),
     )
 
 
@@ -264,3 +246,17 @@ def _missed(fits: Fits, gap: InferenceGap) -> tuple[str, ...]:
         "that neither the encoder nor any start of the searches led to. No certificate of theirs "
         "can know of it; the grid does, and the KLs above count it.",
     )
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    title="Inference Suboptimality in Variational Autoencoders: posteriors of two latents",
+    plans={"smoke": SMOKE, "cpu": CPU, "paper": PAPER},
+    load=load_gap_images,
+    run=_run,
+    provenance=_provenance,
+    rows=_rows,
+    claims=_claims,
+    notes=_notes,
+    figures=_figures,
+)

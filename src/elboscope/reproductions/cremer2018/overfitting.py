@@ -10,12 +10,11 @@ decoder overfits shows in log p̂ instead.
 
 from __future__ import annotations
 
-__all__ = ["overfitting_claims", "plot_gaps_over_training", "reproduce"]
+__all__ = ["EXPERIMENT", "overfitting_claims", "plot_gaps_over_training"]
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import torch
 from matplotlib.axes import Axes
@@ -28,10 +27,10 @@ from elboscope.models import VAE, AuxiliaryRealNVP
 from elboscope.plots.style import BLUE, GREY, INK, ORANGE
 from elboscope.training import AnnealedEntropy
 
-from ..frame.claims import ERRORS, Claim, Difference, judged, without_verdict
+from ..frame.claims import ERRORS, Claim, Difference, judged
+from ..frame.experiment import Experiment, Request, Run
 from ..frame.images import BinaryImages, load_binary_images
-from ..frame.result import Reproduction, Row, Scale
-from ..frame.sitting import Options, Progress, Sitting, provenance, sitting, training_device
+from ..frame.result import Row
 from ..frame.training import PUBLISHED_EPOCHS, Schedule, derived_seed, train_to
 from .gaps import FLOW, Gaps, cremer_vae, measured_gaps
 from .table1 import ANNEALED_SHARE
@@ -40,7 +39,8 @@ NAME = "inference-overfitting"
 MODELS = ("Regular", "Large encoder", "Large decoder", "Flow")
 
 
-class Plan(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Plan:
     """What a scale means: data, models, checkpoints, images of either split, sizes."""
 
     data: str
@@ -59,98 +59,87 @@ class Plan(NamedTuple):
     @property
     def schedule(self) -> Schedule:
         """Training ends at the last checkpoint."""
-        return Schedule(self.epochs[-1], batch_size=100)
+        return Schedule(epochs=self.epochs[-1], batch_size=100)
 
 
 SMALL_FLOW = AuxiliaryRealNVP(num_steps=1, hidden=6, context=3)
-PLANS: Mapping[Scale, Plan] = {
-    "smoke": Plan(
-        "digits", 1000, ("Regular", "Flow"), (1, 2), 3, 100, 20, None, (16,), (24, 24), 3,
-        SMALL_FLOW,
-    ),
-    "cpu": Plan("Fashion", 5_000, MODELS[:2], (10, 30, 100), 40, 1000, 200),
-    "paper": Plan(
-        "Fashion", 50_000, MODELS, (100, 400, 1000, 2000, PUBLISHED_EPOCHS), 100,
-        num_temperatures=1000,
-    ),
-}  # fmt: skip
+PAPER = Plan(
+    data="Fashion",
+    num_train=50_000,
+    models=MODELS,
+    epochs=(100, 400, 1000, 2000, PUBLISHED_EPOCHS),
+    num_images=100,
+    num_temperatures=1000,
+)
+CPU = replace(
+    PAPER,
+    num_train=5_000,
+    models=MODELS[:2],
+    epochs=(10, 30, 100),
+    num_images=40,
+    num_samples=1000,
+    max_steps=200,
+    num_temperatures=None,
+)
+SMOKE = replace(
+    CPU,
+    data="digits",
+    num_train=1000,
+    models=("Regular", "Flow"),
+    epochs=(1, 2),
+    num_images=3,
+    num_samples=100,
+    max_steps=20,
+    hidden=(16,),
+    large=(24, 24),
+    latent_dim=3,
+    flow=SMALL_FLOW,
+)
 
+ThisRun = Run[Plan, BinaryImages]
 Found = Mapping[str, Mapping[int, Mapping[str, Gaps]]]
 
 
-def reproduce(
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Trains the models, splits their gaps at every checkpoint, and judges the claims.
+def _load(request: Request[Plan]) -> BinaryImages:
+    plan = request.plan
+    return load_binary_images(plan.data, request.options, num_train=plan.num_train)
 
-    Args:
-        scale: smoke: digits, 2 epochs; cpu: two models, 5000 images of Fashion-MNIST, 100
-            epochs, 40 and 40 images; paper: four models, 50 000 images, 3280 epochs, 100 and 100.
-        out: Folder of the state; the result is saved there by ``Reproduction.save``.
-        seed: Of weights, order of the data, and all draws.
-        options: Where Fashion-MNIST is; slices and resuming.
-        progress: Told what is being done.
 
-    Raises:
-        InputError: Fashion-MNIST is not to be had, or the folder is in use.
-        Unfinished: The slice of time is over.
-    """
-    options = options or Options()
-    plan, device = PLANS[scale], training_device(scale)
-    images = load_binary_images(plan.data, options, num_train=plan.num_train)
-    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": images.checksum}
-    with sitting(out, asked, options, progress) as now:
-        found = {name: _over_training(name, images, plan, seed, now, device)
-                 for name in plan.models}  # fmt: skip
-        record = provenance(
-            seed=seed,
-            device=device,
-            wall_seconds=now.seconds,
-            epochs=plan.epochs[-1],
-            data=images.record(),
-            settings=plan.schedule.record()
-            | {"checkpoints": list(plan.epochs), "max_steps": plan.max_steps},
-        )
-    claims = tuple(overfitting_claims(found))
-    return Reproduction(
-        NAME,
-        "Inference Suboptimality in Variational Autoencoders: overfitting of inference",
-        scale,
-        rows=tuple(_rows(found, plan)),
-        claims=without_verdict(claims) if scale == "smoke" else claims,
-        notes=tuple(_notes(found, plan)),
-        provenance=record,
-        figures={"gaps": plot_gaps_over_training(found)},
+def _run(run: ThisRun) -> Found:
+    return {name: _over_training(name, run) for name in run.plan.models}
+
+
+def _provenance(run: ThisRun, found: Found) -> Mapping[str, object]:
+    plan = run.plan
+    searched = {"checkpoints": list(plan.epochs), "max_steps": plan.max_steps}
+    return run.provenance(
+        epochs=plan.epochs[-1],
+        data=run.data.record(),
+        settings=plan.schedule.record() | searched,
     )
 
 
-def _over_training(
-    name: str, images: BinaryImages, plan: Plan, seed: int, now: Sitting, device: torch.device
-) -> Mapping[int, Mapping[str, Gaps]]:
+def _over_training(name: str, run: ThisRun) -> Mapping[int, Mapping[str, Gaps]]:
     """The gaps at every checkpoint: each is measured before the training goes on."""
-    model = _untrained(name, images, plan, seed).to(device)
+    images, plan = run.data, run.plan
+    model = _untrained(name, images, plan, run.seed).to(run.device)
     chosen = {
-        "train": images.first_of_train(plan.num_images).to(device),
-        "validation": images.held_out[: plan.num_images].to(device),
+        "train": images.first_of_train(plan.num_images).to(run.device),
+        "validation": images.held_out[: plan.num_images].to(run.device),
     }
     found: dict[int, Mapping[str, Gaps]] = {}
     for epoch in plan.epochs:
-        _train(epoch, name, model, images, plan, seed, now, device)
+        _train(epoch, name, model, run)
         found[epoch] = {
             split: measured_gaps(
                 f"{name}, epoch {epoch}, {split}",
                 model,
                 x,
                 "flow" if name == "Flow" else "diagonal",
-                now,
+                run.now,
                 num_samples=plan.num_samples,
                 max_steps=plan.max_steps,
-                seed=seed,
+                seed=run.seed,
                 flow=name == "Flow",
                 num_temperatures=plan.num_temperatures,
             )
@@ -170,21 +159,20 @@ def _untrained(name: str, images: BinaryImages, plan: Plan, seed: int) -> VAE:
         )
 
 
-def _train(
-    epoch: int, name: str, model: VAE, images: BinaryImages, plan: Plan, seed: int, now: Sitting,
-    device: torch.device,
-) -> None:  # fmt: skip
+def _train(epoch: int, name: str, model: VAE, run: ThisRun) -> None:
     """Up to a checkpoint. Of one that lies behind the weights are gone, and its gaps are kept."""
-    annealed = AnnealedEntropy(plan.epochs[-1] * ANNEALED_SHARE)
-    train_to(epoch, name, model, annealed, images.train, plan.schedule, seed, now, device,
-             binarisation=Binarisation("none"))  # fmt: skip
+    annealed = AnnealedEntropy(run.plan.epochs[-1] * ANNEALED_SHARE)
+    train_to(
+        epoch, name, model, annealed, run.data.train, run.plan.schedule, run.seed, run.now,
+        run.device, binarisation=Binarisation("none"),
+    )  # fmt: skip
 
 
-def _rows(found: Found, plan: Plan) -> Iterator[Row]:
+def _rows(run: ThisRun, found: Found) -> Iterator[Row]:
     for name, epochs in found.items():
         for epoch, splits in epochs.items():
             for split, gaps in splits.items():
-                yield from _of_split(f"{name} ({split})", epoch, gaps, plan)
+                yield from _of_split(f"{name} ({split})", epoch, gaps, run.plan)
 
 
 def _of_split(label: str, epoch: int, gaps: Gaps, plan: Plan) -> Iterator[Row]:
@@ -201,11 +189,11 @@ def _of_split(label: str, epoch: int, gaps: Gaps, plan: Plan) -> Iterator[Row]:
                   epoch, plan.num_samples, n)  # fmt: skip
 
 
-def _notes(found: Found, plan: Plan) -> Iterator[str]:
+def _notes(run: ThisRun, found: Found) -> Iterator[str]:
     yield "The paper shows curves; no number of them is published."
     yield (
-        f"Trained on the first {plan.num_train} training images; validation images are the first "
-        "of the others. Both are binary once for all."
+        f"Trained on the first {run.plan.num_train} training images; validation images are the "
+        "first of the others. Both are binary once for all."
     )
     every = [gaps for epochs in found.values() for splits in epochs.values()
              for gaps in splits.values()]  # fmt: skip
@@ -214,7 +202,7 @@ def _notes(found: Found, plan: Plan) -> Iterator[str]:
         f"Means of L[q*] are certain to ±{widest:.3f} nats or better; the claims' errors include "
         "it. log p̂ is a lower bound in expectation, from q or from q*, whichever is higher."
     )
-    yield from plan.schedule.remarks(1)
+    yield from run.plan.schedule.remarks(1)
 
 
 # What Cremer et al. conclude from their curves, with a verdict for every model that was run.
@@ -339,3 +327,17 @@ def _draw(axes: Axes, epochs: Mapping[int, Mapping[str, Gaps]]) -> None:
     axes.set_xscale("log")
     axes.tick_params(labelsize=7, colors=GREY)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    title="Inference Suboptimality in Variational Autoencoders: overfitting of inference",
+    plans={"smoke": SMOKE, "cpu": CPU, "paper": PAPER},
+    load=_load,
+    run=_run,
+    provenance=_provenance,
+    rows=_rows,
+    claims=lambda run, found: overfitting_claims(found),
+    notes=_notes,
+    figures=lambda run, found: {"gaps": plot_gaps_over_training(found)},
+)

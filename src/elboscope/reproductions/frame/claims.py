@@ -40,6 +40,8 @@ from torch import Tensor
 
 from elboscope.core import InputError
 
+from .. import listed
+
 Verdict = Literal["reproduced", "contradicted", "undecided"]
 ERRORS = 2.0
 # Spread of implementations of one recipe on MNIST, in nats: no absolute number is held to less.
@@ -242,11 +244,9 @@ def without_verdict(claims: Iterable[Claim]) -> tuple[Claim, ...]:
 
 # Published numbers: data with a source, read from JSON files, never written in code.
 #
-# A file ``references/NAME.json`` holds the paper, what its numbers were computed with, and one
-# entry a number. A number is compared with ours and is no truth: for one recipe, implementations
-# and runs spread by 0.2 to 1 nat.
-
-FOLDER = Path(__file__).parent.parent / "references"
+# The file ``NAME.json`` beside an experiment's module holds the paper, what its numbers were
+# computed with, and one entry a number. A number is compared with ours and is no truth: for one
+# recipe, implementations and runs spread by 0.2 to 1 nat.
 
 
 @dataclass(frozen=True)
@@ -274,16 +274,16 @@ class Published:
 
 
 def references(name: str) -> Mapping[str, Published]:
-    """Returns the published numbers of a reproduction, by key.
+    """Returns the published numbers of an experiment, by key.
 
     Args:
-        name: As on the command line.
+        name: Of the experiment.
 
     Example:
         >>> number = references("iwae-table1")["mnist, 1 layer, IWAE k=50, NLL"]
         >>> number.value, number.source, number.epochs
         (84.78, 'Burda et al. 2016, Table 1, arXiv 1509.00519', 3280)
     """
-    path = FOLDER / f"{name.replace('-', '_')}.json"
+    path = Path(__file__).parent.parent / listed(name).paper / f"{name}.json"
     entries = json.loads(path.read_text(encoding="utf-8"))["numbers"]
     return {entry.pop("key"): Published(**entry) for entry in entries}

@@ -1,4 +1,4 @@
-"""One training of the synthetic density ratios: steps, looks at what is trained, and pauses.
+"""One training by a game: steps, looks at what is trained, and pauses.
 
 The random state is part of the checkpoint and a look runs from a seed of its own, so that pauses
 and looks change no number. What is no longer finite ends a run: its rows stop there.
@@ -6,7 +6,7 @@ and looks change no number. What is no longer finite ends a run: its rows stop t
 
 from __future__ import annotations
 
-__all__ = ["Course", "Look", "Rows", "run_course"]
+__all__ = ["Course", "Look", "Rows", "Trained", "run_course"]
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from elboscope.core import seeded
+from elboscope.models import GAN, Hybrid
 from elboscope.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 
 from .sitting import Sitting
@@ -25,6 +26,8 @@ from .training import file_name
 Look = Mapping[str, float | int]
 """What was measured at one step; "step" says which."""
 Rows = Sequence[Look]
+Trained = Hybrid | GAN
+"""What a game trains: with an encoder, or without."""
 
 SAVE_SECONDS = 120.0
 
@@ -40,7 +43,7 @@ class Course:
         step: Takes one step, from the ambient random state.
         look: Returns the row of a step.
         measured: Steps after which to look, ascending; the last ends the training.
-        seed: Of all draws of the steps.
+        seed: Random seed of all draws of the steps.
         identity: What must not change between two sittings.
     """
 

@@ -64,7 +64,7 @@ def load_images(scale: Scale, options: Options) -> Images:
         options: Where MNIST is.
 
     Raises:
-        InputError: MNIST is neither there nor to be had.
+        InputError: MNIST is unavailable.
 
     Example:
         >>> images = load_images("smoke", Options())
@@ -161,7 +161,7 @@ def load_binary_images(
             set aside. By default all.
 
     Raises:
-        InputError: Another name; the data are neither there nor to be had.
+        InputError: Another name; the data are unavailable.
 
     Example:
         >>> images = load_binary_images("digits", Options(), num_train=200)

@@ -140,7 +140,7 @@ def train_to(
         objective: Its loss is followed.
         x: Training data.
         schedule: Its steps.
-        seed: Of the order of the data and of all draws.
+        seed: Random seed of the order of the data and of all draws.
         now: The sitting; its end is kept within a step.
         device: Where to train.
         binarisation: Of each minibatch; "none" for data that are binary.

@@ -36,7 +36,7 @@ class IndependentRuns:
         names: Of their folders in the state; their order gives their numbers.
         metric: The score that the sweep shows of each.
         direction: Which values of it are better.
-        seed: Of the reproduction.
+        seed: Random seed of the reproduction.
     """
 
     names: tuple[str, ...]

@@ -5,20 +5,20 @@ r"""Hoffman and Johnson (2016): where the KL term of the ELBO goes, and what a b
 
 VAEs on MNIST with few and many latents, cut at several epochs of their training. The second part
 is what a better prior can gain, encoder and decoder held fixed: at most all of it, by p = q_N.
-So densities are fitted to q(z) and put in the place of the prior, their gain taken on held-out
+So densities are fitted to q(z) and used as the prior, their gain taken on held-out
 images; and models are trained with a mixture of Gaussians and with a VampPrior.
 """
 
 from __future__ import annotations
 
-__all__ = ["NEAR", "PART", "claims_of", "claims_of_many", "claims_of_priors", "reproduce"]
+__all__ = ["EXPERIMENT", "NEAR", "PART", "claims_of", "claims_of_many", "claims_of_priors"]
 
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import torch
+from matplotlib.figure import Figure
 from safetensors import safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
@@ -30,10 +30,10 @@ from elboscope.models import VAE, MixturePrior, VampPrior, mlp_vae, start_at_mea
 from elboscope.models.priors import PriorFamily
 from elboscope.training import ELBO
 
-from ..frame.claims import Claim, Difference, difference, judged, without_verdict
+from ..frame.claims import Claim, Difference, difference, judged
+from ..frame.experiment import Experiment, Request, Run
 from ..frame.images import BinaryImages, load_binary_images
-from ..frame.result import Reproduction, Row, Scale
-from ..frame.sitting import Options, Progress, Sitting, provenance, sitting, training_device
+from ..frame.result import Row
 from ..frame.training import PUBLISHED_EPOCHS, Schedule, derived_seed, file_name, train_to
 from .values import FAMILIES, Parts, final_parts, fitted_parts, parts_now, plot_surgeries
 
@@ -55,7 +55,8 @@ class Setting(NamedTuple):
         return f"d = {self.latents}{prior}"
 
 
-class Plan(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Plan:
     """What a scale means.
 
     Attributes:
@@ -83,7 +84,7 @@ class Plan(NamedTuple):
     @property
     def schedule(self) -> Schedule:
         """Training ends at the last checkpoint."""
-        return Schedule(self.epochs[-1], batch_size=100)
+        return Schedule(epochs=self.epochs[-1], batch_size=100)
 
     @property
     def settings(self) -> tuple[Setting, ...]:
@@ -103,87 +104,66 @@ class Plan(NamedTuple):
         }  # fmt: skip
 
 
-PLANS: Mapping[Scale, Plan] = {
-    "smoke": Plan("digits", 300, 100, (2, 3), 3, 5, (1, 2), (16,), 30),
-    "cpu": Plan("MNIST", None, 5000, (2, 10, 50), 10, 100, (1, 2, 4, 8), max_steps=500),
-    "paper": Plan(
-        "MNIST", None, 10_000, (2, 10, 50), 50, 500, (1, 4, 40, 400, 1000, PUBLISHED_EPOCHS)
-    ),
-}
+PAPER = Plan(
+    data="MNIST",
+    num_train=None,
+    num_test=10_000,
+    latents=(2, 10, 50),
+    beside=50,
+    num_components=500,
+    epochs=(1, 4, 40, 400, 1000, PUBLISHED_EPOCHS),
+)
+CPU = replace(
+    PAPER, num_test=5000, beside=10, num_components=100, epochs=(1, 2, 4, 8), max_steps=500
+)
+SMOKE = replace(
+    PAPER,
+    data="digits",
+    num_train=300,
+    num_test=100,
+    latents=(2, 3),
+    beside=3,
+    num_components=5,
+    epochs=(1, 2),
+    hidden=(16,),
+    max_steps=30,
+)
+ThisRun = Run[Plan, BinaryImages]
 Found = Mapping[Setting, Mapping[int, Parts]]
 
 
-def reproduce(
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Trains VAEs, cuts their ELBO at every checkpoint, and puts better priors in their place.
-
-    Args:
-        scale: smoke: digits, small networks; cpu: MNIST, 8 epochs, 2, 10 and 50 latents; paper:
-            3280 epochs, the other priors with 50 latents and 500 components.
-        out: Folder of the state; the result is saved there by ``Reproduction.save``.
-        seed: Of weights, order of the data, and all draws.
-        options: Where MNIST is; slices and resuming.
-        progress: Told what is being done.
-
-    Raises:
-        InputError: MNIST is not to be had, or the folder is in use.
-        Unfinished: The slice of time is over.
-    """
-    options = options or Options()
-    plan, device = PLANS[scale], training_device(scale)
-    images = load_binary_images(plan.data, options, num_train=plan.num_train)
-    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": images.checksum}
-    with sitting(out, asked, options, progress) as now:
-        found = {s: _over_training(s, images, plan, seed, now, device) for s in plan.settings}
-        record = provenance(
-            seed=seed,
-            device=device,
-            wall_seconds=now.seconds,
-            epochs=plan.epochs[-1],
-            data=images.record(),
-            settings=plan.record(),
-        )
-    log_n = math.log(len(images.train))
-    claims = tuple(_claims(found, plan, log_n))
-    return Reproduction(
-        NAME,
-        "ELBO surgery: where the KL goes, and what a better prior gains",
-        scale,
-        rows=tuple(row for s, epochs in found.items() for row in _rows(s, epochs, log_n)),
-        claims=without_verdict(claims) if scale == "smoke" else claims,
-        notes=_notes(plan, log_n),
-        provenance=record,
-        figures={"surgery": plot_surgeries({s.name: e for s, e in found.items()}, log_n)},
-    )
+def _load(request: Request[Plan]) -> BinaryImages:
+    plan = request.plan
+    return load_binary_images(plan.data, request.options, num_train=plan.num_train)
 
 
-def _over_training(
-    setting: Setting,
-    images: BinaryImages,
-    plan: Plan,
-    seed: int,
-    now: Sitting,
-    device: torch.device,
-) -> Mapping[int, Parts]:
+def _run(run: ThisRun) -> Found:
+    return {setting: _over_training(setting, run) for setting in run.plan.settings}
+
+
+def _provenance(run: ThisRun, found: Found) -> Mapping[str, object]:
+    plan = run.plan
+    return run.provenance(epochs=plan.epochs[-1], data=run.data.record(), settings=plan.record())
+
+
+def _log_n(run: ThisRun) -> float:
+    return math.log(len(run.data.train))
+
+
+def _over_training(setting: Setting, run: ThisRun) -> Mapping[int, Parts]:
     """The parts at every checkpoint: each is measured before the training goes on."""
-    with seeded(derived_seed(setting.name, seed)):
-        model = _untrained(setting, images, plan).to(device)
+    plan, now = run.plan, run.now
+    with seeded(derived_seed(setting.name, run.seed)):
+        model = _untrained(setting, run.data, plan).to(run.device)
     found: dict[int, Parts] = {}
     for epoch in plan.epochs:
         path = now.folder / f"{file_name(setting.name)}-epoch-{epoch}.safetensors"
         if not path.is_file():
-            _train(epoch, setting, model, images, plan, seed, now, device)
+            _train(epoch, setting, model, run)
             what = f"the surgery of {setting.name}, epoch {epoch}"
             now.pause_before(what, f"{path.stem}-trained")
             now.say(f"{setting.name}: surgery", epoch, plan.epochs[-1])
-            used = derived_seed(f"surgery of {setting.name} at {epoch}", seed)
-            values = _measured(setting, model, images, plan, used, device, epoch)
+            values = _measured(epoch, setting, model, run)
             now.keep(path.name, to_bytes({k: v.contiguous() for k, v in values.items()}))
         with safe_open(path, framework="pt") as kept:
             found[epoch] = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
@@ -196,19 +176,17 @@ def _untrained(setting: Setting, images: BinaryImages, plan: Plan) -> VAE:
     return start_at_mean(model, images.train.float() / 255)
 
 
-def _train(
-    epoch: int, setting: Setting, model: VAE, images: BinaryImages, plan: Plan, seed: int,
-    now: Sitting, device: torch.device,
-) -> None:  # fmt: skip
+def _train(epoch: int, setting: Setting, model: VAE, run: ThisRun) -> None:
     objective = ELBO(analytic_kl=setting.prior is None)
-    train_to(epoch, setting.name, model, objective, images.train, plan.schedule, seed, now, device,
-             binarisation=Binarisation("none"))  # fmt: skip
+    train_to(
+        epoch, setting.name, model, objective, run.data.train, run.plan.schedule, run.seed,
+        run.now, run.device, binarisation=Binarisation("none"),
+    )  # fmt: skip
 
 
-def _measured(
-    setting: Setting, model: VAE, images: BinaryImages, plan: Plan, seed: int,
-    device: torch.device, epoch: int,
-) -> dict[str, Tensor]:  # fmt: skip
+def _measured(epoch: int, setting: Setting, model: VAE, run: ThisRun) -> dict[str, Tensor]:
+    images, plan, device = run.data, run.plan, run.device
+    seed = derived_seed(f"surgery of {setting.name} at {epoch}", run.seed)
     x = images.first_of_train(len(images.train)).to(device)
     if epoch != plan.epochs[-1]:
         return dict(parts_now(model, x, seed=seed))
@@ -233,7 +211,12 @@ QUANTITIES = {
 }
 
 
-def _rows(setting: Setting, found: Mapping[int, Parts], log_n: float) -> Iterator[Row]:
+def _rows(run: ThisRun, found: Found) -> Iterator[Row]:
+    for setting, epochs in found.items():
+        yield from _rows_of(setting, epochs, _log_n(run))
+
+
+def _rows_of(setting: Setting, found: Mapping[int, Parts], log_n: float) -> Iterator[Row]:
     last = max(found)
     for epoch, parts in found.items():
         place = f"{setting.name}, epoch {epoch}"
@@ -251,20 +234,22 @@ def _rows(setting: Setting, found: Mapping[int, Parts], log_n: float) -> Iterato
               num_data=len(test))  # fmt: skip
 
 
-def _claims(found: Found, plan: Plan, log_n: float) -> Iterator[Claim]:
+def _claims(run: ThisRun, found: Found) -> Iterator[Claim]:
+    plan = run.plan
     last = {setting: epochs[plan.epochs[-1]] for setting, epochs in found.items()}
     for setting, parts in last.items():
         if setting == Setting(max(plan.latents)):
-            yield from claims_of_many(setting.name, parts, log_n)
+            yield from claims_of_many(setting.name, parts, _log_n(run))
         if setting.prior is None:
             yield from claims_of(setting.name, parts)
     beside = {s.name: parts for s, parts in last.items() if s.latents == plan.beside}
     yield from claims_of_priors(beside, Setting(plan.beside).name)
 
 
-def _notes(plan: Plan, log_n: float) -> tuple[str, ...]:
+def _notes(run: ThisRun, found: Found) -> tuple[str, ...]:
+    plan = run.plan
     return (
-        f"log N = {log_n:.2f} nats is the ceiling of I(n; z). Within {NEAR:g} nats of it the "
+        f"log N = {_log_n(run):.2f} nats is the ceiling of I(n; z). Within {NEAR:g} nats of it the "
         "posteriors are too narrow for N images, and KL(q_N ‖ p) overstates the population's.",
         "Images are binary once, by seed 0: q_N is the mixture of the posteriors of exactly these.",
         "The marginal KL is average KL − I where the average KL has a closed form; with a learned "
@@ -373,3 +358,22 @@ def _minus(a: Tensor, b: Tensor, weight: float) -> Difference:
     """a − weight · b, with independent errors."""
     error = math.hypot(a[1].item(), weight * b[1].item())
     return Difference(a[0].item() - weight * b[0].item(), error, 1, 0)
+
+
+def _figures(run: ThisRun, found: Found) -> Mapping[str, Figure]:
+    by_name = {setting.name: epochs for setting, epochs in found.items()}
+    return {"surgery": plot_surgeries(by_name, _log_n(run))}
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    title="ELBO surgery: where the KL goes, and what a better prior gains",
+    plans={"smoke": SMOKE, "cpu": CPU, "paper": PAPER},
+    load=_load,
+    run=_run,
+    provenance=_provenance,
+    rows=_rows,
+    claims=_claims,
+    notes=_notes,
+    figures=_figures,
+)

@@ -51,7 +51,7 @@ def parts_now(
     Args:
         model: The model.
         x: The data behind q_N, binary once; the reconstruction is of the first 5000.
-        seed: Of the draws.
+        seed: Random seed of the draws.
         num_draws: S; by default as many as take seconds.
 
     Example:
@@ -87,7 +87,7 @@ def final_parts(
         model: The model.
         x: The data behind q_N.
         x_test: Of the held-out lower bound and the test bound.
-        seed: Of the draws.
+        seed: Random seed of the draws.
     """
     parts = elbo_surgery(model, x_test, x_train=x, seed=seed)
     named = {
@@ -124,7 +124,7 @@ def fitted_parts(
         x: To fit and to choose on.
         x_test: To evaluate the gain on.
         max_steps: Of the flow.
-        seed: Of split, draws and fits.
+        seed: Random seed of split, draws and fits.
     """
     found: dict[str, Tensor] = {}
     for family in FAMILIES:

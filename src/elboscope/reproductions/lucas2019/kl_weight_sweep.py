@@ -5,18 +5,20 @@ decoder return one image. Whether that is a failure depends on a number that the
 give: with the error *summed* over pixels w = 0.01 is a decoder of σ² = 0.005, with the *mean* one
 of σ² = 3.92, beyond which only one direction of MNIST varies more than the noise that the model
 assumes. Here all of {1, 0.1, 0.01, 0.001} × {sum, mean} are trained, beside what a linear VAE
-does at the same σ² (:mod:`.linear_collapse`); one optimiser against two; and an autoencoder of
-the same networks, whose latent space nothing holds together (:mod:`.latent_coverage`).
+does at the same σ² (:mod:`.measures`); one optimiser against two; and an autoencoder of the same
+networks, whose latent space nothing holds together.
+
+The file is long because the table is whole here: plans, trainings, figures, rows, claims.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "EXPERIMENT",
     "manifold",
     "plot_latents",
     "plot_manifolds",
     "plot_rate_distortion",
-    "reproduce",
     "sweep_claims",
     "sweep_notes",
     "sweep_rows",
@@ -25,7 +27,7 @@ __all__ = [
 import json
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -37,14 +39,15 @@ from torch.distributions import Normal
 
 from elboscope.core import evaluating
 from elboscope.data import digits, mnist
-from elboscope.data.images import Images, content_checksum
+from elboscope.data.images import content_checksum
 from elboscope.models import VAE
 from elboscope.plots.samples import sample_grid_data
 from elboscope.plots.style import BLUE, GREY, INK, ORANGE, RED, blank, legend_above
 
-from ..frame.claims import ERRORS, Claim, Verdict, difference, judged, verdict, without_verdict
-from ..frame.result import Reproduction, Row, Scale
-from ..frame.sitting import Options, Progress, Sitting, provenance, sitting, training_device
+from ..frame.claims import ERRORS, Claim, Verdict, difference, judged, verdict
+from ..frame.experiment import Experiment, Request, Run
+from ..frame.result import Row
+from ..frame.sitting import Sitting
 from ..frame.training import file_name
 from .measures import (
     Latents,
@@ -61,12 +64,14 @@ from .measures import (
 from .networks import LATENTS, Setting, SweepSchedule, distance_of_two_optimisers, train_sweep
 
 NAME = "kl-weight-sweep"
+AUTOENCODER = "autoencoder"
 WEIGHTS = (1.0, 0.1, 0.01, 0.001)
 SETTINGS = tuple(Setting(w, reduction) for reduction in ("sum", "mean") for w in WEIGHTS)
 COLLAPSED, HEALTHY = Setting(1.0, "mean"), Setting(1.0, "sum")
 
 
-class Plan(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Plan:
     """What a scale means.
 
     Attributes:
@@ -84,88 +89,101 @@ class Plan(NamedTuple):
     steps: int
 
 
-PLANS: Mapping[Scale, Plan] = {
-    "smoke": Plan(1000, 200, SweepSchedule(2, 50), SweepMeasure(100, 2, 200), 5),
-    "cpu": Plan(None, None, SweepSchedule(1), SweepMeasure(1000, 4, 5000), 50),
-    "paper": Plan(None, None, SweepSchedule(15), SweepMeasure(10_000, 4, 10_000), 200),
-}
+PAPER = Plan(
+    num_train=None,
+    num_test=None,
+    schedule=SweepSchedule(epochs=15),
+    measure=SweepMeasure(num_decoded=10_000, num_samples=4, num_draws=10_000),
+    steps=200,
+)
+CPU = replace(
+    PAPER,
+    schedule=SweepSchedule(epochs=1),
+    measure=SweepMeasure(num_decoded=1000, num_samples=4, num_draws=5000),
+    steps=50,
+)
+# Digits of 8×8 pixels and small networks.
+SMOKE = replace(
+    PAPER,
+    num_train=1000,
+    num_test=200,
+    schedule=SweepSchedule(epochs=2, batch_size=50),
+    measure=SweepMeasure(num_decoded=100, num_samples=2, num_draws=200),
+    steps=5,
+)
 
 
-def reproduce(
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Trains eight VAEs and an autoencoder, and measures which of them use their latents.
+class Grey(NamedTuple):
+    """Images in grey values: their data set, those that are used, and their checksum."""
 
-    Args:
-        scale: smoke: digits of 8×8 pixels, small networks; cpu: MNIST, 1 epoch; paper: 15.
-        out: Folder of the state; the result is saved there by ``Reproduction.save``.
-        seed: Of weights, order and noise of every training.
-        options: Where MNIST is; slices and resuming.
-        progress: Told what is being done.
+    name: str
+    train: Tensor
+    test: Tensor
+    checksum: str
 
-    Raises:
-        InputError: MNIST is not to be had, or the folder is in use.
-        Unfinished: The slice of time is over.
+
+class Found(NamedTuple):
+    """What is measured.
+
+    Attributes:
+        models: The VAE of each setting, and the autoencoder.
+        values: The measures of each setting.
+        spaces: Latent spaces by name.
+        errors: Squared errors of the healthy VAE and of the autoencoder, image by image.
+        parted: How far one optimiser and two have parted.
+        eigenvalues: Of the pixels' covariance.
     """
-    options = options or Options()
-    plan, device = PLANS[scale], training_device(scale)
-    images = digits() if scale == "smoke" else mnist(options.data_dir)
-    train, test = images.train[: plan.num_train], images.test[: plan.num_test].to(device)
-    checksum = content_checksum(train, test)
-    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": checksum}
-    with sitting(out, asked, options, progress) as now:
-        models = {
-            setting: train_sweep(_name(setting), setting, train, plan.schedule, seed, now, device)
-            for setting in (*SETTINGS, None)
-        }
-        found = {
-            setting: _remembered(models[setting], setting, test, plan, seed, now)
-            for setting in SETTINGS
-        }
-        spaces = _spaces(models, test, plan, seed)
-        shown, K = test[: plan.measure.num_decoded], plan.measure.num_samples
-        errors = {
-            _name(s): squared_errors(models[s], shown, K, seed).cpu() for s in (HEALTHY, None)
-        }
-        first = train[: 10 * plan.schedule.batch_size]
-        parted = distance_of_two_optimisers(HEALTHY, first, plan.steps, plan.schedule, seed)
-        record = provenance(
-            seed=seed,
-            device=device,
-            wall_seconds=now.seconds,
-            epochs=plan.schedule.epochs,
-            data=_data_record(images, train, test, checksum),
-            settings=plan.schedule.record() | plan.measure.record() | {"latents": 2},
+
+    models: Mapping[Setting | None, VAE]
+    values: Mapping[Setting, Measured]
+    spaces: Mapping[str, Latents]
+    errors: Mapping[str, Float64[Tensor, " n"]]
+    parted: float
+    eigenvalues: Float64[Tensor, " D"]
+
+
+ThisRun = Run[Plan, Grey]
+
+
+def _load(request: Request[Plan]) -> Grey:
+    plan, folder = request.plan, request.options.data_dir
+    images = digits() if request.scale == "smoke" else mnist(folder)
+    train, test = images.train[: plan.num_train], images.test[: plan.num_test]
+    return Grey(images.name, train, test.to(request.device), content_checksum(train, test))
+
+
+def _run(run: ThisRun) -> Found:
+    plan, seed, train, test = run.plan, run.seed, run.data.train, run.data.test
+    models = {
+        setting: train_sweep(
+            _name(setting), setting, train, plan.schedule, seed, run.now, run.device
         )
-    eigenvalues, epochs = pixel_eigenvalues(train), plan.schedule.epochs
-    claims = sweep_claims(found, spaces, errors, eigenvalues, parted)
-    rows = sweep_rows(
-        found, spaces, errors[AUTOENCODER], eigenvalues, epochs, (len(test), len(shown))
-    )
-    return Reproduction(
-        NAME,
-        "The weight of the KL and the reduction of the error: a convolutional VAE on MNIST",
-        scale,
-        rows=tuple(rows),
-        claims=without_verdict(claims) if scale == "smoke" else claims,
-        notes=sweep_notes(eigenvalues, spaces, math.log(len(test)), epochs),
-        provenance=record,
-        figures={
-            "rate-distortion": plot_rate_distortion(found, eigenvalues),
-            "manifolds": plot_manifolds(
-                {
-                    f"collapsed: {COLLAPSED}": manifold(models[COLLAPSED]),
-                    f"healthy: {HEALTHY}": manifold(models[HEALTHY]),
-                    AUTOENCODER: manifold(models[None], spaces[AUTOENCODER].codes),
-                }
-            ),
-            "latents": plot_latents({k: spaces[k] for k in (str(HEALTHY), AUTOENCODER)}),
+        for setting in (*SETTINGS, None)
+    }
+    values = {
+        setting: _remembered(models[setting], setting, test, plan, seed, run.now)
+        for setting in SETTINGS
+    }
+    spaces = _spaces(models, test, plan, seed)
+    decoded, K = test[: plan.measure.num_decoded], plan.measure.num_samples
+    errors = {_name(s): squared_errors(models[s], decoded, K, seed).cpu() for s in (HEALTHY, None)}
+    first = train[: 10 * plan.schedule.batch_size]
+    parted = distance_of_two_optimisers(HEALTHY, first, plan.steps, plan.schedule, seed)
+    return Found(models, values, spaces, errors, parted, pixel_eigenvalues(train))
+
+
+def _provenance(run: ThisRun, found: Found) -> Mapping[str, object]:
+    plan, data = run.plan, run.data
+    return run.provenance(
+        epochs=plan.schedule.epochs,
+        data={
+            "name": data.name,
+            "num_train": len(data.train),
+            "num_test": len(data.test),
+            "binarisation": "none, grey values",
+            "sha256": data.checksum,
         },
+        settings=plan.schedule.record() | plan.measure.record() | {"latents": 2},
     )
 
 
@@ -197,109 +215,6 @@ def _spaces(
     return spaces | {AUTOENCODER: latent_space(models[None], x, n, seed, has_prior=False)}
 
 
-def _data_record(images: Images, train: Tensor, test: Tensor, sha: str) -> dict[str, object]:
-    counts = {"num_train": len(train), "num_test": len(test)}
-    return {"name": images.name, **counts, "binarisation": "none, grey values", "sha256": sha}
-
-
-# Figures of the sweep: rate against distortion, what latents decode to, where codes lie.
-
-SIDE = 12
-POINTS = 800
-PANEL = 300
-
-
-def plot_rate_distortion(
-    found: Mapping[Setting, Measured], eigenvalues: Float64[Tensor, " D"]
-) -> Figure:
-    """Draws rate and information against the squared error, beside the best linear VAE.
-
-    Args:
-        found: The measures of each setting.
-        eigenvalues: Of the pixels' covariance.
-    """
-    figure, axes = blank(400, 290)
-    grid = np.geomspace(1e-4, float(eigenvalues[0]), 200)
-    linear = [linear_collapse(eigenvalues, float(s), LATENTS) for s in grid]
-    curve = ([one.error for one in linear], [one.information for one in linear])
-    axes.plot(*curve, color=GREY, lw=1.2, ls="--", label=f"linear VAE, {LATENTS} units")
-    for reduction, colour in (("sum", BLUE), ("mean", ORANGE)):
-        own = {setting: m for setting, m in found.items() if setting.reduction == reduction}
-        errors = [m.error[0] for m in own.values()]
-        rates = [m.rate[0] for m in own.values()]
-        axes.plot(errors, rates, "o", color=colour, ms=4, label=f"rate R, {reduction}")
-        axes.vlines(errors, [m.information[0] for m in own.values()], rates, color=colour, lw=1)
-        information = [m.information[0] for m in own.values()]
-        axes.plot(errors, information, "o", color=colour, ms=4, mfc="none", label=f"I, {reduction}")
-        for rank, setting in enumerate(own):
-            at, above = (errors[rank], rates[rank]), 14 if rank == 0 else 3
-            text = f"{setting.kl_weight:g}"
-            axes.annotate(
-                text, at, (4, above), textcoords="offset points", fontsize=9, color=colour
-            )
-    axes.set_xlabel("squared error of an image")
-    axes.set_ylabel("nats")
-    legend_above(figure, axes, columns=3)
-    return figure
-
-
-@torch.no_grad()
-def manifold(
-    model: VAE, codes: Float[Tensor, "m two"] | None = None
-) -> UInt8[np.ndarray, "height width 3"]:
-    """Returns what a square of latents decodes to: equal steps of the prior's quantiles.
-
-    Args:
-        model: With two latents.
-        codes: Of an autoencoder, whose fitted Gaussian then stands for the prior.
-    """
-    quantiles = Normal(0.0, 1.0).icdf((torch.arange(SIDE) + 0.5) / SIDE)
-    z = torch.cartesian_prod(-quantiles, quantiles).flip(1)
-    if codes is not None:
-        z = codes.mean(0) + z.to(codes) @ torch.linalg.cholesky(torch.cov(codes.T)).T
-    with evaluating(model):
-        means = model.decode(z.to(next(model.parameters()))).mean
-    return sample_grid_data(means)
-
-
-def plot_manifolds(pictures: Mapping[str, UInt8[np.ndarray, "height width 3"]]) -> Figure:
-    """Draws pictures side by side, each below its name.
-
-    Example:
-        >>> black = np.zeros((4, 4, 3), dtype=np.uint8)
-        >>> len(plot_manifolds({"a": black, "b": black}).axes)
-        2
-    """
-    figure, first = blank(PANEL * len(pictures), PANEL + 20)
-    first.remove()
-    for i, (name, picture) in enumerate(pictures.items()):
-        axes = figure.add_subplot(1, len(pictures), i + 1)
-        axes.imshow(picture, interpolation="antialiased")
-        axes.set_axis_off()
-        axes.set_title(name, fontsize=11.5, color=INK, loc="left")
-    return figure
-
-
-def plot_latents(spaces: Mapping[str, Latents]) -> Figure:
-    """Draws codes, and the draws that lie where no code is, one panel a latent space."""
-    figure, first = blank(PANEL * len(spaces), PANEL)
-    first.remove()
-    for i, (name, space) in enumerate(spaces.items()):
-        axes = figure.add_subplot(1, len(spaces), i + 1, facecolor="none")
-        points = space.codes[:POINTS].cpu()
-        holes = space.drawn[space.outside].cpu()[:POINTS]
-        axes.plot(points[:, 0], points[:, 1], ".", color=BLUE, ms=2, alpha=0.6, label="codes")
-        label = "draws where no code is"
-        axes.plot(holes[:, 0], holes[:, 1], "x", color=RED, ms=4, mew=1, label=label)
-        share = space.uncovered[0]
-        axes.set_title(f"{name}: {share:.1%} uncovered", fontsize=11.5, color=INK, loc="left")
-        axes.tick_params(colors=GREY, labelsize=10)
-        axes.spines[["top", "right"]].set_visible(False)
-        if i == 0:
-            legend_above(figure, axes)
-    return figure
-
-
 # Rows, claims and notes of the sweep.
 #
 # A setting *collapsed* if no unit is active. Beside each stands what a linear VAE would do at the
@@ -310,7 +225,6 @@ def plot_latents(spaces: Mapping[str, Latents]) -> Figure:
 
 SOURCE = "blog on posterior collapse of an MNIST VAE"
 LINEAR = "linear truth: Lucas et al. 2019, arXiv 1911.02469"
-AUTOENCODER = "autoencoder"
 DECODED = ("squared error", "ELBO")
 ACTIVE = 0.01
 ROUNDING = 1e-6
@@ -525,3 +439,145 @@ def sweep_notes(
     if epochs < PUBLISHED_EPOCHS:
         notes.append(f"Trained for {epochs} of the {PUBLISHED_EPOCHS} published epochs.")
     return tuple(notes)
+
+
+def _rows(run: ThisRun, found: Found) -> Iterator[Row]:
+    encoded = len(run.data.test)
+    counts = (encoded, min(encoded, run.plan.measure.num_decoded))
+    autoencoder, epochs = found.errors[AUTOENCODER], run.plan.schedule.epochs
+    return sweep_rows(found.values, found.spaces, autoencoder, found.eigenvalues, epochs, counts)
+
+
+def _claims(run: ThisRun, found: Found) -> tuple[Claim, ...]:
+    return sweep_claims(found.values, found.spaces, found.errors, found.eigenvalues, found.parted)
+
+
+def _notes(run: ThisRun, found: Found) -> tuple[str, ...]:
+    log_n = math.log(len(run.data.test))
+    return sweep_notes(found.eigenvalues, found.spaces, log_n, run.plan.schedule.epochs)
+
+
+# Figures of the sweep: rate against distortion, what latents decode to, where codes lie.
+
+SIDE = 12
+POINTS = 800
+PANEL = 300
+
+
+def plot_rate_distortion(
+    found: Mapping[Setting, Measured], eigenvalues: Float64[Tensor, " D"]
+) -> Figure:
+    """Draws rate and information against the squared error, beside the best linear VAE.
+
+    Args:
+        found: The measures of each setting.
+        eigenvalues: Of the pixels' covariance.
+    """
+    figure, axes = blank(400, 290)
+    grid = np.geomspace(1e-4, float(eigenvalues[0]), 200)
+    linear = [linear_collapse(eigenvalues, float(s), LATENTS) for s in grid]
+    curve = ([one.error for one in linear], [one.information for one in linear])
+    axes.plot(*curve, color=GREY, lw=1.2, ls="--", label=f"linear VAE, {LATENTS} units")
+    for reduction, colour in (("sum", BLUE), ("mean", ORANGE)):
+        own = {setting: m for setting, m in found.items() if setting.reduction == reduction}
+        errors = [m.error[0] for m in own.values()]
+        rates = [m.rate[0] for m in own.values()]
+        axes.plot(errors, rates, "o", color=colour, ms=4, label=f"rate R, {reduction}")
+        axes.vlines(errors, [m.information[0] for m in own.values()], rates, color=colour, lw=1)
+        information = [m.information[0] for m in own.values()]
+        axes.plot(errors, information, "o", color=colour, ms=4, mfc="none", label=f"I, {reduction}")
+        for rank, setting in enumerate(own):
+            at, above = (errors[rank], rates[rank]), 14 if rank == 0 else 3
+            text = f"{setting.kl_weight:g}"
+            axes.annotate(
+                text, at, (4, above), textcoords="offset points", fontsize=9, color=colour
+            )
+    axes.set_xlabel("squared error of an image")
+    axes.set_ylabel("nats")
+    legend_above(figure, axes, columns=3)
+    return figure
+
+
+@torch.no_grad()
+def manifold(
+    model: VAE, codes: Float[Tensor, "m two"] | None = None
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Returns what a square of latents decodes to: equal steps of the prior's quantiles.
+
+    Args:
+        model: With two latents.
+        codes: Of an autoencoder, whose fitted Gaussian then stands for the prior.
+    """
+    quantiles = Normal(0.0, 1.0).icdf((torch.arange(SIDE) + 0.5) / SIDE)
+    z = torch.cartesian_prod(-quantiles, quantiles).flip(1)
+    if codes is not None:
+        z = codes.mean(0) + z.to(codes) @ torch.linalg.cholesky(torch.cov(codes.T)).T
+    with evaluating(model):
+        means = model.decode(z.to(next(model.parameters()))).mean
+    return sample_grid_data(means)
+
+
+def plot_manifolds(pictures: Mapping[str, UInt8[np.ndarray, "height width 3"]]) -> Figure:
+    """Draws pictures side by side, each below its name.
+
+    Example:
+        >>> black = np.zeros((4, 4, 3), dtype=np.uint8)
+        >>> len(plot_manifolds({"a": black, "b": black}).axes)
+        2
+    """
+    figure, first = blank(PANEL * len(pictures), PANEL + 20)
+    first.remove()
+    for i, (name, picture) in enumerate(pictures.items()):
+        axes = figure.add_subplot(1, len(pictures), i + 1)
+        axes.imshow(picture, interpolation="antialiased")
+        axes.set_axis_off()
+        axes.set_title(name, fontsize=11.5, color=INK, loc="left")
+    return figure
+
+
+def plot_latents(spaces: Mapping[str, Latents]) -> Figure:
+    """Draws codes, and the draws that lie where no code is, one panel a latent space."""
+    figure, first = blank(PANEL * len(spaces), PANEL)
+    first.remove()
+    for i, (name, space) in enumerate(spaces.items()):
+        axes = figure.add_subplot(1, len(spaces), i + 1, facecolor="none")
+        points = space.codes[:POINTS].cpu()
+        holes = space.drawn[space.outside].cpu()[:POINTS]
+        axes.plot(points[:, 0], points[:, 1], ".", color=BLUE, ms=2, alpha=0.6, label="codes")
+        label = "draws where no code is"
+        axes.plot(holes[:, 0], holes[:, 1], "x", color=RED, ms=4, mew=1, label=label)
+        share = space.uncovered[0]
+        axes.set_title(f"{name}: {share:.1%} uncovered", fontsize=11.5, color=INK, loc="left")
+        axes.tick_params(colors=GREY, labelsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        if i == 0:
+            legend_above(figure, axes)
+    return figure
+
+
+def _figures(run: ThisRun, found: Found) -> Mapping[str, Figure]:
+    models, spaces = found.models, found.spaces
+    manifolds = {
+        f"collapsed: {COLLAPSED}": manifold(models[COLLAPSED]),
+        f"healthy: {HEALTHY}": manifold(models[HEALTHY]),
+        AUTOENCODER: manifold(models[None], spaces[AUTOENCODER].codes),
+    }
+    return {
+        "rate-distortion": plot_rate_distortion(found.values, found.eigenvalues),
+        "manifolds": plot_manifolds(manifolds),
+        "latents": plot_latents({k: spaces[k] for k in (str(HEALTHY), AUTOENCODER)}),
+    }
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    title="The weight of the KL and the reduction of the error: a convolutional VAE on MNIST",
+    plans={"smoke": SMOKE, "cpu": CPU, "paper": PAPER},
+    load=_load,
+    run=_run,
+    provenance=_provenance,
+    rows=_rows,
+    claims=_claims,
+    notes=_notes,
+    figures=_figures,
+)

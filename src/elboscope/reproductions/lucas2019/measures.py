@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 import math
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import torch
@@ -48,7 +49,8 @@ CODES = 1024
 Value = tuple[float, float]
 
 
-class SweepMeasure(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class SweepMeasure:
     """How much is measured.
 
     Attributes:
@@ -63,7 +65,7 @@ class SweepMeasure(NamedTuple):
 
     def record(self) -> dict[str, object]:
         """Returns what is saved beside a number."""
-        return dict(self._asdict())
+        return asdict(self)
 
 
 class Measured(NamedTuple):
@@ -124,7 +126,7 @@ def measured(
         x: Test images.
         sigma2: The implied σ².
         plan: How much.
-        seed: Of all draws.
+        seed: Random seed of all draws.
     """
     active, decoded = active_units(model, x), x[: plan.num_decoded]
     stderr = active.diagnostics["stderr"]
@@ -185,7 +187,7 @@ def latent_space(
         model: A trained VAE, or an autoencoder's networks.
         x: Test images; one half gives the codes, the other says how far a code may be.
         num_draws: Of what new data are made of.
-        seed: Of all draws.
+        seed: Random seed of all draws.
         has_prior: False for an autoencoder.
     """
     half = len(x) // 2

@@ -172,7 +172,7 @@ def train_sweep(
         setting: Weight and reduction; ``None`` trains the autoencoder.
         x: Grey images.
         schedule: How long.
-        seed: Of weights, order and noise; the same for all settings, so that they are paired.
+        seed: Random seed of weights, order and noise; the same for all settings, which are paired.
         now: The sitting; its end is kept within a step.
         device: Where to train.
 
@@ -244,7 +244,7 @@ def distance_of_two_optimisers(
         x: Images.
         steps: How many; batches are taken in turn.
         schedule: Batch size and rate.
-        seed: Of weights and noise.
+        seed: Random seed of weights and noise.
 
     Returns:
         The largest difference of a parameter.

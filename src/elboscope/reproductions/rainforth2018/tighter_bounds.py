@@ -9,11 +9,10 @@ model has the higher :math:`L_{64}`, :math:`\log\hat p` and −KL(Q‖P) = L_64 
 
 from __future__ import annotations
 
-__all__ = ["CLAIMS", "OBJECTIVES", "reproduce"]
+__all__ = ["CLAIMS", "EXPERIMENT", "OBJECTIVES"]
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float64
 from torch import Tensor
@@ -29,13 +28,12 @@ from ..frame.claims import (
     judged,
     references,
     run_error,
-    without_verdict,
 )
 from ..frame.evaluation import GROUP, Measured, measured_members
-from ..frame.images import load_images
+from ..frame.experiment import Experiment, Request, Run
+from ..frame.images import Images, load_images
 from ..frame.networks import burda_vae
-from ..frame.result import Reproduction, Row, Scale
-from ..frame.sitting import Options, Progress, provenance, sitting, training_device
+from ..frame.result import Row
 from ..frame.training import PUBLISHED_EPOCHS, Schedule, train_members
 
 NAME = "tighter-bounds-table1"
@@ -50,7 +48,8 @@ OBJECTIVES: Mapping[str, Objective] = {
 }
 
 
-class Plan(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Plan:
     """What a scale means: training, seeds, samples of an evaluation."""
 
     schedule: Schedule
@@ -58,11 +57,11 @@ class Plan(NamedTuple):
     num_samples: int
 
 
-PLANS: Mapping[Scale, Plan] = {
-    "smoke": Plan(Schedule(1), 2, 128),
-    "cpu": Plan(Schedule(4), 1, 1000),  # the first two stages; the VAE leads for about as long
-    "paper": Plan(Schedule(PUBLISHED_EPOCHS), 4, 5000),
-}
+# All test images of MNIST, as in the paper; 1000 of them at cpu, digits at smoke.
+PAPER = Plan(schedule=Schedule(epochs=PUBLISHED_EPOCHS), num_seeds=4, num_samples=5000)
+# The first two stages; the VAE leads for about as long.
+CPU = replace(PAPER, schedule=Schedule(epochs=4), num_seeds=1, num_samples=1000)
+SMOKE = replace(PAPER, schedule=Schedule(epochs=1), num_seeds=2, num_samples=128)
 
 # Each claim: the better one, the other, and in what. Only pairs that the paper's table
 # separates, or that its text speaks of.
@@ -80,59 +79,32 @@ CLAIMS = (
 )
 
 
-def reproduce(
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Trains the five models (or goes on with it), evaluates them, and judges the claims.
+ThisRun = Run[Plan, Images]
+Found = Mapping[str, Measured]
 
-    Args:
-        scale: smoke: digits, 1 epoch; cpu: MNIST, 4 epochs, 1000 test images, K = 1000;
-            paper: 3280 epochs, 4 seeds, all test images, K = 5000.
-        out: Folder of the state; the result is saved there by ``Reproduction.save``.
-        seed: The first of the seeds.
-        options: Where MNIST is; slices and resuming.
-        progress: Told what is being done.
 
-    Raises:
-        InputError: MNIST is not to be had, or the folder is in use.
-        Unfinished: The slice of time is over.
-    """
-    options = options or Options()
-    plan, device = PLANS[scale], training_device(scale)
-    images = load_images(scale, options)
-    seeds = range(seed, seed + plan.num_seeds)
-    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": images.checksum}
-    with sitting(out, asked, options, progress) as now:
-        found: dict[str, Measured] = {}
-        for name, objective in OBJECTIVES.items():
-            models = train_members(
-                name, burda_vae, objective, images, plan.schedule, seeds, now, device
-            )
-            found[name] = measured_members(
-                name, models, images.test, plan.num_samples, seeds, now, device
-            )
-        record = provenance(
-            seed=seed,
-            device=device,
-            wall_seconds=now.seconds,
-            epochs=plan.schedule.epochs,
-            data=images.record(),
-            settings=plan.schedule.record() | {"samples a datapoint": 64, "seeds": list(seeds)},
-        )
-    claims = _claims(found, plan)
-    return Reproduction(
-        NAME,
-        "Tighter Variational Bounds are Not Necessarily Better, Table 1",
-        scale,
-        rows=_rows(found, plan, published=scale != "smoke"),
-        claims=without_verdict(claims) if scale == "smoke" else claims,
-        notes=_notes(found, plan),
-        provenance=record,
+def _load(request: Request[Plan]) -> Images:
+    return load_images(request.scale, request.options)
+
+
+def _run(run: ThisRun) -> Found:
+    return {name: _measured(name, run) for name in OBJECTIVES}
+
+
+def _measured(name: str, run: ThisRun) -> Measured:
+    images, plan, seeds = run.data, run.plan, run.seeds(run.plan.num_seeds)
+    models = train_members(
+        name, burda_vae, OBJECTIVES[name], images, plan.schedule, seeds, run.now, run.device
+    )
+    return measured_members(name, models, images.test, plan.num_samples, seeds, run.now, run.device)
+
+
+def _provenance(run: ThisRun, found: Found) -> Mapping[str, object]:
+    schedule, seeds = run.plan.schedule, list(run.seeds(run.plan.num_seeds))
+    return run.provenance(
+        epochs=schedule.epochs,
+        data=run.data.record(),
+        settings=schedule.record() | {"samples a datapoint": 64, "seeds": seeds},
     )
 
 
@@ -146,10 +118,10 @@ def metrics(found: Measured) -> Mapping[str, Float64[Tensor, "S n"]]:
     }
 
 
-def _rows(found: Mapping[str, Measured], plan: Plan, *, published: bool) -> tuple[Row, ...]:
-    beside = references(NAME) if published else {}
+def _rows(run: ThisRun, found: Found) -> tuple[Row, ...]:
+    beside = references(NAME) if run.scale != "smoke" else {}
     return tuple(
-        _row(name, quantity, values, plan, beside.get(f"{name}, {quantity}"))
+        _row(name, quantity, values, run.plan, beside.get(f"{name}, {quantity}"))
         for quantity in ("IWAE-64", "log p̂", "−KL(Q‖P)", "ESS")
         for name in found
         for values in (metrics(found[name])[quantity],)
@@ -174,7 +146,7 @@ def _row(name: str, quantity: str, values: Tensor, plan: Plan, published: Publis
     )
 
 
-def _claims(found: Mapping[str, Measured], plan: Plan) -> tuple[Claim, ...]:
+def _claims(run: ThisRun, found: Found) -> tuple[Claim, ...]:
     signs = [
         judged(
             f"{quantity}: {better} is higher than {other}",
@@ -187,7 +159,7 @@ def _claims(found: Mapping[str, Measured], plan: Plan) -> tuple[Claim, ...]:
         )
         for better, other, quantity in CLAIMS
     ]
-    if not plan.schedule.is_published:
+    if not run.plan.schedule.is_published:
         return tuple(signs)
     return (*signs, *(_agreement(name, values) for name, values in found.items()))
 
@@ -199,7 +171,7 @@ def _agreement(name: str, found: Measured) -> Claim:
     return agreement(text, against.value, against.error, published)
 
 
-def _notes(found: Mapping[str, Measured], plan: Plan) -> tuple[str, ...]:
+def _notes(run: ThisRun, found: Found) -> tuple[str, ...]:
     share = max(values.unreliable for values in found.values())
     notes = [
         "log p̂ is a lower bound in expectation; −KL(Q‖P) is a difference of two, and no bound.",
@@ -208,4 +180,17 @@ def _notes(found: Mapping[str, Measured], plan: Plan) -> tuple[str, ...]:
         "A claim's error joins the spread over paired test images and that over seeds, pooled over "
         "the models.",
     ]
-    return (*notes, *plan.schedule.remarks(plan.num_seeds))
+    return (*notes, *run.plan.schedule.remarks(run.plan.num_seeds))
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    title="Tighter Variational Bounds are Not Necessarily Better, Table 1",
+    plans={"smoke": SMOKE, "cpu": CPU, "paper": PAPER},
+    load=_load,
+    run=_run,
+    provenance=_provenance,
+    rows=_rows,
+    claims=_claims,
+    notes=_notes,
+)

@@ -150,7 +150,7 @@ def measured_aggregate(
         x: The images of the mixture.
         num_draws: S ≤ N.
         num_reconstructed: How many images are reconstructed.
-        seed: Of all draws; the same for all models that are to be compared.
+        seed: Random seed of all draws; the same for all models that are to be compared.
         now: The sitting.
 
     Raises:
@@ -276,7 +276,7 @@ def estimates_of(
         classifiers: By what the rows are to be called; each gives "ratio, …" and two bounds.
         components: K of the diagonal mixtures.
         max_steps: Of each density network.
-        seed: Of the draws and of every fit.
+        seed: Random seed of the draws and of every fit.
         now: The sitting.
 
     Raises:

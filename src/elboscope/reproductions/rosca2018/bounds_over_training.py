@@ -1,22 +1,24 @@
-r"""Rosca et al. (2018), Figs. 4, 5 and 23: a classifier in the place of a KL, over training.
+r"""Rosca et al. (2018), Figs. 4, 5 and 23: a classifier instead of a KL, over training.
 
 A VAE's ELBO is a lower bound on log p(x), and rises as the model learns. For an AAE and for VEEGAN
-papers write bounds too, with the logit of a discriminator in the place of a log-ratio of
+papers write bounds too, with the logit of a discriminator instead of a log-ratio of
 densities. That logit is of a classifier that is being trained, against a model that is being
 trained: the sum is no bound of anything, and need not follow the training. So here it is called
 what the paper calls a bound, and never ours.
 
 Where posteriors are Gaussians the KL that the classifier is to tell can be computed: the mixture
 of N posteriors stands beside, with the interval in which it must be.
+
+The file is long because the figure is whole here: runs, rows, rank statistics, claims, panels.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "EXPERIMENT",
     "Course",
     "claims_of",
     "plot_bounds",
-    "reproduce",
     "simultaneous",
     "smallest_rise",
     "tau",
@@ -38,14 +40,136 @@ from torch import Tensor
 from elboscope.core import InputError, seeded
 from elboscope.plots.style import BLUE, GREEN, GREY, INK, ORANGE, RED, blank, dressed
 
-from ..frame.claims import ERRORS, Claim, Difference, difference, judged, without_verdict
+from ..frame.claims import ERRORS, Claim, Difference, difference, judged
 from ..frame.course import run_course
-from ..frame.result import Reproduction, Row, Scale
-from ..frame.sitting import Options, Progress, Sitting, provenance, sitting, training_device
+from ..frame.experiment import Experiment, Request, Run
+from ..frame.result import Row
 from ..frame.training import derived_seed, file_name
-from .bounds_values import PLANS, BoundsPlan, Data, Values, fitted_ratio, load_data, values_of
+from .bounds_values import (
+    CPU,
+    PAPER,
+    SMOKE,
+    BoundsPlan,
+    Data,
+    Values,
+    fitted_ratio,
+    load_data,
+    values_of,
+)
 from .hybrid_runs import BATCH_SIZE, Kind, Pace, evaluation_draw, hybrid_course
 from .hybrid_runs import untrained_autoencoder as untrained
+
+NAME = "bounds-over-training"
+KINDS: tuple[Kind, ...] = ("VAE", "AAE", "VEEGAN")
+EXPLICIT: tuple[Kind, ...] = ("VAE", "AAE")
+CALLED = {
+    "VAE": "ELBO",
+    "AAE": "what the paper calls a bound: E log p(x|z) − KL by its discriminator",
+    "VEEGAN": "what the paper calls a bound: −E T − E‖z − F(G(z))‖² − (d/2) ln 2πe",
+}
+Course = Sequence[Values]
+"""The looks of one run, in time."""
+Found = Mapping[str, Sequence[Course]]
+ThisRun = Run[BoundsPlan, Data]
+
+
+def _load(request: Request[BoundsPlan]) -> Data:
+    data, device = load_data(request.plan, request.options), request.device
+    return data._replace(train=data.train.to(device), test=data.test.to(device))
+
+
+def _run(run: ThisRun) -> Found:
+    seeds = run.seeds(run.plan.seeds)
+    return {kind: [_course(kind, seed, run) for seed in seeds] for kind in KINDS}
+
+
+def _provenance(run: ThisRun, found: Found) -> Mapping[str, object]:
+    data, plan = run.data, run.plan
+    return run.provenance(
+        epochs=None,
+        data={
+            "name": "color digits, for ColorMNIST" if plan.stand_in else "ColorMNIST",
+            "num_train": len(data.train),
+            "num_test": len(data.test),
+            "sha256": data.checksum,
+        },
+        settings=plan.record(),
+    )
+
+
+def _course(kind: Kind, seed: int, run: ThisRun) -> Course:
+    """The looks of one run; what a sitting before did is only read."""
+    name, data, plan, now = f"{kind}, seed {seed}", run.data, run.plan, run.now
+    with seeded(derived_seed(f"weights of {name}", seed)):
+        x, hidden = data.train, plan.code_hidden
+        model = untrained(kind, x, plan.latents, plan.maps, hidden, plan.joint_maps).to(x.device)
+
+    def place(step: int) -> Path:
+        return now.folder / f"{file_name(name)}-look-{step}.safetensors"
+
+    def look(step: int) -> dict[str, float]:
+        some = evaluation_draw(x[: plan.num_images], of_training=True)
+        values = values_of(kind, model, evaluation_draw(data.test, of_training=False), some, seed)
+        if step == plan.steps and kind in EXPLICIT:
+            values["fitted"] = fitted_ratio(model, some, plan.classifier, seed)
+        now.keep(place(step).name, to_bytes(values))
+        return {}
+
+    pace = Pace(plan.rate, derived_seed(name, seed))
+    rows = run_course(
+        hybrid_course(name, kind, model, x, pace, plan.looks, look, {"latents": plan.latents}), now
+    )
+    if len(rows) < len(plan.looks):
+        do = "Another --seed, and a report of this one, would help."
+        raise InputError(name, expected="a training that stays finite", got="weights", do=do)
+    return [_read(place(step)) for step in plan.looks]
+
+
+def _read(path: Path) -> Values:
+    with safe_open(path, framework="pt") as kept:
+        return {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
+
+
+def _rows(run: ThisRun, found: Found) -> Iterator[Row]:
+    for kind in KINDS:
+        yield from _rows_of(kind, found[kind], run.plan)
+
+
+def _rows_of(kind: Kind, runs: Sequence[Course], plan: BoundsPlan) -> Iterator[Row]:
+    S = len(runs)
+    epochs = round(plan.steps * BATCH_SIZE / plan.num_train)
+
+    def row(quantity: str, per_run: list[float], label: str = "the end", unit: str = "nats") -> Row:
+        values = torch.tensor(per_run, dtype=torch.float64)
+        error = values.std().item() if S > 1 else math.nan
+        return Row(
+            f"{kind}, {label}", quantity, values.mean().item(), error, f"sd over {S} seeds",
+            epochs, num_data=plan.num_test, unit=unit, per_seed=tuple(per_run),
+        )  # fmt: skip
+
+    def mean(name: str, at: int = -1) -> list[float]:
+        return [run[at][name].mean().item() for run in runs]
+
+    yield row(CALLED[kind], mean("value", 0), f"step {plan.looks[0]}")
+    yield row(CALLED[kind], mean("value"), f"step {plan.steps}")
+    taus = [tau(torch.stack([look["value"] for look in run])) for run in runs]
+    yield row(f"τ of it over {len(plan.looks)} looks", taus, "all looks", "units")
+    if kind not in EXPLICIT:
+        return
+    end = f"step {plan.steps}"
+    if kind == "AAE":
+        yield row("ELBO, of its explicit posterior", mean("elbo"), end)
+        yield row("KL by its own discriminator", mean("ratio"), end)
+    kl, information = mean("kl"), mean("information")
+    yield row("KL(q_N‖p), mixture", [a - b for a, b in zip(kl, information, strict=True)], end)
+    lowest = [max(0.0, rate - math.log(plan.num_images)) for rate in kl]
+    yield row("lowest it can be, average KL − log N", lowest, end)
+    yield row("I(n; z), at most log N", information, end)
+    for index, quantity in enumerate(
+        ("KL by a classifier, no bound", "Donsker–Varadhan lower bound, the same classifier")
+    ):
+        yield row(quantity, [run[-1]["fitted"][index, 0].item() for run in runs], end)
+
 
 # Does a value follow the training? Rank statistics of looks that are compared in pairs.
 #
@@ -60,8 +184,6 @@ from .hybrid_runs import untrained_autoencoder as untrained
 
 FIGURES = "Rosca et al. 2018, Figs. 5 and 23, arXiv 1802.06847"
 CLASSIFIERS = "Rosca et al. 2018, Fig. 4, arXiv 1802.06847"
-Course = Sequence[Values]
-"""The looks of one run, in time."""
 
 
 def tau(looks: Float64[Tensor, "K n"]) -> float:
@@ -104,6 +226,13 @@ def smallest_rise(runs: Sequence[Float64[Tensor, "K n"]]) -> Difference:
     worst = int((mean / error.clamp(min=1e-12)).argmin())
     enlarged = error[worst].item() * simultaneous(len(steps))
     return Difference(mean[worst].item(), enlarged, len(runs), steps.shape[1])
+
+
+def _claims(run: ThisRun, found: Found) -> Iterator[Claim]:
+    fitted: dict[str, Tensor] = {
+        kind: torch.stack([looks[-1]["fitted"] for looks in found[kind]]) for kind in EXPLICIT
+    }
+    return claims_of(found, fitted)
 
 
 def claims_of(
@@ -163,147 +292,8 @@ def _in_ranks(found: Difference) -> Difference:
     return found._replace(unit="of τ")
 
 
-NAME = "bounds-over-training"
-KINDS: tuple[Kind, ...] = ("VAE", "AAE", "VEEGAN")
-EXPLICIT: tuple[Kind, ...] = ("VAE", "AAE")
-CALLED = {
-    "VAE": "ELBO",
-    "AAE": "what the paper calls a bound: E log p(x|z) − KL by its discriminator",
-    "VEEGAN": "what the paper calls a bound: −E T − E‖z − F(G(z))‖² − (d/2) ln 2πe",
-}
-Found = Mapping[str, Sequence[Course]]
-Fitted = Mapping[str, Tensor]
-
-
-def reproduce(
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Trains VAE, AAE and VEEGAN on ColorMNIST and takes their values at every look.
-
-    Args:
-        scale: smoke: triples of small digits, six steps; cpu: ColorMNIST, narrow networks, 320
-            steps, three seeds; paper: the published networks and 100 000 steps, three seeds.
-        out: Folder of the state; the result is saved there by ``Reproduction.save``.
-        seed: Of the trainings and of all draws.
-        options: Where MNIST is; slices and resuming.
-        progress: Told what is being done.
-
-    Raises:
-        InputError: MNIST is not to be had, or the folder is in use.
-        Unfinished: The slice of time is over.
-    """
-    options = options or Options()
-    plan, device = PLANS[scale], training_device(scale)
-    data = load_data(plan, options)
-    data = data._replace(train=data.train.to(device), test=data.test.to(device))
-    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": data.checksum}
-    with sitting(out, asked, options, progress) as now:
-        seeds = range(seed, seed + plan.seeds)
-        found: Found = {kind: [_run(kind, data, plan, s, now) for s in seeds] for kind in KINDS}
-        record = provenance(
-            seed=seed,
-            device=device,
-            wall_seconds=now.seconds,
-            epochs=None,
-            data={
-                "name": "color digits, for ColorMNIST" if plan.stand_in else "ColorMNIST",
-                "num_train": len(data.train),
-                "num_test": len(data.test),
-                "sha256": data.checksum,
-            },
-            settings=plan.record(),
-        )
-    fitted: Fitted = {
-        kind: torch.stack([run[-1]["fitted"] for run in found[kind]]) for kind in EXPLICIT
-    }
-    claims = tuple(claims_of(found, fitted))
-    return Reproduction(
-        NAME,
-        "Distribution Matching in Variational Inference: what is called a bound, over training",
-        scale,
-        rows=tuple(row for kind in KINDS for row in _rows(kind, found[kind], plan)),
-        claims=without_verdict(claims) if scale == "smoke" else claims,
-        notes=tuple(_notes(plan)),
-        provenance=record,
-        figures={"bounds": plot_bounds(found, plan.looks)},
-    )
-
-
-def _run(kind: Kind, data: Data, plan: BoundsPlan, seed: int, now: Sitting) -> Course:
-    """The looks of one run; what a sitting before did is only read."""
-    name = f"{kind}, seed {seed}"
-    with seeded(derived_seed(f"weights of {name}", seed)):
-        x, hidden = data.train, plan.code_hidden
-        model = untrained(kind, x, plan.latents, plan.maps, hidden, plan.joint_maps).to(x.device)
-
-    def place(step: int) -> Path:
-        return now.folder / f"{file_name(name)}-look-{step}.safetensors"
-
-    def look(step: int) -> dict[str, float]:
-        some = evaluation_draw(x[: plan.num_images], of_training=True)
-        values = values_of(kind, model, evaluation_draw(data.test, of_training=False), some, seed)
-        if step == plan.steps and kind in EXPLICIT:
-            values["fitted"] = fitted_ratio(model, some, plan.classifier, seed)
-        now.keep(place(step).name, to_bytes(values))
-        return {}
-
-    pace = Pace(plan.rate, derived_seed(name, seed))
-    rows = run_course(
-        hybrid_course(name, kind, model, x, pace, plan.looks, look, {"latents": plan.latents}), now
-    )
-    if len(rows) < len(plan.looks):
-        do = "Another --seed, and a report of this one, would help."
-        raise InputError(name, expected="a training that stays finite", got="weights", do=do)
-    return [_read(place(step)) for step in plan.looks]
-
-
-def _read(path: Path) -> Values:
-    with safe_open(path, framework="pt") as kept:
-        return {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
-
-
-def _rows(kind: Kind, runs: Sequence[Course], plan: BoundsPlan) -> Iterator[Row]:
-    S = len(runs)
-    epochs = round(plan.steps * BATCH_SIZE / plan.num_train)
-
-    def row(quantity: str, per_run: list[float], label: str = "the end", unit: str = "nats") -> Row:
-        values = torch.tensor(per_run, dtype=torch.float64)
-        error = values.std().item() if S > 1 else math.nan
-        return Row(
-            f"{kind}, {label}", quantity, values.mean().item(), error, f"sd over {S} seeds",
-            epochs, num_data=plan.num_test, unit=unit, per_seed=tuple(per_run),
-        )  # fmt: skip
-
-    def mean(name: str, at: int = -1) -> list[float]:
-        return [run[at][name].mean().item() for run in runs]
-
-    yield row(CALLED[kind], mean("value", 0), f"step {plan.looks[0]}")
-    yield row(CALLED[kind], mean("value"), f"step {plan.steps}")
-    taus = [tau(torch.stack([look["value"] for look in run])) for run in runs]
-    yield row(f"τ of it over {len(plan.looks)} looks", taus, "all looks", "units")
-    if kind not in EXPLICIT:
-        return
-    end = f"step {plan.steps}"
-    if kind == "AAE":
-        yield row("ELBO, of its explicit posterior", mean("elbo"), end)
-        yield row("KL by its own discriminator", mean("ratio"), end)
-    kl, information = mean("kl"), mean("information")
-    yield row("KL(q_N‖p), mixture", [a - b for a, b in zip(kl, information, strict=True)], end)
-    lowest = [max(0.0, rate - math.log(plan.num_images)) for rate in kl]
-    yield row("lowest it can be, average KL − log N", lowest, end)
-    yield row("I(n; z), at most log N", information, end)
-    for index, quantity in enumerate(
-        ("KL by a classifier, no bound", "Donsker–Varadhan lower bound, the same classifier")
-    ):
-        yield row(quantity, [run[-1]["fitted"][index, 0].item() for run in runs], end)
-
-
-def _notes(plan: BoundsPlan) -> Iterator[str]:
+def _notes(run: ThisRun, found: Found) -> Iterator[str]:
+    plan = run.plan
     yield (
         "A value with a discriminator's logit in the place of a log-ratio is no bound: with the "
         "exact ratio the AAE's is its ELBO plus I(x; z), which can exceed log p(x)."
@@ -397,3 +387,17 @@ def _values(look: Values, name: str) -> Tensor:
         kl = look["kl"]
         return kl - torch.tensor(float(len(kl))).log()
     return look[name]
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    title="Distribution Matching in Variational Inference: what is called a bound, over training",
+    plans={"smoke": SMOKE, "cpu": CPU, "paper": PAPER},
+    load=_load,
+    run=_run,
+    provenance=_provenance,
+    rows=_rows,
+    claims=_claims,
+    notes=_notes,
+    figures=lambda run, found: {"bounds": plot_bounds(found, run.plan.looks)},
+)

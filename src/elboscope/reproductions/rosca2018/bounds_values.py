@@ -19,7 +19,9 @@ tells what they should be: KL(q_N‖p) = E[kl_n − i_n], on the same images and
 from __future__ import annotations
 
 __all__ = [
-    "PLANS",
+    "CPU",
+    "PAPER",
+    "SMOKE",
     "BoundsPlan",
     "Data",
     "Values",
@@ -31,8 +33,7 @@ __all__ = [
 ]
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -48,7 +49,6 @@ from elboscope.estimators.latents.aggregate import draw_aggregate
 from elboscope.estimators.latents.ratio import density_ratio_kl
 from elboscope.models import Hybrid
 
-from ..frame.result import Scale
 from ..frame.sitting import Options
 from .hybrid_runs import BATCH_SIZE, BETAS, LEVELS, Kind
 
@@ -107,7 +107,7 @@ def values_of(
         model: On the device of both.
         x_test: Images not trained on, binary.
         x: Images of the mixture, binary.
-        seed: Of all draws: the same at every look, so that looks are compared in pairs.
+        seed: Random seed of all draws: the same at every look, so that looks are compared in pairs.
     """
     with evaluating(model), seeded(seed) as used:
         if kind == "VEEGAN":
@@ -158,7 +158,7 @@ def fitted_ratio(
         model: On the device of x.
         x: Half of it trains the classifier, a quarter stops it, a quarter evaluates.
         classifier: Its layers and steps.
-        seed: Of the split, the draws and the training.
+        seed: Random seed of the split, the draws and the training.
     """
     found = density_ratio_kl(model, x, classifier, seed=seed)
     return torch.tensor([[e.mean, e.stderr] for e in found], dtype=torch.float64)
@@ -167,7 +167,7 @@ def fitted_ratio(
 # What a scale of ``bounds-over-training`` means: networks, steps, looks, seeds.
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BoundsPlan:
     """What a scale means.
 
@@ -214,17 +214,46 @@ class BoundsPlan:
         return {name: getattr(self, name) for name in own} | training | lists
 
 
-PLANS: Mapping[Scale, BoundsPlan] = {
-    "smoke": BoundsPlan(
-        128, 64, 48, 6, 2, 2, 3, (2, 4), (8,), (2, 4),
-        RatioClassifier((8,), max_steps=5), 1e-3, stand_in=True,
-    ),
-    "cpu": BoundsPlan(
-        8192, 512, 256, 320, 40, 3, 10, (4, 8), (128, 128, 128), (8, 16),
-        RatioClassifier((128, 128), max_steps=400), 1e-3,
-    ),
-    "paper": BoundsPlan(50_000, 20_000, 2000, 100_000, 5000, 3, 50, (32, 64)),
-}  # fmt: skip
+PAPER = BoundsPlan(
+    num_train=50_000,
+    num_images=20_000,
+    num_test=2000,
+    steps=100_000,
+    every=5000,
+    seeds=3,
+    latents=50,
+    maps=(32, 64),
+)
+# Narrow networks.
+CPU = replace(
+    PAPER,
+    num_train=8192,
+    num_images=512,
+    num_test=256,
+    steps=320,
+    every=40,
+    latents=10,
+    maps=(4, 8),
+    code_hidden=(128, 128, 128),
+    joint_maps=(8, 16),
+    classifier=RatioClassifier((128, 128), max_steps=400),
+    rate=1e-3,
+)
+SMOKE = replace(
+    CPU,
+    num_train=128,
+    num_images=64,
+    num_test=48,
+    steps=6,
+    every=2,
+    seeds=2,
+    latents=3,
+    maps=(2, 4),
+    code_hidden=(8,),
+    joint_maps=(2, 4),
+    classifier=RatioClassifier((8,), max_steps=5),
+    stand_in=True,
+)
 
 
 class Data(NamedTuple):
@@ -245,10 +274,10 @@ def load_data(plan: BoundsPlan, options: Options) -> Data:
     """Returns triples of digits.
 
     Raises:
-        InputError: MNIST is neither there nor to be had.
+        InputError: MNIST is unavailable.
 
     Example:
-        >>> data = load_data(PLANS["smoke"], Options())
+        >>> data = load_data(SMOKE, Options())
         >>> len(data.train), len(data.test)
         (128, 48)
     """

@@ -16,24 +16,20 @@ References:
 from __future__ import annotations
 
 __all__ = [
-    "Curve",
+    "EXPERIMENT",
     "Estimated",
     "Learned",
-    "curve",
     "estimation_rows",
     "learning_notes",
     "learning_rows",
     "plot_errors",
     "plot_learning",
     "ratio_claims",
-    "reproduce",
 ]
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -45,11 +41,22 @@ from torch import Tensor
 
 from elboscope.plots.style import BLUE, GREEN, GREY, ORANGE, RED, blank, legend_above
 
-from ..frame.claims import Claim, Difference, difference, judged, without_verdict
+from ..frame.claims import Claim, Difference, difference, judged
 from ..frame.course import Look, Rows
-from ..frame.result import Reproduction, Row, Scale
-from ..frame.sitting import Options, Progress, Sitting, provenance, sitting, training_device
-from .density_ratio_runs import FACTORS_PER_DIM, PLANS, REGIMES, STARTS, Plan, estimation, learning
+from ..frame.experiment import Experiment, Run, no_data
+from ..frame.figures import Curve, curve
+from ..frame.result import Row
+from .density_ratio_runs import (
+    CPU,
+    FACTORS_PER_DIM,
+    PAPER,
+    REGIMES,
+    SMOKE,
+    STARTS,
+    Plan,
+    estimation,
+    learning,
+)
 
 NAME = "density-ratio-synthetic"
 PUBLISHED_STEPS = 1_000_000
@@ -63,61 +70,12 @@ class Found:
     learned: Learned
 
 
-def reproduce(
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Estimates and learns with density ratios of Gaussians in 1 … 1000 dimensions.
-
-    Args:
-        scale: smoke: one and two dimensions, 40 steps; cpu: up to 100 dimensions (1000 for a
-            short estimation), thousands of steps of narrow classifiers, five seeds; paper: up to
-            1000 dimensions, a million steps, ten seeds.
-        out: Folder of the state; the result is saved there by ``Reproduction.save``.
-        seed: The first of the seeds.
-        options: Slices and resuming.
-        progress: Told what is being done.
-
-    Raises:
-        InputError: The folder is in use.
-        Unfinished: The slice of time is over.
-    """
-    options, plan, device = options or Options(), PLANS[scale], training_device(scale)
-    asked = {"name": NAME, "scale": scale, "seed": seed}
-    with sitting(out, asked, options, progress) as now:
-        found = _found(plan, range(seed, seed + plan.num_seeds), now, device)
-        record = provenance(
-            seed=seed,
-            device=device,
-            wall_seconds=now.seconds,
-            epochs=None,
-            data={"name": f"x = Aw + b, {FACTORS_PER_DIM} factors a dimension"},
-            settings={
-                "num_seeds": plan.num_seeds,
-                "learning_rate": plan.rate,
-                "betas": [0.5, 0.9],
-                "batch_size": plan.batch_size,
-                **{f"n = {size.dim}": size._asdict() for size in plan.sizes},
-            },
-        )
-    claims = ratio_claims(found.estimated, found.learned)
-    return Reproduction(
-        NAME,
-        "Distribution Matching in Variational Inference, appendix D: synthetic density ratios",
-        scale,
-        rows=(*estimation_rows(found.estimated), *learning_rows(found.learned)),
-        claims=without_verdict(claims) if scale == "smoke" else tuple(claims),
-        notes=(*_notes(plan), *learning_notes(found.learned)),
-        provenance=record,
-        figures=_figures(found, plan),
-    )
+ThisRun = Run[Plan, None]
 
 
-def _found(plan: Plan, seeds: range, now: Sitting, device: torch.device) -> Found:
+def _run(run: ThisRun) -> Found:
+    plan, now, device = run.plan, run.now, run.device
+    seeds = run.seeds(plan.num_seeds)
     learned = {
         (size.dim, start): [learning(size, start, plan, seed, now, device) for seed in seeds]
         for start in STARTS
@@ -132,13 +90,28 @@ def _found(plan: Plan, seeds: range, now: Sitting, device: torch.device) -> Foun
     return Found(estimated, learned)
 
 
-def _figures(found: Found, plan: Plan) -> dict[str, Figure]:
+def _provenance(run: ThisRun, found: Found) -> Mapping[str, object]:
+    plan = run.plan
+    return run.provenance(
+        epochs=None,
+        data={"name": f"x = Aw + b, {FACTORS_PER_DIM} factors a dimension"},
+        settings={
+            "num_seeds": plan.num_seeds,
+            "learning_rate": plan.rate,
+            "betas": [0.5, 0.9],
+            "batch_size": plan.batch_size,
+            **{f"n = {size.dim}": asdict(size) for size in plan.sizes},
+        },
+    )
+
+
+def _figures(run: ThisRun, found: Found) -> dict[str, Figure]:
     figures = {}
     for start in STARTS:
         of_start = {n: runs for (n, other), runs in found.learned.items() if other == start}
         figures[f"learning-{start.replace(' ', '-')}"] = plot_learning(of_start)
     for regime in REGIMES:
-        by_dim = {size.dim: found.estimated[size.dim, regime] for size in plan.sizes}
+        by_dim = {size.dim: found.estimated[size.dim, regime] for size in run.plan.sizes}
         figures[f"estimation-{regime.lower().replace(' ', '-')}"] = plot_errors(by_dim)
     return figures
 
@@ -309,33 +282,6 @@ def _value(row: Look, key: str) -> float:
 COLOURS = (BLUE, ORANGE, GREEN, RED)
 
 
-class Curve(NamedTuple):
-    """Mean and standard deviation over seeds, by step."""
-
-    step: NDArray[np.float64]
-    mean: NDArray[np.float64]
-    sd: NDArray[np.float64]
-
-
-def curve(runs: Sequence[Rows], value: Callable[[Look], float]) -> Curve:
-    """Returns a value against steps, as far as all runs came.
-
-    Args:
-        runs: The rows of each seed.
-        value: Of a row.
-
-    Example:
-        >>> runs = [[{"step": 1, "kl": 2.0}], [{"step": 1, "kl": 4.0}]]
-        >>> curve(runs, lambda row: row["kl"]).mean.tolist()
-        [3.0]
-    """
-    together = list(zip(*runs, strict=False))
-    values = np.array([[value(row) for row in rows] for rows in together])
-    steps = np.array([float(rows[0]["step"]) for rows in together])
-    sd = values.std(1, ddof=1) if len(runs) > 1 else np.zeros(len(values))
-    return Curve(steps, values.mean(1), sd)
-
-
 def plot_errors(estimated: Mapping[int, Sequence[Rows]]) -> Figure:
     """Draws (estimate − KL)/KL of each dimension, and that of the bound with the same critic.
 
@@ -389,3 +335,17 @@ def _band(
     low, high = scale(values.mean - values.sd), scale(values.mean + values.sd)
     axes.fill_between(values.step, low, high, color=colour, alpha=0.2, lw=0)
     axes.plot(values.step, scale(values.mean), color=colour, lw=1.6, label=label)
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    title="Distribution Matching in Variational Inference, appendix D: synthetic density ratios",
+    plans={"smoke": SMOKE, "cpu": CPU, "paper": PAPER},
+    load=no_data,
+    run=_run,
+    provenance=_provenance,
+    rows=lambda run, found: (*estimation_rows(found.estimated), *learning_rows(found.learned)),
+    claims=lambda run, found: ratio_claims(found.estimated, found.learned),
+    notes=lambda run, found: (*_notes(run.plan), *learning_notes(found.learned)),
+    figures=_figures,
+)

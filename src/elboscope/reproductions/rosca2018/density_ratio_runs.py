@@ -9,8 +9,10 @@ learned, a second start gives it the mean of p: only a covariance is left to be 
 from __future__ import annotations
 
 __all__ = [
-    "PLANS",
+    "CPU",
+    "PAPER",
     "REGIMES",
+    "SMOKE",
     "STARTS",
     "Pair",
     "Plan",
@@ -23,6 +25,7 @@ __all__ = [
 ]
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -50,7 +53,6 @@ from elboscope.training.games.samples import GANGame
 from elboscope.training.games.step import adversarial_step, game_optimizer
 
 from ..frame.course import Course, Rows, run_course
-from ..frame.result import Scale
 from ..frame.sitting import Sitting
 from ..frame.training import derived_seed
 
@@ -60,7 +62,8 @@ STARTS = ("natural", "equal means")
 FACTORS_PER_DIM = 10
 
 
-class Size(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Size:
     """What is done in one dimension.
 
     Attributes:
@@ -78,7 +81,8 @@ class Size(NamedTuple):
     num_held_out: int = 100_000
 
 
-class Plan(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Plan:
     """What a scale means.
 
     Attributes:
@@ -97,37 +101,37 @@ class Plan(NamedTuple):
 
 
 DECADES = (100, 1000, 10_000, 100_000, 1_000_000)
-PLANS: Mapping[Scale, Plan] = {
-    "smoke": Plan(
-        (Size(1, (8, 8), (10, 40), 40, 2000), Size(2, (8, 8), (10, 40), 40, 2000)),
-        num_seeds=2,
-        rate=1e-3,
-        every=10,
-        batch_size=32,
+PAPER = Plan(
+    sizes=tuple(
+        Size(dim=n, hidden=4 * (width,), measured=DECADES, learning_steps=1_000_000)
+        for n, width in ((1, 1000), (10, 1000), (100, 5500), (1000, 5500))
     ),
-    "cpu": Plan(
-        (
-            Size(1, (64,) * 4, (100, 300, 1000, 3000), 4000),
-            Size(10, (64,) * 4, (100, 300, 1000, 3000), 4000),
-            Size(100, (64,) * 4, (100, 300, 1000, 3000), 4000),
-            Size(1000, (64,) * 4, (30, 100), 0, 5000),
-        ),
-        num_seeds=5,
-        rate=1e-3,
-        every=100,
+    num_seeds=10,
+    rate=1e-4,
+    every=100,
+)
+_NARROW = Size(dim=1, hidden=4 * (64,), measured=(100, 300, 1000, 3000), learning_steps=4000)
+CPU = replace(
+    PAPER,
+    sizes=(
+        _NARROW,
+        replace(_NARROW, dim=10),
+        replace(_NARROW, dim=100),
+        replace(_NARROW, dim=1000, measured=(30, 100), learning_steps=0, num_held_out=5000),
     ),
-    "paper": Plan(
-        (
-            Size(1, (1000,) * 4, DECADES, 1_000_000),
-            Size(10, (1000,) * 4, DECADES, 1_000_000),
-            Size(100, (5500,) * 4, DECADES, 1_000_000),
-            Size(1000, (5500,) * 4, DECADES, 1_000_000),
-        ),
-        num_seeds=10,
-        rate=1e-4,
-        every=100,
+    num_seeds=5,
+    rate=1e-3,
+)
+SMOKE = replace(
+    CPU,
+    sizes=tuple(
+        Size(dim=n, hidden=(8, 8), measured=(10, 40), learning_steps=40, num_held_out=2000)
+        for n in (1, 2)
     ),
-}
+    num_seeds=2,
+    every=10,
+    batch_size=32,
+)
 
 
 class Pair(NamedTuple):
@@ -148,7 +152,7 @@ def gaussian_pair(dim: int, regime: str, seed: int, device: torch.device | None 
     Args:
         dim: n.
         regime: One of ``REGIMES``.
-        seed: Of the reproduction's run.
+        seed: Random seed of the reproduction's run.
         device: Where it is to be used.
 
     Example:
@@ -197,7 +201,7 @@ def estimation(
         size: Dimension, classifier, steps.
         regime: Which pair, one of ``REGIMES``.
         plan: The scale's.
-        seed: Of the pair, the classifier and all draws.
+        seed: Random seed of the pair, the classifier and all draws.
         now: The sitting; its end is kept within a step.
         device: Where to train.
 
@@ -220,7 +224,7 @@ def estimation(
         with evaluating(network), seeded(derived_seed(f"held out, {name}", seed)):
             return looked_at(pair, network, size.num_held_out)
 
-    identity = {"size": size._asdict(), "rate": plan.rate, "batch_size": plan.batch_size}
+    identity = {"size": asdict(size), "rate": plan.rate, "batch_size": plan.batch_size}
     course = Course(
         name, network, adam, step, look, size.measured, derived_seed(name, seed), identity
     )
@@ -319,7 +323,7 @@ def learning(
         with evaluating(gan), seeded(derived_seed(f"look, {name}", seed)):
             return _looked_at(gan, p)
 
-    identity = {"size": size._asdict(), "rate": plan.rate, "batch_size": plan.batch_size}
+    identity = {"size": asdict(size), "rate": plan.rate, "batch_size": plan.batch_size}
     course = Course(
         name,
         gan,

@@ -77,9 +77,9 @@ class Setting(NamedTuple):
         return f"{self.model}, {weights}rate {self.rate:g}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HybridsPlan:
-    """What a scale means.
+    """What a scale means; without more words, the published plan of ColorMNIST.
 
     Attributes:
         data: "ColorMNIST", "CIFAR-10" or "CelebA".
@@ -103,20 +103,20 @@ class HybridsPlan:
         batch_size: B.
         critic_steps: WGAN-GP's, for one of its generator.
         critic: The independent critic.
-        stand_in: What is taken in the place of the data, if anything.
+        stand_in: The data set used instead, if any.
     """
 
     data: str
-    num_train: int | None
-    num_compared: int
-    num_samples: int
-    steps: int
-    seeds: int
-    rate: float
-    swept_rates: tuple[float, ...]
-    swept_weights: tuple[tuple[float, float], ...]
-    maps: tuple[int, ...]
-    critic: CriticTraining = field(default_factory=CriticTraining)
+    num_train: int | None = None
+    num_compared: int = 10_000
+    num_samples: int = 26_000
+    steps: int = 100_000
+    seeds: int = 5
+    rate: float = 3e-4
+    swept_rates: tuple[float, ...] = RATES
+    swept_weights: tuple[tuple[float, float], ...] = WEIGHT_PAIRS
+    maps: tuple[int, ...] = (32, 64)
+    critic: CriticTraining = field(default_factory=CriticTraining.published)
     swept: tuple[Model, ...] = MODELS
     crossed: bool = True
     weights: tuple[float, float] = (10.0, 10.0)
@@ -132,7 +132,7 @@ class HybridsPlan:
         """Returns the setting in which a model is trained with every seed.
 
         Example:
-            >>> plan = HybridsPlan("ColorMNIST", 9, 9, 9, 1, 1, 1e-3, (1e-3,), (), (4, 8))
+            >>> plan = HybridsPlan(data="ColorMNIST", rate=1e-3)
             >>> plan.own("VGH").label, plan.own("VAE").label
             ('VGH, λ_e 10, λ_g 10, rate 0.001', 'VAE, rate 0.001')
         """
@@ -142,8 +142,8 @@ class HybridsPlan:
         """Returns the settings of a model's sweep, its own first.
 
         Example:
-            >>> plan = HybridsPlan("ColorMNIST", 9, 9, 9, 1, 1, 1e-3, (1e-3, 2e-3),
-            ...                    ((1.0, 1.0),), (4, 8), crossed=False)
+            >>> plan = HybridsPlan(data="ColorMNIST", rate=1e-3, swept_rates=(1e-3, 2e-3),
+            ...                    swept_weights=((1.0, 1.0),), crossed=False)
             >>> [setting.label for setting in plan.settings("VGH")][1:]
             ['VGH, λ_e 1, λ_g 1, rate 0.001', 'VGH, λ_e 10, λ_g 10, rate 0.002']
         """
@@ -213,14 +213,14 @@ def load_hybrid_images(
     Args:
         plan: Which, and how many.
         options: Where the data are.
-        seed: Of the order in which images are compared.
+        seed: Random seed of the order in which images are compared.
         device: Where they are used.
 
     Raises:
-        InputError: The data are neither there nor to be had, or too few.
+        InputError: The data are unavailable, or too few.
 
     Example:
-        >>> plan = HybridsPlan("ColorMNIST", 20, 40, 10, 1, 1, 1e-3, (), (), (4, 8),
+        >>> plan = HybridsPlan(data="ColorMNIST", num_train=20, num_compared=40, num_samples=10,
         ...                    stand_in="color digits")
         >>> found = load_hybrid_images(plan, Options(), 0, torch.device("cpu"))
         >>> len(found.compared), len(found.reconstructed), found.reference.label[:17]

@@ -3,6 +3,8 @@
 A run is trained and scored into the folder of its name in the state; whoever works in that folder
 holds its lock. With workers the runs are those of a sweep, and one more "run" is the score of
 held-out data; when all are over, what they kept is read as if it had been made here.
+
+The file is long because a run is trained in three ways that must give the same numbers.
 """
 
 from __future__ import annotations
@@ -57,13 +59,13 @@ from elboscope.training.steps import (
     objective_step,
 )
 
-from ..frame.course import Course
+from ..frame.course import Course, Trained
 from ..frame.sitting import Sitting, Workers, device_name
 from ..frame.training import derived_seed, file_name
 from ..frame.workers import IndependentRuns, in_processes, leave_result
 from .hybrid_plan import GANS, MODELS, HybridImages, HybridsPlan, Setting
 from .hybrid_scores import DATA, KINDS, PICTURES, Scores, kept_scores, measured_run, scores_of_data
-from .networks import Trained, optimizer_and_step, untrained
+from .networks import optimizer_and_step, untrained
 
 METRIC = "samples: critic_test"
 
@@ -247,7 +249,7 @@ def this_run(number: int, images: HybridImages, plan: HybridsPlan, seed: int, no
         number: See :func:`run_name`.
         images: Of the reproduction.
         plan: Of the reproduction.
-        seed: Of the reproduction.
+        seed: Random seed of the reproduction.
         now: The sitting of this run.
     """
     runs = _swept(plan, seed)
@@ -301,7 +303,7 @@ class Pace(NamedTuple):
 
     Attributes:
         rate: Adam's, of every player.
-        seed: Of weights and of all draws.
+        seed: Random seed of weights and of all draws.
     """
 
     rate: float
@@ -438,7 +440,7 @@ def trained_run(
         x: Training images.
         plan: How long.
         folder: Of this run.
-        seed: Of the order of the images and of all draws.
+        seed: Random seed of the order of the images and of all draws.
         now: The sitting; at least one step is taken before it ends.
 
     Returns:

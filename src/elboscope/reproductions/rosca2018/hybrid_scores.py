@@ -5,6 +5,8 @@ starts, so that runs of one seed are compared in pairs. No number of them is a l
 bound: for a model that learned from the ratios of an adversary there is none to report here.
 
 Scores are kept one file a part, and a sitting may end between two of them.
+
+The file is long because every score is measured, tabled, judged and drawn here.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ __all__ = [
     "over_settings",
     "own_runs",
     "paired",
-    "plot_pictures",
     "plot_scores",
     "plot_settings",
     "primary",
@@ -42,9 +43,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from jaxtyping import Float, Float64, UInt8
+from jaxtyping import Float, Float64
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from safetensors.torch import load_file, save_file
@@ -58,10 +58,10 @@ from elboscope.estimators.samples.critic import Sampler, wasserstein_critic
 from elboscope.estimators.samples.quality import scored
 from elboscope.estimators.samples.samplers import drawn_images
 from elboscope.models import Hybrid
-from elboscope.plots.samples import ImageRange, as_images
-from elboscope.plots.style import BLUE, GREY, INK, ORANGE, blank, dressed, legend_above
+from elboscope.plots.style import BLUE, INK, ORANGE, blank, dressed, legend_above
 
 from ..frame.claims import Claim, Difference, difference, judged, student
+from ..frame.course import Trained
 from ..frame.result import Row
 from ..frame.sitting import Sitting
 from ..frame.training import derived_seed
@@ -76,7 +76,6 @@ from .hybrid_plan import (
     Model,
     Setting,
 )
-from .networks import Trained
 
 KINDS = ("samples", "reconstructions")
 DATA = "data"
@@ -113,7 +112,7 @@ def measured_run(
         model: On the device of the images.
         images: To compare with, and to reconstruct.
         plan: How many, and the critic.
-        seed: Of all draws.
+        seed: Random seed of all draws.
         now: The sitting.
         kinds: What is scored: samples, and reconstructions where there is an encoder.
 
@@ -162,7 +161,7 @@ def kept_scores(kinds: tuple[str, ...], plan: HybridsPlan) -> list[str]:
     """Returns the names of the files that hold the scores of a run, without its pictures.
 
     Example:
-        >>> plan = HybridsPlan("ColorMNIST", 9, 9, 9, 1, 1, 1e-3, (), (), (4, 8))
+        >>> plan = HybridsPlan(data="ColorMNIST")
         >>> kept_scores(("samples",), plan)[:2]
         ['samples-views.json', 'samples-critic-0.json']
     """
@@ -261,7 +260,7 @@ def _pictures(
 # and poor is here: nearer to the data, by the critic, than the worse of the two GANs, or farther
 # away.
 
-PAPER = "Rosca et al. 2018, Figs. 8–9, arXiv 1802.06847"
+SOURCE = "Rosca et al. 2018, Figs. 8–9, arXiv 1802.06847"
 UNIT, CRITIC = "units of x", "samples: critic_test"
 
 
@@ -287,14 +286,14 @@ def _farther(found: Found, plan: HybridsPlan, a: Model, b: Model) -> Difference:
 
 def _plus_plus(found: Found, plan: HybridsPlan) -> Iterator[Claim]:
     text = f"{plan.data}: VGH++ is nearer to the data than VGH (Ŵ of VGH − that of VGH++)"
-    yield judged(text, PAPER, _farther(found, plan, "VGH", "VGH++"))
+    yield judged(text, SOURCE, _farther(found, plan, "VGH", "VGH++"))
     score = primary(plan.data)
     if score is None:
         return
     a, b = paired(found, plan.own("VGH++"), plan.own("VGH"), f"samples: {score}")
     quantity, unit = LABELS[score]
     text = f"{plan.data}: VGH++ is better than VGH in {quantity} (VGH++ − VGH)"
-    yield judged(text, PAPER, difference(a, b, unit=unit))
+    yield judged(text, SOURCE, difference(a, b, unit=unit))
 
 
 def _beyond_autoencoders(found: Found, plan: HybridsPlan) -> Iterator[Claim]:
@@ -303,7 +302,7 @@ def _beyond_autoencoders(found: Found, plan: HybridsPlan) -> Iterator[Claim]:
             f"{plan.data}: {hybrid} is nearer to the data than {other} "
             f"(Ŵ of {other} − that of {hybrid})"
         )
-        yield judged(text, PAPER, _farther(found, plan, other, hybrid))
+        yield judged(text, SOURCE, _farther(found, plan, other, hybrid))
 
 
 def _behind_gans(found: Found, plan: HybridsPlan) -> Iterator[Claim]:
@@ -313,7 +312,7 @@ def _behind_gans(found: Found, plan: HybridsPlan) -> Iterator[Claim]:
             f"{plan.data}: {hybrid} is not nearer to the data than the better GAN, here {gan} "
             f"(Ŵ of {hybrid} − that of {gan})"
         )
-        yield judged(text, PAPER, _farther(found, plan, hybrid, gan))
+        yield judged(text, SOURCE, _farther(found, plan, hybrid, gan))
 
 
 def _autoencoder(found: Found, plan: HybridsPlan) -> Claim:
@@ -324,7 +323,7 @@ def _autoencoder(found: Found, plan: HybridsPlan) -> Claim:
         f"{plan.data}: the VAE's samples are {word}, here: {place} the data than those of the "
         f"worse GAN, {gan} (Ŵ of {gan} − that of the VAE)"
     )
-    return judged(text, PAPER, _farther(found, plan, gan, "VAE"), -1 if poor else 1)
+    return judged(text, SOURCE, _farther(found, plan, gan, "VAE"), -1 if poor else 1)
 
 
 def _extreme(found: Found, plan: HybridsPlan, models: tuple[Model, ...], *, worst: bool) -> Model:
@@ -344,7 +343,7 @@ def _sensitivity(found: Found, plan: HybridsPlan) -> Iterator[Claim]:
                 f"{plan.data}: {hybrid} is more sensitive to its settings than {gan} "
                 "(log of the ratio of the sd of Ŵ over them)"
             )
-            yield judged(text, PAPER, _log_ratio(a, b))
+            yield judged(text, SOURCE, _log_ratio(a, b))
 
 
 def _log_ratio(a: Float64[Tensor, " n"], b: Float64[Tensor, " m"]) -> Difference:
@@ -358,52 +357,10 @@ def _log_ratio(a: Float64[Tensor, " n"], b: Float64[Tensor, " m"]) -> Difference
     return Difference(value, error, 1, 0, f"in the logarithm of the ratio, {text}")
 
 
-# Pictures of hybrids: what each model draws and reconstructs, its scores, and its sweep.
+# Figures of hybrids: the scores of each model, and of its sweep.
 
 COLOURS = {"samples": BLUE, "reconstructions": ORANGE}
-Pictures = Mapping[str, Mapping[str, Tensor]]
 COLUMNS, PANEL_WIDTH, PANEL_HEIGHT = 2, 330, 210
-MARGIN = 2
-
-
-def plot_pictures(pictures: Pictures, data: Float[Tensor, "n C H W"]) -> Figure:
-    """Returns a row a model: samples of the prior, and reconstructions of the data above them.
-
-    Args:
-        pictures: By model: "samples", and "reconstructions" where it has an encoder.
-        data: What is reconstructed; it stands in the first row on both sides.
-    """
-    rows = {"data": dict.fromkeys(KINDS, data), **pictures}
-    figure, first = blank(760, 30 + 38 * len(rows))
-    figure.delaxes(first)
-    grid = figure.subplots(len(rows), len(KINDS), squeeze=False)
-    for line, (name, found) in zip(grid, rows.items(), strict=True):
-        for axes, kind in zip(line, KINDS, strict=True):
-            _strip(axes, found.get(kind), len(data))
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", color=INK, fontsize=11)
-    for axes, kind in zip(grid[0], ("samples of the prior", "reconstructions"), strict=True):
-        axes.set_title(kind, loc="left", fontsize=11, color=INK)
-    return figure
-
-
-def _strip(axes: Axes, x: Tensor | None, n: int) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes.set_facecolor("none")
-    if x is None:
-        axes.text(0.0, 0.5, "no encoder", transform=axes.transAxes, color=GREY, va="center")
-        return
-    axes.imshow(_side_by_side(x[:n]), interpolation="nearest", aspect="equal")
-
-
-def _side_by_side(x: Float[Tensor, "n C H W"]) -> UInt8[np.ndarray, "h w 3"]:
-    tiles = as_images(x, ImageRange(0.0, 1.0))
-    assert tiles is not None
-    framed = np.pad(tiles, ((0, 0), (0, 0), (0, MARGIN), (0, 0)), constant_values=255)
-    strip: UInt8[np.ndarray, "h w 3"] = np.concatenate(list(framed), axis=1)
-    return strip
 
 
 def plot_scores(found: Found, of_data: Scores, plan: HybridsPlan) -> Figure:
@@ -411,7 +368,7 @@ def plot_scores(found: Found, of_data: Scores, plan: HybridsPlan) -> Figure:
 
     Args:
         found: Scores of all runs.
-        of_data: Those of data in the place of samples.
+        of_data: Those of data instead of samples.
         plan: Their settings.
     """
     scores = [score for score in LABELS if f"samples: {score}" in of_data]
@@ -531,7 +488,7 @@ def over_settings(found: Found, plan: HybridsPlan, model: Model, key: str) -> Fl
 
 
 def data_rows(scores: Scores, plan: HybridsPlan) -> Iterator[Row]:
-    """Yields what held-out data score in the place of samples."""
+    """Yields what held-out data score instead of samples."""
     for key, found in scores.items():
         quantity, unit = LABELS[key.partition(": ")[2]]
         label = "data in the place of samples"

@@ -15,7 +15,9 @@ loses 27 nats in float32 and so is taken in float64, term by term where even tha
 from __future__ import annotations
 
 __all__ = [
-    "PLANS",
+    "CPU",
+    "PAPER",
+    "SMOKE",
     "Codes",
     "Pictures",
     "ScalingPlan",
@@ -29,7 +31,7 @@ __all__ = [
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -48,7 +50,6 @@ from elboscope.estimators.latents.aggregate import AggregateDraws, diagonal_kl, 
 from elboscope.estimators.latents.units import ACTIVE
 from elboscope.estimators.posteriors import DiagonalPosteriors
 
-from ..frame.result import Scale
 from ..frame.sitting import Options
 from .hybrid_runs import BATCH_SIZE, BETAS, LEVELS, Kind
 from .low_posterior_values import load_pictures
@@ -132,7 +133,7 @@ def codes_of(model: LatentVariableModel, x: Float[Tensor, "N 3 H W"], seed: int)
     Args:
         model: On the device of x.
         x: Images of the mixture.
-        seed: Of all draws: the same for all models that are to be compared.
+        seed: Random seed of all draws: the same for all models that are to be compared.
     """
     with evaluating(model), seeded(seed) as used:
         draws = draw_aggregate(model, prepared(model, x, None), len(x), used)
@@ -224,7 +225,7 @@ class Subject(NamedTuple):
         return f"{self.data}, {self.kind}{more}, {self.latents} latents"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScalingPlan:
     """What a scale means.
 
@@ -238,7 +239,7 @@ class ScalingPlan:
         code_hidden: Of the code discriminator.
         rate: Adam's.
         wide: Whether to train AAEs with a wider code discriminator too.
-        stand_in: The data set in the place of ColorMNIST, if one is.
+        stand_in: The data set used instead of ColorMNIST, if any.
     """
 
     latents: tuple[int, ...]
@@ -269,20 +270,37 @@ class ScalingPlan:
         return {name: getattr(self, name) for name in own} | training | lists | {"maps": maps}
 
 
-PLANS: Mapping[Scale, ScalingPlan] = {
-    "smoke": ScalingPlan(
-        (3, 12), (COLOUR,), 128, 64, {COLOUR: 5}, {COLOUR: (2, 4)}, (8,), 1e-3,
-        stand_in="color digits",
-    ),
-    "cpu": ScalingPlan(
-        (10, 100, 1000), (COLOUR,), 8192, 1024, {COLOUR: 2000}, {COLOUR: (8, 16)}, (256, 256, 256),
-        1e-3,
-    ),
-    "paper": ScalingPlan(
-        (10, 100, 1000, 10_000), (COLOUR, FACES), 50_000, 5000, {COLOUR: 100_000, FACES: 200_000},
-        {COLOUR: (32, 64), FACES: (64, 128, 256, 512)}, wide=True,
-    ),
-}  # fmt: skip
+PAPER = ScalingPlan(
+    latents=(10, 100, 1000, 10_000),
+    data=(COLOUR, FACES),
+    num_train=50_000,
+    num_images=5000,
+    steps={COLOUR: 100_000, FACES: 200_000},
+    maps={COLOUR: (32, 64), FACES: (64, 128, 256, 512)},
+    wide=True,
+)
+CPU = replace(
+    PAPER,
+    latents=(10, 100, 1000),
+    data=(COLOUR,),
+    num_train=8192,
+    num_images=1024,
+    steps={COLOUR: 2000},
+    maps={COLOUR: (8, 16)},
+    code_hidden=(256, 256, 256),
+    rate=1e-3,
+    wide=False,
+)
+SMOKE = replace(
+    CPU,
+    latents=(3, 12),
+    num_train=128,
+    num_images=64,
+    steps={COLOUR: 5},
+    maps={COLOUR: (2, 4)},
+    code_hidden=(8,),
+    stand_in="color digits",
+)
 
 
 class Pictures(NamedTuple):
@@ -301,11 +319,10 @@ def load_images(data: str, plan: ScalingPlan, options: Options) -> Pictures:
     """Returns the images that are trained on.
 
     Raises:
-        InputError: The data are neither there nor to be had, or too few.
+        InputError: The data are unavailable, or too few.
 
     Example:
-        >>> plan = PLANS["smoke"]
-        >>> load_images("ColorMNIST", plan, Options()).x.shape
+        >>> load_images("ColorMNIST", SMOKE, Options()).x.shape
         torch.Size([128, 3, 8, 8])
     """
     if data == FACES:

@@ -5,17 +5,19 @@ need at the prior: sparse codes, however many there are. An AAE pays nothing for
 only the aggregate q(z) is compared with the prior, and by a classifier: it uses all of them, and
 makes each posterior as narrow as it likes, towards a deterministic code. So I(n; z) is all it can
 be, log N, and the average KL grows without limit as σ → 0: it is stated with the floor of σ.
+
+The file is long because the section is whole here: runs, rows, claims, figures.
 """
 
 from __future__ import annotations
 
-__all__ = ["claims_of", "plot_codes", "plot_pictures", "reproduce"]
+__all__ = ["EXPERIMENT", "claims_of", "plot_codes", "plot_pictures"]
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,17 +29,19 @@ from elboscope.distributions.posteriors import LOG_VARIANCE_RANGE
 from elboscope.plots.samples import sample_grid_data
 from elboscope.plots.style import BLUE, GREEN, GREY, INK, ORANGE, blank, dressed, legend_above
 
-from ..frame.claims import Claim, Difference, difference, judged, without_verdict
+from ..frame.claims import Claim, Difference, difference, judged
 from ..frame.course import run_course
-from ..frame.result import Reproduction, Row, Scale
-from ..frame.sitting import Options, Progress, Sitting, provenance, sitting, training_device
+from ..frame.experiment import Experiment, Request, Run, Sets
+from ..frame.result import Row
 from ..frame.training import derived_seed, file_name
 from .hybrid_runs import BATCH_SIZE, Pace, evaluation_draw, hybrid_course
 from .hybrid_runs import untrained_autoencoder as untrained
 from .latent_codes import (
     BINS,
+    CPU,
     FACES,
-    PLANS,
+    PAPER,
+    SMOKE,
     WIDE_HIDDEN,
     WIDEST,
     Codes,
@@ -57,81 +61,53 @@ MOST = 10_000
 Found = Mapping[Subject, Codes]
 
 
-def reproduce(
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Trains VAEs and AAEs of which only the number of latents differs, and looks at their codes.
+class Available(NamedTuple):
+    """The data sets by name, and what is said of those that are missing."""
 
-    Args:
-        scale: smoke: triples of small digits, tiny networks; cpu: ColorMNIST, up to 1000 latents,
-            narrow networks, 2000 steps; paper: up to 10 000 latents, 100 000 steps, also AAEs with
-            a wider discriminator, and CelebA where the user has it.
-        out: Folder of the state; the result is saved there by ``Reproduction.save``.
-        seed: Of the trainings and of all draws.
-        options: Where the data are; slices and resuming.
-        progress: Told what is being done.
+    images: Sets[Pictures]
+    missing: tuple[str, ...]
 
-    Raises:
-        InputError: MNIST is not to be had, or the folder is in use.
-        Unfinished: The slice of time is over.
-    """
-    options = options or Options()
-    plan, device = PLANS[scale], training_device(scale)
-    images, missing = _images(plan, options)
-    sums = {name: pictures.checksum for name, pictures in images.items()}
-    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": sums}
-    with sitting(out, asked, options, progress) as now:
-        found = {
-            subject: _measured(subject, images[subject.data].x.to(device), plan, seed, now)
-            for subject in plan.subjects
-            if subject.data in images
-        }
-        data = {n: {"num_images": len(p.x), "sha256": p.checksum} for n, p in images.items()}
-        record = provenance(
-            seed=seed,
-            device=device,
-            wall_seconds=now.seconds,
-            epochs=None,
-            data=data | ({"stand_in": {"name": plan.stand_in}} if plan.stand_in else {}),
-            settings=plan.record(),
-        )
-    groups = {a: {s: c for s, c in found.items() if s.data == a} for a in images}
-    claims = tuple(claim for group in groups.values() for claim in claims_of(group))
-    figures = {f"codes-{file_name(a)}": plot_codes(group) for a, group in groups.items()}
-    pictures = {f"pictures-{file_name(a)}": plot_pictures(group) for a, group in groups.items()}
-    return Reproduction(
-        NAME,
-        "Distribution Matching in Variational Inference: VAEs and AAEs with many latents",
-        scale,
-        rows=tuple(row for subject in found for row in _rows(subject, found[subject], plan)),
-        claims=without_verdict(claims) if scale == "smoke" else claims,
-        notes=(*_notes(found, plan), *missing),
-        provenance=record,
-        figures=figures | pictures,
-    )
+    @property
+    def checksum(self) -> dict[str, object]:
+        """The checksum of each."""
+        return self.images.checksum
 
 
-def _images(plan: ScalingPlan, options: Options) -> tuple[dict[str, Pictures], tuple[str, ...]]:
-    """The data sets, and which of them are missing: faces are the user's, digits must be there."""
-    images, missing = {}, []
-    for data in plan.data:
+ThisRun = Run[ScalingPlan, Available]
+
+
+def _load(request: Request[ScalingPlan]) -> Available:
+    """Faces may be missing, since the user brings them; digits must be there."""
+    images, missing = Sets[Pictures](), []
+    for data in request.plan.data:
         try:
-            images[data] = load_images(data, plan, options)
+            images[data] = load_images(data, request.plan, request.options)
         except InputError as problem:
             if data != FACES:
                 raise
             missing.append(f"Without {data}, which is brought by the user: {problem}")
-    return images, tuple(missing)
+    return Available(images, tuple(missing))
 
 
-def _measured(subject: Subject, x: Tensor, plan: ScalingPlan, seed: int, now: Sitting) -> Codes:
+def _run(run: ThisRun) -> Found:
+    subjects = (subject for subject in run.plan.subjects if subject.data in run.data.images)
+    return {subject: _measured(subject, run) for subject in subjects}
+
+
+def _provenance(run: ThisRun, found: Found) -> Mapping[str, object]:
+    images, plan = run.data.images, run.plan
+    data = {name: {"num_images": len(p.x), "sha256": p.checksum} for name, p in images.items()}
+    return run.provenance(
+        epochs=None,
+        data=data | ({"stand_in": {"name": plan.stand_in}} if plan.stand_in else {}),
+        settings=plan.record(),
+    )
+
+
+def _measured(subject: Subject, run: ThisRun) -> Codes:
     """The codes of a trained model; what a sitting before did is only read."""
-    name = subject.label
+    name, plan, seed, now = subject.label, run.plan, run.seed, run.now
+    x = run.data.images[subject.data].x.to(run.device)
     kept = now.folder / f"{file_name(name)}-codes.safetensors"
     hidden = WIDE_HIDDEN if subject.wide else plan.code_hidden
     maps, steps = plan.maps[subject.data], plan.steps[subject.data]
@@ -156,7 +132,12 @@ def _measured(subject: Subject, x: Tensor, plan: ScalingPlan, seed: int, now: Si
     return from_bytes(kept)
 
 
-def _rows(subject: Subject, codes: Codes, plan: ScalingPlan) -> Iterator[Row]:
+def _rows(run: ThisRun, found: Found) -> Iterator[Row]:
+    for subject, codes in found.items():
+        yield from _rows_of(subject, codes, run.plan)
+
+
+def _rows_of(subject: Subject, codes: Codes, plan: ScalingPlan) -> Iterator[Row]:
     N = len(codes.kl)
     epochs = round(plan.steps[subject.data] * BATCH_SIZE / plan.num_train)
 
@@ -185,7 +166,8 @@ def _rows(subject: Subject, codes: Codes, plan: ScalingPlan) -> Iterator[Row]:
         yield row("ELBO", codes.reconstruction - codes.kl)
 
 
-def _notes(found: Found, plan: ScalingPlan) -> Iterator[str]:
+def _notes(run: ThisRun, found: Found) -> Iterator[str]:
+    plan = run.plan
     codes = next(iter(found.values()))
     floor = math.exp(LOG_VARIANCE_RANGE[0] / 2)
     yield (
@@ -215,6 +197,7 @@ def _notes(found: Found, plan: ScalingPlan) -> Iterator[str]:
     steps = ", ".join(f"{s} on {name}" for name, s in plan.steps.items())
     yield f"Steps of {BATCH_SIZE} images: {steps}; published: 100 000 and 200 000 (CelebA)."
     yield "One seed: errors hold for these models, and not for another run."
+    yield from run.data.missing
 
 
 # Sparse or dense: what Rosca et al. say of VAEs and AAEs with many latents, judged.
@@ -398,3 +381,34 @@ def plot_pictures(found: Found) -> Figure:
         title = f"{kind.split(',')[0]}, {subject.latents} latents"
         axes.set_title(title, fontsize=11.5, color=INK, loc="left")
     return figure
+
+
+def _groups(run: ThisRun, found: Found) -> dict[str, Found]:
+    """The models of each data set."""
+    names = run.data.images
+    return {name: {s: codes for s, codes in found.items() if s.data == name} for name in names}
+
+
+def _claims(run: ThisRun, found: Found) -> Iterator[Claim]:
+    for group in _groups(run, found).values():
+        yield from claims_of(group)
+
+
+def _figures(run: ThisRun, found: Found) -> Mapping[str, Figure]:
+    groups = {file_name(name): group for name, group in _groups(run, found).items()}
+    codes = {f"codes-{name}": plot_codes(group) for name, group in groups.items()}
+    return codes | {f"pictures-{name}": plot_pictures(group) for name, group in groups.items()}
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    title="Distribution Matching in Variational Inference: VAEs and AAEs with many latents",
+    plans={"smoke": SMOKE, "cpu": CPU, "paper": PAPER},
+    load=_load,
+    run=_run,
+    provenance=_provenance,
+    rows=_rows,
+    claims=_claims,
+    notes=_notes,
+    figures=_figures,
+)

@@ -11,31 +11,41 @@ prior too, so the order by log q(z) − log p(z) stands beside it.
 
 from __future__ import annotations
 
-__all__ = ["SOURCE", "claims_of", "mean_difference", "of_separation", "of_uncovered", "reproduce"]
+__all__ = [
+    "EXPERIMENT",
+    "SOURCE",
+    "claims_of",
+    "mean_difference",
+    "of_separation",
+    "of_uncovered",
+]
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import torch
 from jaxtyping import Float64
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from elboscope.plots.low_posterior import plot_low_posterior
 
-from ..frame.claims import Claim, Difference, Verdict, judged, without_verdict
-from ..frame.result import Reproduction, Row, Scale
-from ..frame.sitting import Options, Progress, provenance, sitting, training_device
+from ..frame.claims import Claim, Difference, Verdict, judged
+from ..frame.experiment import Experiment, Request, Run, Sets
+from ..frame.result import Row, Scale
 from ..frame.training import file_name
 from .low_posterior_values import (
+    CPU,
     ORDERS,
-    PLANS,
+    PAPER,
+    SMOKE,
     WHITE,
-    Experiment,
     LowPlan,
     Order,
+    Pictures,
+    Subject,
     Values,
     clustered_error,
     figure_data,
@@ -44,71 +54,39 @@ from .low_posterior_values import (
 )
 
 NAME = "low-posterior-samples"
-Found = Mapping[Experiment, Values]
+Found = Mapping[Subject, Values]
 BOOTSTRAPPED = "bootstrap"
 OF_IMAGES = "se over images; neighbours clustered by datapoint"
 
 
-def reproduce(
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Trains VAEs on ColorMNIST and CIFAR-10 and examines their samples of low posterior density.
-
-    Args:
-        scale: smoke: three digits as colours, small networks; cpu: 8192 images of each set,
-            narrower networks, a few epochs; paper: all images, the published networks.
-        out: Folder of the state; the result is saved there by ``Reproduction.save``.
-        seed: Of the training and of all draws.
-        options: Where MNIST and CIFAR-10 are; slices and resuming.
-        progress: Told what is being done.
-
-    Raises:
-        InputError: The data are not to be had, or the folder is in use.
-        Unfinished: The slice of time is over.
-    """
-    options = options or Options()
-    plan, device = PLANS[scale], training_device(scale)
-    names = dict.fromkeys(e.data for e in plan.experiments)
-    pictures = {name: load_pictures(name, plan.num_images, options) for name in names}
-    checksums = {name: images.checksum for name, images in pictures.items()}
-    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": checksums}
-    found: dict[Experiment, Values] = {}
-    with sitting(out, asked, options, progress) as now:
-        for experiment in plan.experiments:
-            images = pictures[experiment.data]
-            found[experiment] = measured(experiment, images, plan, seed, now, device)
-        record = provenance(
-            seed=seed,
-            device=device,
-            wall_seconds=now.seconds,
-            epochs=None,
-            data={name: {"num_images": len(p.bytes), "sha256": p.checksum}
-                  for name, p in pictures.items()},
-            settings=plan.record(),
-        )  # fmt: skip
-    claims = tuple(claim for e, values in found.items() for claim in claims_of(e, values))
-    return Reproduction(
-        NAME,
-        "Distribution Matching in Variational Inference: samples of low posterior probability",
-        scale,
-        rows=tuple(row for e, values in found.items() for row in _rows(e, values, plan)),
-        claims=without_verdict(claims) if scale == "smoke" else claims,
-        notes=_notes(plan, scale),
-        provenance=record,
-        figures={
-            file_name(e.name).lower(): plot_low_posterior(figure_data(values))
-            for e, values in found.items()
-        },
-    )
+ThisRun = Run[LowPlan, Sets[Pictures]]
 
 
-def _rows(experiment: Experiment, values: Values, plan: LowPlan) -> Iterator[Row]:
-    name, epochs = experiment.name, experiment.epochs
+def _load(request: Request[LowPlan]) -> Sets[Pictures]:
+    plan, options = request.plan, request.options
+    names = dict.fromkeys(subject.data for subject in plan.subjects)
+    return Sets({name: load_pictures(name, plan.num_images, options) for name in names})
+
+
+def _run(run: ThisRun) -> Found:
+    return {
+        subject: measured(subject, run.data[subject.data], run.plan, run.seed, run.now, run.device)
+        for subject in run.plan.subjects
+    }
+
+
+def _provenance(run: ThisRun, found: Found) -> Mapping[str, object]:
+    data = {n: {"num_images": len(p.bytes), "sha256": p.checksum} for n, p in run.data.items()}
+    return run.provenance(epochs=None, data=data, settings=run.plan.record())
+
+
+def _rows(run: ThisRun, found: Found) -> Iterator[Row]:
+    for subject, values in found.items():
+        yield from _rows_of(subject, values, run.plan)
+
+
+def _rows_of(subject: Subject, values: Values, plan: LowPlan) -> Iterator[Row]:
+    name, epochs = subject.name, subject.epochs
     share, error = values["uncovered"].tolist()
     yield Row(name, "uncovered share of the prior", share, error, BOOTSTRAPPED, epochs,
               num_data=plan.num_images, unit="1 %: q(z) = p(z)")  # fmt: skip
@@ -124,14 +102,12 @@ def _rows(experiment: Experiment, values: Values, plan: LowPlan) -> Iterator[Row
         yield _mean(f"{name}, ordinary", words, values, f"ordinary.{quantity}.neighbours", epochs,
                     num_samples=plan.num_samples if quantity == "elbo" else None)  # fmt: skip
     for order in ORDERS:
-        yield from _rows_of_order(experiment, order, values, plan)
+        yield from _rows_of_order(subject, order, values, plan)
 
 
-def _rows_of_order(
-    experiment: Experiment, order: Order, values: Values, plan: LowPlan
-) -> Iterator[Row]:
-    epochs, K = experiment.epochs, plan.num_samples
-    place = f"{experiment.name}, lowest in {ORDERS[order]}"
+def _rows_of_order(subject: Subject, order: Order, values: Values, plan: LowPlan) -> Iterator[Row]:
+    epochs, K = subject.epochs, plan.num_samples
+    place = f"{subject.name}, lowest in {ORDERS[order]}"
     for name in ("log_q", "log_p"):
         yield _mean(place, f"{name.replace('_', ' ')}(z)", values, f"{order}.{name}", epochs)
     yield from _pixel_rows(place, values, f"{order}.", "low", epochs)
@@ -221,17 +197,17 @@ COVERED = 0.01
 Sign = Literal[1, -1]
 
 
-def claims_of(experiment: Experiment, values: Values) -> Iterator[Claim]:
+def claims_of(subject: Subject, values: Values) -> Iterator[Claim]:
     """Yields the claims about one model, of both orders.
 
     Args:
         experiment: Which data set's claims are asked.
         values: Its record.
     """
-    yield of_uncovered(experiment.name, values["uncovered"])
-    of_data = _color_mnist if experiment.is_color_mnist else _cifar
+    yield of_uncovered(subject.name, values["uncovered"])
+    of_data = _color_mnist if subject.is_color_mnist else _cifar
     for order, words in ORDERS.items():
-        low = f"{experiment.name}: samples lowest in {words}"
+        low = f"{subject.name}: samples lowest in {words}"
         yield from of_data(low, order, values)
         yield judged(
             f"{low} have nearest datapoints with a higher KL(q(z|x) ‖ p(z)) than data",
@@ -317,7 +293,7 @@ def of_uncovered(name: str, share: Float64[Tensor, "2"]) -> Claim:
     a pocket lies above it: a share above one percent shows pockets, none shows that there are none.
 
     Args:
-        name: Of the experiment.
+        name: Of the subject.
         share: The share and its error.
 
     Example:
@@ -333,3 +309,29 @@ def of_uncovered(name: str, share: Float64[Tensor, "2"]) -> Claim:
         reason = "; a small share rules out no pockets, since rare draws of q(z) set the level"
         return replace(claim, verdict="undecided", evidence=claim.evidence + reason)
     return claim
+
+
+def _claims(run: ThisRun, found: Found) -> Iterator[Claim]:
+    for subject, values in found.items():
+        yield from claims_of(subject, values)
+
+
+def _figures(run: ThisRun, found: Found) -> Mapping[str, Figure]:
+    return {
+        file_name(subject.name).lower(): plot_low_posterior(figure_data(values))
+        for subject, values in found.items()
+    }
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    title="Distribution Matching in Variational Inference: samples of low posterior probability",
+    plans={"smoke": SMOKE, "cpu": CPU, "paper": PAPER},
+    load=_load,
+    run=_run,
+    provenance=_provenance,
+    rows=_rows,
+    claims=_claims,
+    notes=lambda run, found: _notes(run.plan, run.scale),
+    figures=_figures,
+)

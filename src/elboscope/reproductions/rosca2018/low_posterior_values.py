@@ -1,21 +1,25 @@
-r"""What a scale of ``low-posterior-samples`` means: data, networks, training, draws.
+r"""The models of ``low-posterior-samples``: plans, training, and all that is measured of one.
 
 Training is that of Rosca et al.: Adam with β = (0.5, 0.9), a fixed rate, minibatches of 64,
 100 000 steps on ColorMNIST and 200 000 on CIFAR-10. A Bernoulli likelihood is a distribution over
 binary images: each minibatch is drawn afresh from the grey values, and every likelihood is of one
 draw of them, fixed by seed 0. QuantizedNormal takes the 256 levels as they are.
+
+The file is long because it holds the models and every value: the table is in another.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "CPU",
     "ORDERS",
     "PANEL_ROWS",
-    "PLANS",
+    "PAPER",
+    "SMOKE",
     "WHITE",
-    "Experiment",
     "LowPlan",
     "Pictures",
+    "Subject",
     "Values",
     "clustered_error",
     "figure_data",
@@ -27,7 +31,7 @@ __all__ = [
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -55,7 +59,6 @@ from elboscope.plots.samples import ImageRange, as_images
 from elboscope.training import ELBO
 from elboscope.training.slices import train_in_slices
 
-from ..frame.result import Scale
 from ..frame.sitting import Options, Sitting
 from ..frame.training import derived_seed, file_name
 from .networks import color_mnist_vae, dcgan_vae
@@ -68,7 +71,7 @@ EPS = 1e-8
 LEVELS = 255
 
 
-class Experiment(NamedTuple):
+class Subject(NamedTuple):
     """One data set with its likelihood.
 
     Attributes:
@@ -96,12 +99,12 @@ class Experiment(NamedTuple):
         return Binarisation("dynamic" if self.likelihood == "bernoulli" else "none", seed=0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LowPlan:
     """What a scale means.
 
     Attributes:
-        experiments: Data sets.
+        subjects: Data sets.
         num_images: N, trained on and mixed into q_N; all if None.
         num_prior: S.
         num_low: n, samples of each kind.
@@ -112,7 +115,7 @@ class LowPlan:
         rate: Adam's.
     """
 
-    experiments: tuple[Experiment, ...]
+    subjects: tuple[Subject, ...]
     num_images: int | None
     num_prior: int
     num_low: int = 100
@@ -126,43 +129,58 @@ class LowPlan:
         """Returns what is saved beside a number."""
         own = ("num_images", "num_prior", "num_low", "num_data", "num_samples", "latent_dim")
         training = {"rate": self.rate, "batch_size": BATCH_SIZE, "betas": list(BETAS)}
-        networks = {e.name: f"{e.epochs} epochs, maps {e.maps}" for e in self.experiments}
+        networks = {e.name: f"{e.epochs} epochs, maps {e.maps}" for e in self.subjects}
         return {name: getattr(self, name) for name in own} | training | networks
 
 
-FULL_COLOUR, FULL_DCGAN = (32, 64), (64, 128, 256)
-PLANS: Mapping[Scale, LowPlan] = {
-    "smoke": LowPlan(
-        (
-            Experiment("ColorMNIST", "color digits", "bernoulli", 3, (4, 8)),
-            Experiment("CIFAR-10, QuantizedNormal", "large digits", "quantized_normal", 1,
-                       (4, 4, 4)),
-        ),
-        200, 400, num_low=20, num_data=50, num_samples=5, num_embedded=30, latent_dim=4, rate=1e-3,
+_COLOUR = Subject(
+    name="ColorMNIST", data="ColorMNIST", likelihood="bernoulli", epochs=128, maps=(32, 64)
+)
+_CIFAR = Subject(
+    name="CIFAR-10", data="CIFAR-10", likelihood="bernoulli", epochs=256, maps=(64, 128, 256)
+)
+_LEVELS = _CIFAR._replace(name="CIFAR-10, QuantizedNormal", likelihood="quantized_normal")
+# All images, the published networks.
+PAPER = LowPlan(
+    subjects=(_COLOUR, _CIFAR, _LEVELS),
+    num_images=None,
+    num_prior=100_000,
+    num_data=2000,
+    num_embedded=2000,
+)
+# Narrower networks, a few epochs.
+CPU = replace(
+    PAPER,
+    subjects=(
+        _COLOUR._replace(epochs=12, maps=(16, 32)),
+        _CIFAR._replace(epochs=15, maps=(16, 32, 64)),
+        _LEVELS._replace(epochs=15, maps=(16, 32, 64)),
     ),
-    "cpu": LowPlan(
-        (
-            Experiment("ColorMNIST", "ColorMNIST", "bernoulli", 12, (16, 32)),
-            Experiment("CIFAR-10", "CIFAR-10", "bernoulli", 15, (16, 32, 64)),
-            Experiment("CIFAR-10, QuantizedNormal", "CIFAR-10", "quantized_normal", 15,
-                       (16, 32, 64)),
-        ),
-        8192, 100_000, num_samples=20, num_data=400, num_embedded=300, rate=1e-3,
+    num_images=8192,
+    num_samples=20,
+    num_data=400,
+    num_embedded=300,
+    rate=1e-3,
+)
+# Three digits as colours, enlarged digits for CIFAR-10.
+SMOKE = replace(
+    CPU,
+    subjects=(
+        _COLOUR._replace(data="color digits", epochs=3, maps=(4, 8)),
+        _LEVELS._replace(data="large digits", epochs=1, maps=(4, 4, 4)),
     ),
-    "paper": LowPlan(
-        (
-            Experiment("ColorMNIST", "ColorMNIST", "bernoulli", 128, FULL_COLOUR),
-            Experiment("CIFAR-10", "CIFAR-10", "bernoulli", 256, FULL_DCGAN),
-            Experiment("CIFAR-10, QuantizedNormal", "CIFAR-10", "quantized_normal", 256,
-                       FULL_DCGAN),
-        ),
-        None, 100_000, num_data=2000, num_embedded=2000,
-    ),
-}  # fmt: skip
+    num_images=200,
+    num_prior=400,
+    num_low=20,
+    num_data=50,
+    num_samples=5,
+    num_embedded=30,
+    latent_dim=4,
+)
 
 
 class Pictures(NamedTuple):
-    """The images of an experiment.
+    """The images of a data set.
 
     Attributes:
         name: Of the data set.
@@ -195,7 +213,7 @@ def load_pictures(name: str, num_images: int | None, options: Options) -> Pictur
         options: Where the data are.
 
     Raises:
-        InputError: Another name; the data are neither there nor to be had.
+        InputError: Another name; the data are unavailable.
 
     Example:
         >>> images = load_pictures("large digits", 20, Options())
@@ -223,28 +241,28 @@ def _train(name: str, num_images: int | None, options: Options) -> Tensor:
     raise InputError("data", expected=expected, got=repr(name))
 
 
-def untrained(experiment: Experiment, plan: LowPlan, images: Pictures) -> VAE:
-    """Returns the model of an experiment, drawn from the ambient random state.
+def untrained(subject: Subject, plan: LowPlan, images: Pictures) -> VAE:
+    """Returns the model of a subject, drawn from the ambient random state.
 
     The bias of its last layer begins at the mean colour of the images.
     """
     scale: Literal["learned"] | None = "learned"
-    scale = scale if experiment.likelihood == "quantized_normal" else None
+    scale = scale if subject.likelihood == "quantized_normal" else None
     settings = (images.shape, plan.latent_dim)
-    match experiment.maps:
+    match subject.maps:
         case (few, many):
-            model = color_mnist_vae(*settings, (few, many), likelihood=experiment.likelihood,
+            model = color_mnist_vae(*settings, (few, many), likelihood=subject.likelihood,
                                     scale=scale)  # fmt: skip
         case (first, second, third):
             maps = (first, second, third)
-            model = dcgan_vae(*settings, maps, likelihood=experiment.likelihood, scale=scale)
+            model = dcgan_vae(*settings, maps, likelihood=subject.likelihood, scale=scale)
         case _:
-            raise InputError("maps", expected="two or three numbers", got=str(experiment.maps))
+            raise InputError("maps", expected="two or three numbers", got=str(subject.maps))
     return start_at_mean(model, images.grey)
 
 
 def trained(
-    experiment: Experiment,
+    subject: Subject,
     model: VAE,
     images: Pictures,
     plan: LowPlan,
@@ -258,7 +276,7 @@ def trained(
         Unfinished: The slice of time ended; the state is saved.
         InputError: The training diverged.
     """
-    name, epochs = experiment.name, experiment.epochs
+    name, epochs = subject.name, subject.epochs
 
     def tell(done: int, bounds: list[float]) -> None:
         now.say(f"{name}: training, bound {bounds[0]:.1f}", done, epochs)
@@ -275,7 +293,7 @@ def trained(
         schedule=constant_rate,
         betas=BETAS,
         eps=EPS,
-        binarisation=experiment.binarisation,
+        binarisation=subject.binarisation,
         slice_seconds=max(now.left, 0.0),
         progress=tell,
     )
@@ -316,7 +334,7 @@ Values = Mapping[str, Tensor]
 
 
 def measured(
-    experiment: Experiment,
+    subject: Subject,
     images: Pictures,
     plan: LowPlan,
     seed: int,
@@ -328,23 +346,23 @@ def measured(
     Raises:
         Unfinished: The slice of time ended before it.
     """
-    name = file_name(experiment.name)
+    name = file_name(subject.name)
     path = now.folder / f"{name}-values.safetensors"
     if not path.is_file():
-        with seeded(derived_seed(experiment.name, seed)):
-            model = untrained(experiment, plan, images).to(device)
-        trained(experiment, model, images, plan, seed, now, device)
-        now.pause_before(f"the low-posterior samples of {experiment.name}", f"{name}-trained")
-        now.say(f"{experiment.name}: prior draws against all posteriors", 0, 1)
-        used = derived_seed(f"evaluation of {experiment.name}", seed)
-        values = dict(_values(experiment, model, images, plan, used, device))
+        with seeded(derived_seed(subject.name, seed)):
+            model = untrained(subject, plan, images).to(device)
+        trained(subject, model, images, plan, seed, now, device)
+        now.pause_before(f"the low-posterior samples of {subject.name}", f"{name}-trained")
+        now.say(f"{subject.name}: prior draws against all posteriors", 0, 1)
+        used = derived_seed(f"evaluation of {subject.name}", seed)
+        values = dict(_values(subject, model, images, plan, used, device))
         now.keep(path.name, to_bytes({k: v.cpu().contiguous() for k, v in values.items()}))
     with safe_open(path, framework="pt") as kept:
         return {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
 
 
 def _values(
-    experiment: Experiment,
+    subject: Subject,
     model: LatentVariableModel,
     images: Pictures,
     plan: LowPlan,
@@ -352,7 +370,7 @@ def _values(
     device: torch.device,
 ) -> Iterator[tuple[str, Tensor]]:
     grey = images.grey
-    x = experiment.binarisation.fixed_draw(grey).to(device)
+    x = subject.binarisation.fixed_draw(grey).to(device)
     samples = low_posterior_samples(model, x, plan.num_low, num_prior=plan.num_prior, seed=seed)
     yield "log_ratio", samples.log_q - samples.log_p
     yield "uncovered", uncovered(samples.reference, samples.prior_reference, seed=seed)

@@ -7,11 +7,14 @@ by the full mixture of N posteriors, of VAEs with a diagonal Gaussian (FFG) or a
 with several likelihoods. The mixture is a statement about N images: where the posteriors are
 narrow for N it overstates the population's KL, so its interval and a lower bound that needs no
 mixture stand beside it. *No hole* is therefore refuted by the bound alone.
+
+The file is long because the table is whole here: plans, trainings, rows, claims, figure.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "EXPERIMENT",
     "LABELS",
     "Family",
     "Grey",
@@ -20,16 +23,14 @@ __all__ = [
     "Subject",
     "load_grey",
     "plot_marginal_kls",
-    "reproduce",
     "trained_subject",
     "untrained_subject",
 ]
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -44,51 +45,17 @@ from elboscope.plots.style import BLUE, FAINT, GREEN, GREY, INK, Figure, blank, 
 from elboscope.training import ELBO
 from elboscope.training.slices import train_in_slices
 
-from ..frame.claims import Claim, Difference, difference, judged, references, without_verdict
-from ..frame.result import Reproduction, Row, Scale
-from ..frame.sitting import Options, Progress, Sitting, provenance, sitting, training_device
+from ..frame.claims import Claim, Difference, difference, judged, references
+from ..frame.experiment import Experiment, Request, Run, Sets
+from ..frame.result import Row
+from ..frame.sitting import Options, Sitting
 from ..frame.training import derived_seed, file_name
 from .aggregate import AggregateValues, kl_difference, measured_aggregate
 from .low_posterior_values import BATCH_SIZE, BETAS, EPS, constant_rate, load_pictures
 from .networks import color_mnist_vae, dcgan_vae
 
-# The marginal KL of several models: its interval, the mixture and the held-out lower bound.
-
-ERRORS = 2.0
-WIDTH, ROW, MARGIN = 620, 30, 100
-
-
-def plot_marginal_kls(found: Mapping[str, AggregateValues]) -> Figure:
-    """Returns the figure, a line a model; bars are two errors.
-
-    Args:
-        found: By what is written beside the line, from top to bottom.
-    """
-    figure, axes = blank(WIDTH, MARGIN + ROW * len(found))
-    for row, values in enumerate(found.values()):
-        first = row == 0
-        low, high = values.interval
-        axes.barh(
-            row, high - low, left=low, height=0.5, color=FAINT, zorder=1,
-            label="[average KL − log N, average KL]" if first else None,
-        )  # fmt: skip
-        mixture, bound = values.marginal, values.held_out.mean().item()
-        axes.errorbar(
-            mixture.value, row, xerr=ERRORS * mixture.error, color=BLUE, marker="o", ms=5,
-            linestyle="", label="mixture, KL(q_N‖p)" if first else None,
-        )  # fmt: skip
-        axes.errorbar(
-            bound, row, xerr=ERRORS * values.held_out_error.item(), color=GREEN, marker=">", ms=5,
-            linestyle="", label="held-out lower bound of KL(q‖p)" if first else None,
-        )  # fmt: skip
-    axes.axvline(0, color=GREY, linewidth=0.8)
-    axes.set_yticks(range(len(found)), list(found))
-    axes.invert_yaxis()
-    axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=10)
-    axes.grid(axis="y", visible=False)
-    axes.set_xlabel("nats")
-    legend_above(figure, axes, columns=1)
-    return figure
+NAME = "marginal-kl"
+SOURCE = "Rosca et al. 2018, arXiv 1802.06847"
 
 
 # The VAEs whose marginal KL is reproduced: which images, likelihood, posterior and latents.
@@ -130,7 +97,7 @@ class Subject(NamedTuple):
         return f"{self.data}, {likelihood}, {self.posterior}, {self.latents} latents"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class KLPlan:
     """What a scale means.
 
@@ -146,7 +113,7 @@ class KLPlan:
         flow_hidden: Units of the flow's networks.
         flow_context: Numbers that they see of the image.
         rate: Adam's.
-        stand_in: The data set in the place of both, if one is.
+        stand_in: The data set used instead of both, if any.
     """
 
     subjects: tuple[Subject, ...]
@@ -187,10 +154,10 @@ def load_grey(data: str, plan: KLPlan, options: Options) -> Grey:
     """Returns the first N images of a data set, or of what stands in for it.
 
     Raises:
-        InputError: The data are neither there nor to be had.
+        InputError: The data are unavailable.
 
     Example:
-        >>> plan = KLPlan((), 10, 8, {}, {}, 5, levels=4, stand_in="color digits")
+        >>> plan = replace(SMOKE, num_images=10, levels=4)
         >>> images = load_grey("ColorMNIST", plan, Options())
         >>> (3 * images.x).unique().tolist()
         [0.0, 1.0, 2.0, 3.0]
@@ -242,7 +209,7 @@ def trained_subject(
         x: Training images.
         plan: How to train.
         epochs: How long.
-        seed: Of the order of the images and of all draws.
+        seed: Random seed of the order of the images and of all draws.
         now: The sitting.
 
     Raises:
@@ -281,8 +248,6 @@ def _family(model: VAE) -> object:
     return getattr(model.encoder_output, "family", None)
 
 
-NAME = "marginal-kl"
-PAPER = "Rosca et al. 2018, arXiv 1802.06847"
 FAMILIES: tuple[Family, ...] = ("FFG", "RNVP")
 LIKELIHOODS: tuple[Likelihood, ...] = ("categorical", "dequantized_normal")
 POPULATION = "se over images"
@@ -298,82 +263,70 @@ def _subjects(colour: tuple[int, ...], cifar: tuple[int, ...]) -> tuple[Subject,
     return (*digits, *photos, *others)
 
 
-PLANS: Mapping[Scale, KLPlan] = {
-    "smoke": KLPlan(
-        _subjects((3,), (4,)), 128, 128, {"ColorMNIST": 2, "CIFAR-10": 2},
-        {"ColorMNIST": (2, 4), "CIFAR-10": (2, 4)}, 64, num_reconstructed=20, levels=16,
-        flow_hidden=8, flow_context=4, rate=1e-3, stand_in="color digits",
-    ),
-    "cpu": KLPlan(
-        _subjects((10, 50), (50,)), 8192, 7168, {"ColorMNIST": 9, "CIFAR-10": 9},
-        {"ColorMNIST": (8, 16), "CIFAR-10": (16, 32, 64)}, 512, levels=32, flow_hidden=64,
-        flow_context=32, rate=1e-3,
-    ),
-    "paper": KLPlan(
-        _subjects((10, 50, 75), (50, 100)), 50_000, 45_000, {"ColorMNIST": 142, "CIFAR-10": 284},
-        {"ColorMNIST": (32, 64), "CIFAR-10": (64, 128, 256)}, 1000,
-    ),
-}  # fmt: skip
+PAPER = KLPlan(
+    subjects=_subjects((10, 50, 75), (50, 100)),
+    num_images=50_000,
+    num_train=45_000,
+    epochs={"ColorMNIST": 142, "CIFAR-10": 284},
+    maps={"ColorMNIST": (32, 64), "CIFAR-10": (64, 128, 256)},
+    num_draws=1000,
+)
+# 32 levels, narrow networks.
+CPU = replace(
+    PAPER,
+    subjects=_subjects((10, 50), (50,)),
+    num_images=8192,
+    num_train=7168,
+    epochs={"ColorMNIST": 9, "CIFAR-10": 9},
+    maps={"ColorMNIST": (8, 16), "CIFAR-10": (16, 32, 64)},
+    num_draws=512,
+    levels=32,
+    flow_hidden=64,
+    flow_context=32,
+    rate=1e-3,
+)
+SMOKE = replace(
+    CPU,
+    subjects=_subjects((3,), (4,)),
+    num_images=128,
+    num_train=128,
+    epochs={"ColorMNIST": 2, "CIFAR-10": 2},
+    maps={"ColorMNIST": (2, 4), "CIFAR-10": (2, 4)},
+    num_draws=64,
+    num_reconstructed=20,
+    levels=16,
+    flow_hidden=8,
+    flow_context=4,
+    stand_in="color digits",
+)
+ThisRun = Run[KLPlan, Sets[Grey]]
 Found = Mapping[Subject, AggregateValues]
 
 
-def reproduce(
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Trains VAEs and measures how far each aggregate posterior is from the prior.
+def _load(request: Request[KLPlan]) -> Sets[Grey]:
+    plan, options = request.plan, request.options
+    return Sets({name: load_grey(name, plan, options) for name in plan.epochs})
 
-    Args:
-        scale: smoke: triples of small digits, tiny networks; cpu: 8192 images of 32 levels,
-            narrow networks, 9 epochs; paper: 50 000 images, 100 000 and 200 000 steps.
-        out: Folder of the state; the result is saved there by ``Reproduction.save``.
-        seed: Of the trainings and of all draws.
-        options: Where MNIST and CIFAR-10 are; slices and resuming.
-        progress: Told what is being done.
 
-    Raises:
-        InputError: The data are not to be had, or the folder is in use.
-        Unfinished: The slice of time is over.
-    """
-    options = options or Options()
-    plan, device = PLANS[scale], training_device(scale)
-    images = {name: load_grey(name, plan, options) for name in plan.epochs}
-    sums = {name: grey.checksum for name, grey in images.items()}
-    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": sums}
-    with sitting(out, asked, options, progress) as now:
-        found = {
-            subject: _measured(subject, images[subject.data].x.to(device), plan, seed, now)
-            for subject in plan.subjects
-        }
-        data = {n: {"num_images": len(g.x), "sha256": g.checksum} for n, g in images.items()}
-        record = provenance(
-            seed=seed,
-            device=device,
-            wall_seconds=now.seconds,
-            epochs=max(plan.epochs.values()),
-            data=data | ({"stand_in": {"name": plan.stand_in}} if plan.stand_in else {}),
-            settings=plan.record(),
-        )
-    claims = tuple(_claims(found))
-    return Reproduction(
-        NAME,
-        "Distribution Matching in Variational Inference: the marginal KL of VAEs",
-        scale,
-        rows=tuple(row for subject in found for row in _rows(subject, found[subject], plan)),
-        claims=without_verdict(claims) if scale == "smoke" else claims,
-        notes=tuple(_notes(found, plan)),
-        provenance=record,
-        figures={"marginal-kl": plot_marginal_kls({s.label: v for s, v in found.items()})},
+def _run(run: ThisRun) -> Found:
+    return {
+        subject: _measured(subject, run.data[subject.data].x.to(run.device), run)
+        for subject in run.plan.subjects
+    }
+
+
+def _provenance(run: ThisRun, found: Found) -> Mapping[str, object]:
+    plan = run.plan
+    data = {n: {"num_images": len(g.x), "sha256": g.checksum} for n, g in run.data.items()}
+    return run.provenance(
+        epochs=max(plan.epochs.values()),
+        data=data | ({"stand_in": {"name": plan.stand_in}} if plan.stand_in else {}),
+        settings=plan.record(),
     )
 
 
-def _measured(
-    subject: Subject, x: Tensor, plan: KLPlan, seed: int, now: Sitting
-) -> AggregateValues:
+def _measured(subject: Subject, x: Tensor, run: ThisRun) -> AggregateValues:
+    plan, seed, now = run.plan, run.seed, run.now
     name, epochs = subject.label, plan.epochs[subject.data]
     colours, height, width = x.shape[1:]
     with seeded(derived_seed(name, seed)):
@@ -382,7 +335,12 @@ def _measured(
     return measured_aggregate(name, model, x, plan.num_draws, plan.num_reconstructed, seed, now)
 
 
-def _rows(subject: Subject, values: AggregateValues, plan: KLPlan) -> Iterator[Row]:
+def _rows(run: ThisRun, found: Found) -> Iterator[Row]:
+    for subject, values in found.items():
+        yield from _rows_of(subject, values, run.plan)
+
+
+def _rows_of(subject: Subject, values: AggregateValues, plan: KLPlan) -> Iterator[Row]:
     low, _ = values.interval
     n = len(values.reconstruction)
     score = values.reconstruction
@@ -422,7 +380,7 @@ def _claims(found: Found) -> Iterator[Claim]:
         data="held-out images of the least certain VAE",
     )  # fmt: skip
     text = "no VAE matches its prior: KL(q‖p) > 0, by the held-out lower bound of each"
-    yield judged(text, PAPER, least)
+    yield judged(text, SOURCE, least)
 
 
 def _flows(found: Found) -> Iterator[Claim]:
@@ -433,7 +391,7 @@ def _flows(found: Found) -> Iterator[Claim]:
                 f"{subject.data}, {subject.latents} latents: a flow as posterior (RNVP) does not "
                 "reduce KL(q_N‖p) against the diagonal Gaussian (difference RNVP − FFG)"
             )
-            yield judged(text, f"{PAPER}, Fig. 1", kl_difference(values, gaussian))
+            yield judged(text, f"{SOURCE}, Fig. 1", kl_difference(values, gaussian))
 
 
 def _likelihoods(found: Found) -> Iterator[Claim]:
@@ -444,7 +402,7 @@ def _likelihoods(found: Found) -> Iterator[Claim]:
                 f"{subject.data}, {subject.latents} latents: KL(q_N‖p) is larger with "
                 f"{LABELS[subject.likelihood]} than with Bernoulli"
             )
-            yield judged(text, PAPER, kl_difference(values, plain))
+            yield judged(text, SOURCE, kl_difference(values, plain))
 
 
 def _surety(values: AggregateValues) -> float:
@@ -496,3 +454,61 @@ def _notes(found: Found, plan: KLPlan) -> Iterator[str]:
     steps = plan.num_train // 64
     done = ", ".join(f"{n}: {e} epochs, {e * steps} steps" for n, e in plan.epochs.items())
     yield f"{done}; published: 100 000 steps on ColorMNIST, 200 000 on CIFAR-10."
+
+
+# The marginal KL of several models: its interval, the mixture and the held-out lower bound.
+
+ERRORS = 2.0
+WIDTH, ROW, MARGIN = 620, 30, 100
+
+
+def plot_marginal_kls(found: Mapping[str, AggregateValues]) -> Figure:
+    """Returns the figure, a line a model; bars are two errors.
+
+    Args:
+        found: By what is written beside the line, from top to bottom.
+    """
+    figure, axes = blank(WIDTH, MARGIN + ROW * len(found))
+    for row, values in enumerate(found.values()):
+        first = row == 0
+        low, high = values.interval
+        axes.barh(
+            row, high - low, left=low, height=0.5, color=FAINT, zorder=1,
+            label="[average KL − log N, average KL]" if first else None,
+        )  # fmt: skip
+        mixture, bound = values.marginal, values.held_out.mean().item()
+        axes.errorbar(
+            mixture.value, row, xerr=ERRORS * mixture.error, color=BLUE, marker="o", ms=5,
+            linestyle="", label="mixture, KL(q_N‖p)" if first else None,
+        )  # fmt: skip
+        axes.errorbar(
+            bound, row, xerr=ERRORS * values.held_out_error.item(), color=GREEN, marker=">", ms=5,
+            linestyle="", label="held-out lower bound of KL(q‖p)" if first else None,
+        )  # fmt: skip
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    axes.set_yticks(range(len(found)), list(found))
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=10)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("nats")
+    legend_above(figure, axes, columns=1)
+    return figure
+
+
+def _figures(run: ThisRun, found: Found) -> Mapping[str, Figure]:
+    by_label = {subject.label: values for subject, values in found.items()}
+    return {"marginal-kl": plot_marginal_kls(by_label)}
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    title="Distribution Matching in Variational Inference: the marginal KL of VAEs",
+    plans={"smoke": SMOKE, "cpu": CPU, "paper": PAPER},
+    load=_load,
+    run=_run,
+    provenance=_provenance,
+    rows=_rows,
+    claims=lambda run, found: _claims(found),
+    notes=lambda run, found: _notes(found, run.plan),
+    figures=_figures,
+)

@@ -8,11 +8,14 @@ known: a hole of few nats, and one larger than what a classifier of some thousan
 The classifiers of the paper differ in layers, gradient penalty, activation noise, rate and
 dropout. They are trained for all their steps here, as no early stopping is spoken of there; one
 with early stopping stands beside them, and gives the two lower bounds of the figure.
+
+The file is long because the table is whole here: plans, estimates, rows, claims, figures.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "EXPERIMENT",
     "PUBLISHED",
     "Found",
     "best_mixture",
@@ -20,13 +23,11 @@ __all__ = [
     "classifiers",
     "plot_classifiers",
     "plot_estimates",
-    "reproduce",
 ]
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from matplotlib.axes import Axes
@@ -36,19 +37,20 @@ from elboscope.estimators import RatioClassifier
 from elboscope.models import LinearGaussian
 from elboscope.plots.style import BLUE, FAINT, GREEN, INK, ORANGE, RED, Figure, blank
 
-from ..frame.claims import Claim, Difference, difference, judged, references, without_verdict
-from ..frame.result import Reproduction, Row, Scale
-from ..frame.sitting import Options, Progress, Sitting, provenance, sitting, training_device
+from ..frame.claims import Claim, Difference, difference, judged, references
+from ..frame.experiment import Experiment, Request, Run
+from ..frame.result import Row
+from ..frame.sitting import Sitting
 from ..frame.training import derived_seed
 from .aggregate import Estimated, Target, estimates_of
-from .marginal_kl import KLPlan, Subject, load_grey, trained_subject, untrained_subject
+from .marginal_kl import Grey, KLPlan, Subject, load_grey, trained_subject, untrained_subject
 
 NAME = "marginal-kl-estimators"
 COLOUR = "ColorMNIST"
 STOPPED = "2 layers, early stopping"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a scale means.
 
@@ -76,89 +78,94 @@ class Plan:
         return {name: getattr(self, name) for name in own} | {"vae": self.vae.record()}
 
 
-def _vae(latents: int, **settings: object) -> KLPlan:
-    return KLPlan((Subject(COLOUR, "bernoulli", "FFG", latents),), **settings)  # type: ignore[arg-type]
-
-
-PLANS: Mapping[Scale, Plan] = {
-    "smoke": Plan(
-        _vae(3, num_images=128, num_train=128, epochs={COLOUR: 2}, maps={COLOUR: (2, 4)},
-             num_draws=64, rate=1e-3, stand_in="color digits"),
-        8, 20, (10, 1000), 20, 3, 400,
+PAPER = Plan(
+    vae=KLPlan(
+        subjects=(Subject(COLOUR, "bernoulli", "FFG", 50),),
+        num_images=50_000,
+        num_train=45_000,
+        epochs={COLOUR: 142},
+        maps={COLOUR: (32, 64)},
+        num_draws=1000,
     ),
-    "cpu": Plan(
-        _vae(50, num_images=8192, num_train=7168, epochs={COLOUR: 9}, maps={COLOUR: (8, 16)},
-             num_draws=512, rate=1e-3),
-        256, 1000, (10, 100, 1000), 500, 10, 8192,
+    width=1000,
+    steps=20_000,
+    components=(10, 30, 100, 300, 1000),
+    max_steps=20_000,
+    latents=10,
+    num_data=50_000,
+)
+CPU = replace(
+    PAPER,
+    vae=replace(
+        PAPER.vae,
+        num_images=8192,
+        num_train=7168,
+        epochs={COLOUR: 9},
+        maps={COLOUR: (8, 16)},
+        num_draws=512,
+        rate=1e-3,
     ),
-    "paper": Plan(
-        _vae(50, num_images=50_000, num_train=45_000, epochs={COLOUR: 142},
-             maps={COLOUR: (32, 64)}, num_draws=1000),
-        1000, 20_000, (10, 30, 100, 300, 1000), 20_000, 10, 50_000,
+    width=256,
+    steps=1000,
+    components=(10, 100, 1000),
+    max_steps=500,
+    num_data=8192,
+)
+SMOKE = replace(
+    CPU,
+    vae=replace(
+        CPU.vae,
+        subjects=(Subject(COLOUR, "bernoulli", "FFG", 3),),
+        num_images=128,
+        num_train=128,
+        epochs={COLOUR: 2},
+        maps={COLOUR: (2, 4)},
+        num_draws=64,
+        stand_in="color digits",
     ),
-}  # fmt: skip
+    width=8,
+    steps=20,
+    components=(10, 1000),
+    max_steps=20,
+    latents=3,
+    num_data=400,
+)
 
 
-def reproduce(
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Estimates the marginal KL of a VAE, and of two models of known KL, in every way.
+ThisRun = Run[Plan, Grey]
+Estimates = Mapping[Target, "Found"]
+"""Of each target, first the VAE's."""
 
-    Args:
-        scale: smoke: triples of small digits, tiny networks; cpu: 8192 images, 9 epochs,
-            classifiers of 256 units and 1000 steps; paper: 50 000 images, 100 000 steps of the
-            VAE, classifiers of 1000 units and 20 000 steps.
-        out: Folder of the state; the result is saved there by ``Reproduction.save``.
-        seed: Of the training, of all draws and fits.
-        options: Where MNIST is; slices and resuming.
-        progress: Told what is being done.
 
-    Raises:
-        InputError: MNIST is not to be had, or the folder is in use.
-        Unfinished: The slice of time is over.
-    """
-    options = options or Options()
-    plan, device = PLANS[scale], training_device(scale)
-    images = load_grey(COLOUR, plan.vae, options)
-    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": images.checksum}
-    with sitting(out, asked, options, progress) as now:
-        targets = (
-            _trained(images.x.to(device), plan, seed, now),
-            linear_target("small", 0.3, plan, seed),
-            linear_target("large", 2.5, plan, seed),
-        )
-        tried = classifiers(plan.width, plan.steps)
-        few = {name: tried[name] for name in (STOPPED, "2 layers", "2 layers, activation noise")}
-        found = {
-            target: _estimated(target, tried if target.truth is None else few, plan, seed, now)
-            for target in targets
-        }
-        record = provenance(
-            seed=seed,
-            device=device,
-            wall_seconds=now.seconds,
-            epochs=plan.vae.epochs[COLOUR],
-            data={"name": plan.vae.stand_in or COLOUR, "num_images": len(images.x),
-                  "sha256": images.checksum},
-            settings=plan.record(),
-        )  # fmt: skip
-    vae = targets[0]
-    claims = tuple(claims_of(found[vae]))
-    figures = {f"estimates-{i}": plot_estimates(t, found[t], STOPPED) for i, t in enumerate(found)}
-    return Reproduction(
-        NAME,
-        "Distribution Matching in Variational Inference: estimators of the marginal KL",
-        scale,
-        rows=tuple(row for target in found for row in _rows(target, found[target], plan)),
-        claims=without_verdict(claims) if scale == "smoke" else claims,
-        notes=tuple(_notes(found, plan)),
-        provenance=record,
-        figures=figures | {"classifiers": plot_classifiers(found[vae])},
+def _load(request: Request[Plan]) -> Grey:
+    return load_grey(COLOUR, request.plan.vae, request.options)
+
+
+def _run(run: ThisRun) -> Estimates:
+    plan, seed, now = run.plan, run.seed, run.now
+    targets = (
+        _trained(run.data.x.to(run.device), plan, seed, now),
+        linear_target("small", 0.3, plan, seed),
+        linear_target("large", 2.5, plan, seed),
+    )
+    tried = classifiers(plan.width, plan.steps)
+    few = {name: tried[name] for name in (STOPPED, "2 layers", "2 layers, activation noise")}
+    return {
+        target: _estimated(target, tried if target.truth is None else few, plan, seed, now)
+        for target in targets
+    }
+
+
+def _provenance(run: ThisRun, found: Estimates) -> Mapping[str, object]:
+    vae, images = run.plan.vae, run.data
+    return run.provenance(
+        epochs=vae.epochs[COLOUR],
+        data={
+            "name": vae.stand_in or COLOUR,
+            "num_images": len(images.x),
+            "sha256": images.checksum,
+        },
+        settings=run.plan.record(),
     )
 
 
@@ -179,7 +186,7 @@ def linear_target(name: str, shift: float, plan: Plan, seed: int) -> Target:
         name: What to call the hole.
         shift: Of every latent, in units of the prior.
         plan: Latents and data.
-        seed: Of the model and of its data.
+        seed: Random seed of the model and of its data.
     """
     with seeded(derived_seed("linear-Gaussian", seed)):
         W = torch.randn(plan.latents + 2, plan.latents, dtype=torch.float64)
@@ -201,7 +208,12 @@ def _estimated(
     return estimates_of(target, tried, K, plan.max_steps, seed, now)
 
 
-def _rows(target: Target, found: Found, plan: Plan) -> Iterator[Row]:
+def _rows(run: ThisRun, found: Estimates) -> Iterator[Row]:
+    for target, estimates in found.items():
+        yield from _rows_of(target, estimates, run.plan)
+
+
+def _rows_of(target: Target, found: Found, plan: Plan) -> Iterator[Row]:
     trained = target.truth is None
     epochs = plan.vae.epochs[COLOUR] if trained else None
     if target.truth is not None:
@@ -242,7 +254,8 @@ READ = {
 }
 
 
-def _notes(found: Mapping[Target, Found], plan: Plan) -> Iterator[str]:
+def _notes(run: ThisRun, found: Estimates) -> Iterator[str]:
+    plan = run.plan
     for target, estimates in found.items():
         if target.truth is not None:
             yield f"{target.label}: {_sides(target.truth, estimates)}."
@@ -339,7 +352,7 @@ def classifiers(width: int, steps: int) -> dict[str, RatioClassifier]:
 
 # What Rosca et al. say of the estimators, judged on the estimates of one VAE.
 
-PAPER = "Rosca et al. 2018, arXiv 1802.06847"
+SOURCE = "Rosca et al. 2018, arXiv 1802.06847"
 HELD_OUT = "held-out images"
 NOISE = "activation noise"
 Found = Mapping[str, Estimated]
@@ -370,25 +383,25 @@ def claims_of(found: Found) -> Iterator[Claim]:
     yield judged(
         "classifiers without noise underestimate the marginal KL: the largest of theirs is below "
         "the mixture of all posteriors",
-        f"{PAPER}, Fig. 4",
+        f"{SOURCE}, Fig. 4",
         _unpaired(found["mixture"], found[largest]),
     )
     yield judged(
         "the same against the best lower bound, which no finite mixture inflates: "
         f"{densities[best]} − classifier",
-        f"{PAPER}, Fig. 4",
+        f"{SOURCE}, Fig. 4",
         _paired(found[best], found[largest]),
     )
     yield from _explosions(found)
     yield judged(
         "every density model stays short of the mixture of all posteriors; the best of them: "
         f"{densities[best]}",
-        f"{PAPER}, Fig. 21",
+        f"{SOURCE}, Fig. 21",
         _unpaired(found["mixture"], found[best]),
     )
     for name in ("maf", "lstm"):
         text = f"the {densities[name]} comes nearer than the best mixture of Gaussians"
-        claim = judged(text, f"{PAPER}, Fig. 21", _paired(found[name], found[gaussians]))
+        claim = judged(text, f"{SOURCE}, Fig. 21", _paired(found[name], found[gaussians]))
         yield claim if found[name].settled else _not_refuted(claim, "it was still improving")
 
 
@@ -398,7 +411,7 @@ def _explosions(found: Found) -> Iterator[Claim]:
         if name.startswith("ratio") and NOISE in name:
             label = name.removeprefix("ratio, ")
             text = f"{label}: the estimate explodes, beyond the average KL, which no KL(q_N‖p) can"
-            claim = judged(text, PAPER, _unpaired(estimate, found["average KL"]))
+            claim = judged(text, SOURCE, _unpaired(estimate, found["average KL"]))
             yield _not_refuted(claim, "the published noise and steps are not at hand")
 
 
@@ -497,3 +510,29 @@ def _style(name: str, estimate: Estimated) -> tuple[str, str]:
     if name.startswith("mixture"):
         return BLUE, "o"
     return (RED if "noise" in name else ORANGE), "s"
+
+
+def _vae(found: Estimates) -> Found:
+    return next(iter(found.values()))
+
+
+def _figures(run: ThisRun, found: Estimates) -> Mapping[str, Figure]:
+    estimates = {
+        f"estimates-{i}": plot_estimates(target, found[target], STOPPED)
+        for i, target in enumerate(found)
+    }
+    return estimates | {"classifiers": plot_classifiers(_vae(found))}
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    title="Distribution Matching in Variational Inference: estimators of the marginal KL",
+    plans={"smoke": SMOKE, "cpu": CPU, "paper": PAPER},
+    load=_load,
+    run=_run,
+    provenance=_provenance,
+    rows=_rows,
+    claims=lambda run, found: claims_of(_vae(found)),
+    notes=_notes,
+    figures=_figures,
+)

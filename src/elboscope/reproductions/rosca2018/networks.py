@@ -8,7 +8,7 @@ and the decoder's gives what its likelihood asks for, where a GAN's has a tanh.
 
 from __future__ import annotations
 
-__all__ = ["Trained", "color_mnist_vae", "dcgan_vae", "optimizer_and_step", "untrained"]
+__all__ = ["color_mnist_vae", "dcgan_vae", "optimizer_and_step", "untrained"]
 
 from collections.abc import Callable, Mapping
 
@@ -38,6 +38,7 @@ from elboscope.training.games.base import Game
 from elboscope.training.games.step import adversarial_step, game_optimizer
 from elboscope.training.steps import adam, objective_step
 
+from ..frame.course import Trained
 from .hybrid_plan import BETAS, GANS, HybridsPlan, Model, Setting
 
 COLOUR_MAPS = (32, 64)
@@ -190,7 +191,6 @@ def _up(
 # 64 × 64. The paper has batch normalisation everywhere: a critic whose gradient is penalised for
 # each datapoint cannot, and has none.
 
-Trained = Hybrid | GAN
 ADVERSARIES: Mapping[Model, tuple[Adversary, ...]] = {
     "AAE": ("code",),
     "VGH": ("data", "code"),
@@ -202,7 +202,7 @@ def untrained(model: Model, plan: HybridsPlan, shape: tuple[int, int, int]) -> T
     """Returns a model, its weights drawn from the ambient random state.
 
     Example:
-        >>> plan = HybridsPlan("ColorMNIST", 9, 9, 9, 1, 1, 1e-3, (), (), (4, 8), latents=2)
+        >>> plan = HybridsPlan(data="ColorMNIST", maps=(4, 8), latents=2)
         >>> sorted(untrained("VEEGAN", plan, (3, 8, 8)).adversaries)
         ['joint']
     """
@@ -238,7 +238,7 @@ def optimizer_and_step(
     """Returns the one optimiser of all players, and the step on a minibatch.
 
     Example:
-        >>> plan = HybridsPlan("ColorMNIST", 9, 9, 9, 1, 1, 1e-3, (), (), (4, 8), latents=2)
+        >>> plan = HybridsPlan(data="ColorMNIST", maps=(4, 8), latents=2)
         >>> gan = untrained("DCGAN", plan, (3, 8, 8))
         >>> optimizer, step = optimizer_and_step(plan.own("DCGAN"), plan, gan)
         >>> sorted(step(Minibatch(torch.rand(5, 3, 8, 8), 0.0)).measured)

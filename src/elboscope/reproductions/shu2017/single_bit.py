@@ -11,33 +11,43 @@ one estimate by sampling stands beside to check the library's own estimator.
 A bound by a Gaussian q, not the truth: log p(x) = −ln 2 is missed by what two half-normal
 posteriors lose to two Gaussians, more with more copies. An asymmetric pair of Gaussians does no
 better than the symmetric one (searched numerically, from several starts).
+
+The file is long because one table is whole here: plans, trainings, rows, claims, both figures.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "EXPERIMENT",
     "Entry",
     "Measured",
     "Moved",
+    "Valley",
     "bit_claims",
     "bit_notes",
     "bit_rows",
     "blog_rows",
-    "reproduce",
+    "plot_copies",
+    "plot_valley",
+    "valley",
 ]
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float64
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+from numpy.typing import NDArray
 from torch import Tensor
 
 from elboscope.estimators import evidence_lower_bound
 from elboscope.models import VAE, SingleBit
+from elboscope.plots.style import BLUE, GREEN, GREY, ORANGE, blank, legend_above
 
 from ..frame.claims import (
     ERRORS,
@@ -47,11 +57,10 @@ from ..frame.claims import (
     difference,
     judged,
     references,
-    without_verdict,
 )
-from ..frame.result import Reproduction, Row, Scale
-from ..frame.sitting import Options, Progress, Sitting, provenance, sitting
-from .figure import plot_copies, plot_valley, valley
+from ..frame.experiment import Experiment, Run, no_data
+from ..frame.result import Row
+from ..frame.sitting import Sitting
 from .network import Bit, BitSchedule, Variance, evaluated, train_bits, untrained
 
 NAME = "single-bit"
@@ -59,10 +68,11 @@ COPIES = (1, 2, 3, 5, 10, 100, 1000)
 # Logits held at once by the check. It takes many samples: with a thousand copies the distortion is
 # that of one sample in ten thousand, each of which costs hundreds of nats.
 CHUNK = 2_000_000
-BLOG_SCHEDULE = BitSchedule(49, 1e-6, 1e-6)
+BLOG_SCHEDULE = BitSchedule(steps=49, first=1e-6, last=1e-6)
 
 
-class Plan(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Plan:
     """What a scale means.
 
     Attributes:
@@ -83,66 +93,89 @@ class Plan(NamedTuple):
     num_check: int
 
 
-PLANS: Mapping[Scale, Plan] = {
-    "smoke": Plan((1, 2, 10), BitSchedule(150, num_samples=50), 2, (50,), 10, 1000),
-    "cpu": Plan(COPIES, BitSchedule(5000), 3, (1500, 20_000), 100, 100_000),
-    "paper": Plan(COPIES, BitSchedule(5000), 10, (1500, 20_000), 100, 100_000),
-}
+PAPER = Plan(
+    copies=COPIES,
+    schedule=BitSchedule(steps=5000),
+    num_seeds=10,
+    other_steps=(1500, 20_000),
+    other_copies=100,
+    num_check=100_000,
+)
+CPU = replace(PAPER, num_seeds=3)
+SMOKE = replace(
+    PAPER,
+    copies=(1, 2, 10),
+    schedule=BitSchedule(steps=150, num_samples=50),
+    num_seeds=2,
+    other_steps=(50,),
+    other_copies=10,
+    num_check=1000,
+)
 
 
-def reproduce(
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Trains Shu's network on 1 … 1000 copies of one bit, and evaluates it without sampling.
+class Entry(NamedTuple):
+    """One row of trainings: copies, steps, and what makes the variance."""
 
-    Args:
-        scale: smoke: three numbers of copies, 150 steps, two seeds; cpu: seven numbers of
-            copies, 5000 steps, three seeds; paper: the same with ten seeds.
-        out: Folder of the state; the result is saved there by ``Reproduction.save``.
-        seed: The first of the seeds.
-        options: Slices and resuming.
-        progress: Told what is being done.
+    label: str
+    copies: int
+    schedule: BitSchedule
+    variance: Variance = "softplus"
 
-    Raises:
-        InputError: The folder is in use.
-        Unfinished: The slice of time is over.
+
+class Measured(NamedTuple):
+    """Of one entry.
+
+    Attributes:
+        bits: The parts of the bound, one a seed.
+        check: Sampled minus exact ELBO of the first seed, and the error of the former.
     """
-    options, plan = options or Options(), PLANS[scale]
-    asked = {"name": NAME, "scale": scale, "seed": seed}
-    with sitting(out, asked, options, progress) as now:
-        found = {
-            entry: _measured(entry, plan, range(seed, seed + plan.num_seeds), now)
-            for entry in _entries(plan)
-        }
-        moved = _blog(seed, now)
-        record = provenance(
-            seed=seed,
-            device=torch.device("cpu"),
-            wall_seconds=now.seconds,
-            epochs=plan.schedule.steps,
-            data={"name": "copies of one bit", "num_train": 1000},
-            settings=plan.schedule.record() | {"num_seeds": plan.num_seeds},
-        )
-    optimum = {D: _optimum(D) for D in plan.copies}
-    main = {entry.copies: found[entry].bits for entry in _entries(plan)[: len(plan.copies)]}
-    claims = bit_claims(main, optimum, moved)
-    return Reproduction(
-        NAME,
-        "A single bit (Shu, 2017): when is a latent worth its KL?",
-        scale,
-        rows=(*bit_rows(found, optimum), *blog_rows(moved, BLOG_SCHEDULE)),
-        claims=without_verdict(claims) if scale == "smoke" else claims,
-        notes=bit_notes(found, optimum[plan.other_copies].elbo, plan.other_copies, plan.schedule),
-        provenance=record,
-        figures={
-            "copies": plot_copies(main, optimum),
-            "valley": plot_valley(valley([0.01 * i for i in range(10, 98)])),
-        },
+
+    bits: Sequence[Bit]
+    check: tuple[float, float]
+
+
+class Moved(NamedTuple):
+    """What the blog's training does: the largest move of a parameter, the KL before and after."""
+
+    largest: float
+    kl_before: float
+    kl_after: float
+
+
+ThisRun = Run[Plan, None]
+
+
+class Found(NamedTuple):
+    """What was trained, the blog's training, and the optimum of each number of copies.
+
+    Attributes:
+        entries: All trainings.
+        table: Those of the table, by number of copies.
+        moved: The blog's.
+        optimum: By number of copies.
+    """
+
+    entries: Mapping[Entry, Measured]
+    table: Mapping[int, Sequence[Bit]]
+    moved: Moved
+    optimum: Mapping[int, Bit]
+
+
+def _run(run: ThisRun) -> Found:
+    entries, seeds = _entries(run.plan), run.seeds(run.plan.num_seeds)
+    found = {entry: _measured(entry, run.plan, seeds, run.now) for entry in entries}
+    moved = _blog(run.seed, run.now)
+    copies = run.plan.copies
+    table = {entry.copies: found[entry].bits for entry in entries[: len(copies)]}
+    return Found(found, table, moved, {D: _optimum(D) for D in copies})
+
+
+def _provenance(run: ThisRun, found: Found) -> Mapping[str, object]:
+    schedule = run.plan.schedule
+    return run.provenance(
+        epochs=schedule.steps,
+        data={"name": "copies of one bit", "num_train": 1000},
+        settings=schedule.record() | {"num_seeds": run.plan.num_seeds},
     )
 
 
@@ -199,35 +232,6 @@ COLLAPSED = 1e-3
 # What float32 rounds of the bound of a thousand logits.
 ROUNDING = 1e-5
 LARGEST_MOVE = 5e-5
-
-
-class Entry(NamedTuple):
-    """One row of trainings: copies, steps, and what makes the variance."""
-
-    label: str
-    copies: int
-    schedule: BitSchedule
-    variance: Variance = "softplus"
-
-
-class Measured(NamedTuple):
-    """Of one entry.
-
-    Attributes:
-        bits: The parts of the bound, one a seed.
-        check: Sampled minus exact ELBO of the first seed, and the error of the former.
-    """
-
-    bits: Sequence[Bit]
-    check: tuple[float, float]
-
-
-class Moved(NamedTuple):
-    """What the blog's training does: the largest move of a parameter, the KL before and after."""
-
-    largest: float
-    kl_before: float
-    kl_after: float
 
 
 QUANTITIES: Mapping[str, Callable[[Bit], float]] = {
@@ -390,3 +394,132 @@ def bit_notes(
         "A KL that is not 0 at D = 1 is no failure: the valley s² = 1 − m² is as flat as m⁸/12, "
         "see the figure.",
     )
+
+
+# Figures: the bound's parts against the copies, and the flat valley.
+#
+# What training reached is a point for each seed; what is best is a line. The valley shows why a
+# collapsed KL must not be asked for: along s² = 1 − m² the loss rises as m⁸/12, and the KL as m²/2.
+
+PARTS: Mapping[str, tuple[str, Callable[[Bit], float]]] = {
+    "ELBO": (BLUE, lambda bit: -bit.elbo),
+    "distortion": (ORANGE, lambda bit: -bit.reconstruction),
+    "KL": (GREEN, lambda bit: bit.kl),
+}
+
+
+class Valley(NamedTuple):
+    """The loss of one copy along s² = 1 − m², in nats.
+
+    Attributes:
+        m: Distance of the posterior means from zero.
+        excess: The negative ELBO minus ln 2.
+        kl: The KL that goes with it.
+    """
+
+    m: NDArray[np.float64]
+    excess: NDArray[np.float64]
+    kl: NDArray[np.float64]
+
+    @property
+    def law(self) -> NDArray[np.float64]:
+        """m⁸/12, the leading term of the excess."""
+        found: NDArray[np.float64] = self.m**8 / 12
+        return found
+
+
+@torch.no_grad()
+def valley(m: Sequence[float]) -> Valley:
+    """Returns the loss of one copy along the valley, by quadrature.
+
+    Args:
+        m: Distances in (0, 1).
+
+    Example:
+        >>> at = valley([0.5, 0.9])
+        >>> [f"{excess:.2g}" for excess in at.excess.tolist()]
+        ['0.00039', '0.19']
+    """
+    bits = [SingleBit(at, math.sqrt(1 - at**2)) for at in m]
+    excess = [-bit.elbo().item() - math.log(2) for bit in bits]
+    return Valley(np.array(m), np.array(excess), np.array([bit.kl().item() for bit in bits]))
+
+
+def plot_valley(data: Valley) -> Figure:
+    """Draws excess, law and KL on a logarithmic axis.
+
+    Example:
+        >>> plot_valley(valley([0.4, 0.8])).axes[0].get_xlabel()
+        'm, with s² = 1 − m²'
+    """
+    figure, axes = blank()
+    axes.plot(data.m, data.excess, color=BLUE, lw=1.6, label="loss − ln 2")
+    axes.plot(data.m, data.law, color=GREY, lw=1, ls="--", label="m⁸/12")
+    axes.plot(data.m, data.kl, color=GREEN, lw=1.6, label="KL(q(z|x)‖p(z))")
+    axes.set_yscale("log")
+    axes.set_xlabel("m, with s² = 1 − m²")
+    axes.set_ylabel("nats")
+    legend_above(figure, axes, columns=3)
+    return figure
+
+
+def plot_copies(trained: Mapping[int, Sequence[Bit]], optimum: Mapping[int, Bit]) -> Figure:
+    """Draws −ELBO, distortion and KL against the number of copies.
+
+    Args:
+        trained: For each number of copies one outcome a seed.
+        optimum: The best of each.
+
+    Example:
+        >>> bit = Bit(-0.9, -0.2, 0.7, 0.6, 0.1)
+        >>> plot_copies({2: [bit]}, {2: bit}).axes[0].get_xlabel()
+        'copies D of the bit'
+    """
+    figure, axes = blank()
+    copies = sorted(optimum)
+    for name, (colour, part) in PARTS.items():
+        label = "−ELBO" if name == "ELBO" else name
+        axes.plot(copies, [part(optimum[D]) for D in copies], color=colour, lw=1.2, label=label)
+        found = [(D, part(bit)) for D in sorted(trained) for bit in trained[D]]
+        axes.plot(*zip(*found, strict=True), "o", color=colour, ms=3.5, mfc="none", mew=1)
+    axes.plot([], [], "o", color=GREY, ms=3.5, mfc="none", mew=1, label="trained, each seed")
+    axes.axhline(math.log(2), color=GREY, lw=1, ls=":", label="ln 2, the entropy of the bit")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(copies))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(copies, [str(D) for D in copies])
+    axes.set_xlabel("copies D of the bit")
+    axes.set_ylabel("nats, all copies")
+    legend_above(figure, axes, columns=3)
+    return figure
+
+
+def _notes(run: ThisRun, found: Found) -> tuple[str, ...]:
+    plan = run.plan
+    best = found.optimum[plan.other_copies].elbo
+    return bit_notes(found.entries, best, plan.other_copies, plan.schedule)
+
+
+def _figures(run: ThisRun, found: Found) -> Mapping[str, Figure]:
+    return {
+        "copies": plot_copies(found.table, found.optimum),
+        "valley": plot_valley(valley([0.01 * i for i in range(10, 98)])),
+    }
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    title="A single bit (Shu, 2017): when is a latent worth its KL?",
+    plans={"smoke": SMOKE, "cpu": CPU, "paper": PAPER},
+    load=no_data,
+    run=_run,
+    provenance=_provenance,
+    rows=lambda run, found: (
+        *bit_rows(found.entries, found.optimum),
+        *blog_rows(found.moved, BLOG_SCHEDULE),
+    ),
+    claims=lambda run, found: bit_claims(found.table, found.optimum, found.moved),
+    notes=_notes,
+    figures=_figures,
+    device=lambda scale: torch.device("cpu"),
+)

@@ -7,17 +7,21 @@ AVB's encoder mixes noise into its code: the posterior can be drawn and has no d
 VEEGAN's discriminator of pairs is the one of data with batch normalisation, whose features meet
 those of z behind the convolutions. Without it T tells all pairs apart after some hundred steps,
 at T ≈ ±10, and the generator forgets all modes but one.
+
+The file is long because each of the five comes with its game, its pace and its score.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "CPU",
     "ENCODERS",
     "KINDS",
     "LEARNERS",
     "MODELS",
-    "PLANS",
+    "PAPER",
     "SCORES",
+    "SMOKE",
     "Model",
     "Pace",
     "PairDiscriminator",
@@ -34,7 +38,7 @@ __all__ = [
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -67,10 +71,8 @@ from elboscope.training.games.base import Game
 from elboscope.training.games.codes import Cost
 from elboscope.training.games.step import adversarial_step, game_optimizer
 
-from ..frame.course import Course
-from ..frame.result import Scale
+from ..frame.course import Course, Trained
 from ..frame.training import derived_seed
-from ..rosca2018.networks import Trained
 
 BETAS = (0.5, 0.9)
 # AVB's noise; it begins about as wide as the prior, see NoiseBasisEncoder.
@@ -122,8 +124,8 @@ def untrained(model: Model, plan: StackedPlan, x: Float[Tensor, "N 3 H W"]) -> T
         x: Images, for their shape and their mean.
 
     Example:
-        >>> from elboscope.reproductions.srivastava2017.networks import PLANS
-        >>> sorted(untrained("VEEGAN", PLANS["smoke"], torch.rand(4, 3, 8, 8)).adversaries)
+        >>> from elboscope.reproductions.srivastava2017.networks import SMOKE
+        >>> sorted(untrained("VEEGAN", SMOKE, torch.rand(4, 3, 8, 8)).adversaries)
         ['joint']
     """
     shape = tuple(x.shape[1:])
@@ -165,8 +167,8 @@ def game_of(model: Model, plan: StackedPlan) -> Game:
     """Returns what trains a model.
 
     Example:
-        >>> from elboscope.reproductions.srivastava2017.networks import PLANS
-        >>> type(game_of("VGH++", PLANS["smoke"])).__name__
+        >>> from elboscope.reproductions.srivastava2017.networks import SMOKE
+        >>> type(game_of("VGH++", SMOKE)).__name__
         'VGHPlusPlus'
     """
     pace = plan.paces[model]
@@ -201,7 +203,7 @@ def course_of(
         built: Of :func:`untrained`, on the device of x.
         x: Training images; a minibatch is drawn with replacement.
         look: Called at the steps that are measured.
-        seed: Of all draws of the training.
+        seed: Random seed of all draws of the training.
         name: Of its files.
         identity: What else must not change between two sittings.
     """
@@ -255,7 +257,7 @@ class Pace(NamedTuple):
     cost: Cost = "mean_absolute"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StackedPlan:
     """A scale.
 
@@ -295,39 +297,75 @@ class StackedPlan:
         """Returns the steps after which a model is looked at.
 
         Example:
-            >>> PLANS["smoke"].measured("DCGAN")
+            >>> SMOKE.measured("DCGAN")
             [3, 6]
         """
         steps = self.paces[model].steps
         return [steps * (i + 1) // self.looks for i in range(self.looks)]
 
 
-def _paces(steps: int, rate: float, batch_size: int) -> Mapping[Model, Pace]:
-    usual = Pace(steps, rate, 1.0, batch_size)
+def _paces(usual: Pace) -> Mapping[Model, Pace]:
     return dict.fromkeys(MODELS, usual) | {"VEEGAN": usual._replace(weights=(1.0, 1.0))}
 
 
-PLANS: Mapping[Scale, StackedPlan] = {
-    "smoke": StackedPlan(
-        200, 60, 60, 2, 2, 4, (4, 4), (4, 4), 8, (8,), (8,), ((8,), 8), _paces(6, 1e-3, 16),
-        stand_in=True,
-    ),
-    "cpu": StackedPlan(
-        10_000, 10_000, 10_000, 1, 4, 20, (16, 32), (16, 32, 32), 64, (128, 128), (256, 256),
-        ((128, 128), 128),
-        {
-            "AVB": Pace(3600, 1e-3, 1.0, 64),
-            "VEEGAN": Pace(2000, 1e-3, 0.5, 32, (0.1, 0.1)),
-            "VGH++": Pace(900, 1e-3, 1.0, 32, (0.1, 0.1), "likelihood"),
-            "VGH": Pace(900, 1e-3, 1.0, 32, (0.1, 0.1), "likelihood"),
-            "DCGAN": Pace(2000, 1e-3, 1.0, 32),
-        },
-    ),
-    "paper": StackedPlan(
-        50_000, 26_000, 26_000, 5, 20, 50, (32, 64), (8, 16, 32, 64, 64), 256,
-        (1000, 1000, 1000), (), ((1024, 1024, 1024), 8192), _paces(100_000, 3e-4, 64),
-    ),
-}  # fmt: skip
+# The networks of ColorMNIST.
+PAPER = StackedPlan(
+    num_train=50_000,
+    num_test=26_000,
+    num_samples=26_000,
+    seeds=5,
+    looks=20,
+    latents=50,
+    maps=(32, 64),
+    discriminator_maps=(8, 16, 32, 64, 64),
+    joint_hidden=256,
+    code_hidden=(1000, 1000, 1000),
+    avb_hidden=(),
+    avb_adversary=((1024, 1024, 1024), 8192),
+    paces=_paces(Pace(steps=100_000, rate=3e-4)),
+)
+_SHORT = Pace(steps=2000, rate=1e-3, batch_size=32)
+_GREY = _SHORT._replace(steps=900, weights=(0.1, 0.1), cost="likelihood")
+# Some thousand steps of narrow networks, one seed.
+CPU = replace(
+    PAPER,
+    num_train=10_000,
+    num_test=10_000,
+    num_samples=10_000,
+    seeds=1,
+    looks=4,
+    latents=20,
+    maps=(16, 32),
+    discriminator_maps=(16, 32, 32),
+    joint_hidden=64,
+    code_hidden=(128, 128),
+    avb_hidden=(256, 256),
+    avb_adversary=((128, 128), 128),
+    paces={
+        "AVB": _SHORT._replace(steps=3600, batch_size=64),
+        "VEEGAN": _SHORT._replace(adversary_rate=0.5, weights=(0.1, 0.1)),
+        "VGH++": _GREY,
+        "VGH": _GREY,
+        "DCGAN": _SHORT,
+    },
+)
+SMOKE = replace(
+    PAPER,
+    num_train=200,
+    num_test=60,
+    num_samples=60,
+    seeds=2,
+    looks=2,
+    latents=4,
+    maps=(4, 4),
+    discriminator_maps=(4, 4),
+    joint_hidden=8,
+    code_hidden=(8,),
+    avb_hidden=(8,),
+    avb_adversary=((8,), 8),
+    paces=_paces(Pace(steps=6, rate=1e-3, batch_size=16)),
+    stand_in=True,
+)
 
 
 # Modes that samples and reconstructions meet, by a classifier of each colour's digit.
@@ -396,7 +434,7 @@ def scores_of(
         x: Held-out images, to reconstruct; each once, and again after the last.
         num: Of images of each kind.
         classifier: Of triples.
-        seed: Of all draws; the caller's random state stays as it is.
+        seed: Random seed of all draws; the caller's random state stays as it is.
 
     Returns:
         Values by "samples: modes" and so on.

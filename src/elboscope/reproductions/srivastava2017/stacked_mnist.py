@@ -4,6 +4,8 @@ Three digits in red, green and blue have 1000 equally likely triples. AVB with a
 VEEGAN, VGH and VGH++ are trained beside a DCGAN, all with a generator of one size; their samples,
 and reconstructions of test images where there is an encoder, are counted by mode.
 
+The file is long because the table is whole here: runs, rows, claims, figures.
+
 References:
     | VEEGAN: Reducing Mode Collapse in GANs (Srivastava et al., 2017),
       https://arxiv.org/abs/1705.07761
@@ -15,12 +17,12 @@ References:
 from __future__ import annotations
 
 __all__ = [
+    "EXPERIMENT",
     "SHARE",
     "Found",
     "corrected_kl",
     "data_rows",
     "plot_mode_kl",
-    "reproduce",
     "rows_of",
     "stacked_claims",
 ]
@@ -54,22 +56,22 @@ from ..frame.claims import (
     judged,
     references,
     student,
-    without_verdict,
 )
-from ..frame.course import Look, Rows, run_course
-from ..frame.result import Reproduction, Row, Scale
-from ..frame.sitting import Options, Progress, Sitting, provenance, sitting, training_device
+from ..frame.course import Look, Rows, Trained, run_course
+from ..frame.experiment import Experiment, Request, Run
+from ..frame.figures import curve, plot_pictures
+from ..frame.result import Row
+from ..frame.sitting import Options
 from ..frame.training import derived_seed, file_name
-from ..rosca2018.density_ratio import curve
-from ..rosca2018.hybrid_scores import plot_pictures
-from ..rosca2018.networks import Trained
 from .networks import (
+    CPU,
     ENCODERS,
     KINDS,
     LEARNERS,
     MODELS,
-    PLANS,
+    PAPER,
     SCORES,
+    SMOKE,
     Model,
     StackedPlan,
     Tally,
@@ -95,63 +97,21 @@ class _Data(NamedTuple):
     checksum: str
 
 
-def reproduce(
-    scale: Scale,
-    *,
-    out: Path,
-    seed: int = 0,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Reproduction:
-    """Trains five models on triples of digits and counts the modes of what they draw.
-
-    Args:
-        scale: smoke: small digits, six steps; cpu: some thousand steps of narrow networks, one
-            seed; paper: 100 000 steps of the networks of ColorMNIST, 26 000 samples, five seeds.
-        out: Folder of the state; the result is saved there by ``Reproduction.save``.
-        seed: Of the first run; run s has seed + s.
-        options: Where MNIST is; slices and resuming.
-        progress: Told what is being done.
-
-    Raises:
-        InputError: The data are not to be had, or the folder is in use.
-        Unfinished: The slice of time is over.
-    """
-    options, plan, device = options or Options(), PLANS[scale], training_device(scale)
-    data = _data(plan, options, device)
-    asked = {"name": NAME, "scale": scale, "seed": seed, "sha256": data.checksum}
-    with sitting(out, asked, options, progress) as now:
-        found: dict[Model, list[Rows]] = {
-            model: [_run(model, s, plan, data, now) for s in range(seed, seed + plan.seeds)]
-            for model in MODELS
-        }
-        pictures: dict[str, Mapping[str, Tensor]] = {
-            model: load_file(now.folder / f"{_name(model, seed)}-pictures.safetensors")
-            for model in MODELS
-        }
-        record = _record(plan, data, seed, device, now)
-    log_probs = data.classifier(data.test[: plan.num_samples]).log_probs
-    claims = stacked_claims(found, plan.num_samples, log_probs.shape[1])
-    return Reproduction(
-        NAME,
-        "VEEGAN, AVB and hybrids on Stacked MNIST: modes covered",
-        scale,
-        rows=(
-            *data_rows(tally(log_probs), len(log_probs)),
-            *rows_of(found, plan.num_samples, references(NAME)),
-        ),
-        claims=without_verdict(claims) if scale == "smoke" else tuple(claims),
-        notes=tuple(_notes(plan, data, found)),
-        provenance=record,
-        figures={
-            "pictures": plot_pictures(pictures, data.test[:NUM_PICTURES].cpu()),
-            "mode-kl": plot_mode_kl(found, plan),
-        },
-    )
+Found = Mapping[Model, Sequence[Rows]]
+"""The looks of each seed; the last of each is judged."""
 
 
-def _data(plan: StackedPlan, options: Options, device: torch.device) -> _Data:
-    images = _images(plan, options)
+class _Found(NamedTuple):
+    runs: Found
+    pictures: Mapping[str, Mapping[str, Tensor]]
+    log_probs: Float[Tensor, "n y"]
+
+
+ThisRun = Run[StackedPlan, _Data]
+
+
+def _load(request: Request[StackedPlan]) -> _Data:
+    images, device = _images(request.plan, request.options), request.device
     train, test = images.train.to(device), images.test.to(device)
     return _Data(train, test, classifier_for(images.data_shape), content_checksum(train, test))
 
@@ -166,8 +126,19 @@ def _name(model: Model, seed: int) -> str:
     return f"{file_name(model.replace('++', 'pp'))}-seed-{seed}"
 
 
-def _run(model: Model, seed: int, plan: StackedPlan, data: _Data, now: Sitting) -> Rows:
-    name = _name(model, seed)
+def _run(run: ThisRun) -> _Found:
+    seeds, data = run.seeds(run.plan.seeds), run.data
+    runs = {model: [_looks(model, seed, run) for seed in seeds] for model in MODELS}
+    pictures = {
+        str(model): load_file(run.now.folder / f"{_name(model, run.seed)}-pictures.safetensors")
+        for model in MODELS
+    }
+    log_probs = data.classifier(data.test[: run.plan.num_samples]).log_probs
+    return _Found(runs, pictures, log_probs)
+
+
+def _looks(model: Model, seed: int, run: ThisRun) -> Rows:
+    name, plan, data, now = _name(model, seed), run.plan, run.data, run.now
     with seeded(derived_seed(f"weights of {model}", seed)):
         built = untrained(model, plan, data.train).to(data.train.device)
     last = plan.paces[model].steps
@@ -195,18 +166,14 @@ def _keep_pictures(path: Path, model: Trained, data: _Data, seed: int) -> None:
     replace_file(path, partial(save_file, kept))
 
 
-def _record(
-    plan: StackedPlan, data: _Data, seed: int, device: torch.device, now: Sitting
-) -> dict[str, object]:
-    counts = {"train": len(data.train), "test": len(data.test)}
-    return provenance(
-        seed=seed,
-        device=device,
-        wall_seconds=now.seconds,
+def _provenance(run: ThisRun, found: _Found) -> Mapping[str, object]:
+    plan, data = run.plan, run.data
+    return run.provenance(
         epochs=None,
         data={
             "name": "color digits" if plan.stand_in else "ColorMNIST",
-            **counts,
+            "train": len(data.train),
+            "test": len(data.test),
             "sha256": data.checksum,
         },
         settings={
@@ -219,8 +186,8 @@ def _record(
     )
 
 
-def _notes(plan: StackedPlan, data: _Data, found: Mapping[Model, list[Rows]]) -> Iterator[str]:
-    classifier = data.classifier
+def _notes(run: ThisRun, found: _Found) -> Iterator[str]:
+    plan, classifier = run.plan, run.data.classifier
     yield (
         f"Modes are those of the {classifier.name}, {classifier.test_error:.2%} test error; an "
         "image is sure where the triple has p(y|x) > ½. A classifier answers whatever it sees: "
@@ -243,7 +210,7 @@ def _notes(plan: StackedPlan, data: _Data, found: Mapping[Model, list[Rows]]) ->
         )
     if plan.seeds == 1:
         yield "One seed: a verdict is about these trained models, and knows no spread of trainings."
-    for model, runs in found.items():
+    for model, runs in found.runs.items():
         pace = plan.paces[model]
         yield f"{model}: {pace.steps} steps of batch {pace.batch_size} at a rate of {pace.rate:g}."
         for seed, rows in enumerate(runs):
@@ -273,9 +240,7 @@ def _unlike(model: Model, row: Look) -> Iterator[str]:
 # Errors of counts are of these images; the spread of trainings joins them where there are several
 # seeds. With one, a verdict is about these trained models alone.
 
-Found = Mapping[Model, Sequence[Rows]]
-"""The looks of each seed; the last of each is judged."""
-PAPER = "Srivastava et al. 2017, Stacked MNIST, arXiv 1705.07761"
+SOURCE = "Srivastava et al. 2017, Stacked MNIST, arXiv 1705.07761"
 OURS = "a threshold of ours, no published claim"
 SHARE = 0.5
 COUNTS = {"modes": "its samples", "sure_modes": "those of its samples that are sure"}
@@ -301,7 +266,7 @@ def stacked_claims(found: Found, num: int, classes: int) -> list[Claim]:
         claims.append(judged(text, OURS, gap))
     more = _difference(found["VEEGAN"], found["DCGAN"], "samples: modes", num)
     text = "VEEGAN covers more modes than DCGAN (published: 150 against 99)"
-    return [*claims, judged(text, PAPER, more)]
+    return [*claims, judged(text, SOURCE, more)]
 
 
 def _difference(a: Sequence[Rows], b: Sequence[Rows], key: str, num: int) -> Difference:
@@ -349,7 +314,7 @@ def rows_of(found: Found, num: int, published: Mapping[str, Published]) -> Itera
 
 
 def data_rows(found: Tally, num: int) -> Iterator[Row]:
-    """Yields what held-out data score in the place of samples: the classifier's own errors."""
+    """Yields what held-out data score instead of samples: the classifier's own errors."""
     for score, (quantity, unit) in SCORES.items():
         label = "test images in the place of samples"
         yield _row(label, quantity, unit, [found[score]], [found[f"{score} error"]], num, None)
@@ -407,3 +372,33 @@ def corrected_kl(row: Look) -> float:
         0.75
     """
     return row["samples: kl"] - (row["samples: modes"] - 1) / (2 * row["num"])
+
+
+def _rows(run: ThisRun, found: _Found) -> Iterator[Row]:
+    yield from data_rows(tally(found.log_probs), len(found.log_probs))
+    yield from rows_of(found.runs, run.plan.num_samples, references(NAME))
+
+
+def _claims(run: ThisRun, found: _Found) -> list[Claim]:
+    return stacked_claims(found.runs, run.plan.num_samples, found.log_probs.shape[1])
+
+
+def _figures(run: ThisRun, found: _Found) -> Mapping[str, Figure]:
+    return {
+        "pictures": plot_pictures(found.pictures, run.data.test[:NUM_PICTURES].cpu()),
+        "mode-kl": plot_mode_kl(found.runs, run.plan),
+    }
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    title="VEEGAN, AVB and hybrids on Stacked MNIST: modes covered",
+    plans={"smoke": SMOKE, "cpu": CPU, "paper": PAPER},
+    load=_load,
+    run=_run,
+    provenance=_provenance,
+    rows=_rows,
+    claims=_claims,
+    notes=_notes,
+    figures=_figures,
+)
