@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+CONSTRAINTS ?= constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
-.PHONY: demo test test-all lint docs bench install install-dev clean
+.PHONY: demo test test-all lint coverage docs bench install install-dev clean
 .DELETE_ON_ERROR:
 
 demo: install
@@ -24,6 +25,10 @@ lint: install-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Lines and branches that the tests reach: a table here, and pages in htmlcov/.
+coverage: install-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term --cov-report=html
+
 docs: install-dev
 	$(PIP) -e '.[docs]'
 	$(BIN)/sphinx-build -W -q docs docs/_build
@@ -36,7 +41,7 @@ install: $(VENV)/installed
 install-dev: $(VENV)/installed-dev
 
 # torch comes first and pinned: what follows then leaves it alone.
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "elboscope needs Python 3.11 or newer; make PYTHON=/path/to/python3.12 names another." >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -49,4 +54,4 @@ $(VENV)/installed-dev: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) elboscope-demo docs/_build
+	rm -rf $(VENV) elboscope-demo docs/_build htmlcov .coverage

@@ -100,7 +100,7 @@ def train(
     an epoch during which the parameters moved: not the bound of the final model.
 
     Args:
-        model: Any model whose networks are ``nn.Module``s; its device and dtype are followed.
+        model: Any model of ``nn.Module`` networks; its device and dtype are followed.
         x: Training data ``(N, *X)``: a Tensor, array, Dataset or DataLoader.
         settings: Epochs, batch size, objective, learning rate, …
         folder: The run folder; ``None`` leaves nothing on disk and cannot be resumed.

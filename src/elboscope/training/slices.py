@@ -92,7 +92,7 @@ def train_in_slices(
     ⌊N/B⌋ steps; the few datapoints left over are others in each epoch.
 
     Args:
-        model: A model whose networks are ``nn.Module``s, or a stack of S; trained in place.
+        model: A model of ``nn.Module`` networks, or a stack of S; trained in place.
         objective: ``(model, x, epoch) -> Bound``, such as :class:`~elboscope.training.IWAE`. A
             weight that moves, such as that of :class:`~elboscope.training.AnnealedEntropy`, is
             asked for in the middle of each epoch and stays for all of it; a function without a

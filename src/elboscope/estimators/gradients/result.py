@@ -61,7 +61,7 @@ class BlockSNR:
 
     @property
     def snr(self) -> float:
-        """|mean|/sd, averaged over the coordinates that have a gradient; it has a floor."""
+        """``|mean|/sd``, averaged over the coordinates that have a gradient; it has a floor."""
         return self.summary.mean
 
     @property
