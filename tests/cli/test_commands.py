@@ -106,7 +106,7 @@ def test_ctrl_c_says_how_to_resume(folder):
     ("target", "data"),
     [
         ("my_file.py:model", "x.npy"),
-        ("my_conv_file.py:model", "images.npy"),
+        pytest.param("my_conv_file.py:model", "images.npy", marks=pytest.mark.slow),
         ("my_conv_file.py:model", "x.npy"),  # flat pixels are laid out as the model has them
     ],
 )

@@ -85,7 +85,14 @@ def built(name):
     return gather_evidence(model, x, x_train=x_train, history=history, budget=BUDGET, seed=1)
 
 
-@pytest.mark.parametrize("name", BUILT)
+# The other kinds are trained in the second tier.
+FIRST_TIER = ("β = 20", "linear, β = 4", "deaf decoder")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in FIRST_TIER else pytest.mark.slow) for n in BUILT],
+)
 def test_the_cause_of_a_built_model_is_told(name):
     finding = posterior_collapse(built(name))
     cause = BUILT[name][1]

@@ -224,7 +224,10 @@ def test_a_trained_run_is_loaded_with_its_flow(tmp_path, capsys):
 @pytest.mark.parametrize(
     "family",
     [
-        pytest.param(f, marks=pytest.mark.slow if isinstance(f, (RealNVP, MAF, IAF)) else ())
+        pytest.param(
+            f,
+            marks=pytest.mark.slow if isinstance(f, (RealNVP, MAF, IAF, AuxiliaryRealNVP)) else (),
+        )
         for f in FAMILIES
     ],
     ids=lambda f: type(f).__name__,

@@ -104,6 +104,7 @@ def test_an_encoder_with_a_covariance_is_split_by_its_own_family() -> None:
     assert gap.below == ()
 
 
+@pytest.mark.slow
 def test_the_flow_is_the_richer_family_where_nothing_else_is_asked_for() -> None:
     model = LinearGaussian.instance_2()
     x, _ = model.sample(2, seed=0)
@@ -117,6 +118,7 @@ def test_the_flow_is_the_richer_family_where_nothing_else_is_asked_for() -> None
     assert gap.approximation.mean == pytest.approx(truth, abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_flow_encoder_is_split_by_the_flow() -> None:
     with seeded(0):
         model = es.models.mlp_vae((3,), 2, hidden=(4,), scale=0.5, likelihood="gaussian",
@@ -153,12 +155,14 @@ def test_two_modes_against_quadrature_and_what_one_mode_hides() -> None:
     gap = inference_gap(model, x, richer=None, num_temperatures=150, num_samples=1000, seed=0)
     truth = model.approximation_gap(x).detach()
     assert gap.settings["chosen"] == gap.log_px.method == "AIS from the prior"
-    assert gap.approximation.mean == pytest.approx(truth.mean().item(), abs=0.01)
+    error = gap.approximation.mc_error_of_mean
+    assert error < 0.03
+    assert gap.approximation.mean == pytest.approx(truth.mean().item(), abs=3 * error)
     assert gap.amortisation.mean == pytest.approx(0, abs=0.002)
     means = gap.settings["candidates"]
     assert means["AIS from the prior"] == gap.log_px.mean == max(means.values())
     hidden = means["AIS from the prior"] - means["importance sampling from q*_diagonal"]
-    assert hidden == pytest.approx(math.log(2), abs=0.03)
+    assert hidden == pytest.approx(math.log(2), abs=3 * error)
     assert adds_up(gap)
 
 
@@ -334,6 +338,7 @@ def test_a_search_below_the_encoder_is_no_discovery(monkeypatch) -> None:
     assert str(sick).count("not certified, because L[q*] < L[q]") == 1
 
 
+@pytest.mark.slow
 def test_noise_alone_does_not_speak_against_many_datapoints() -> None:
     """Of 2000 about three lie three errors below zero, though q is q*."""
     model = LinearGaussian.instance_1()

@@ -146,6 +146,7 @@ def digits() -> tuple[es.VAE, torch.Tensor]:
     return trained_on_digits()
 
 
+@pytest.mark.slow
 def test_no_datapoint_of_a_trained_vae_is_below_its_encoder(digits) -> None:
     model, x = digits
     before = [p.detach().clone() for p in model.parameters()]
@@ -165,6 +166,7 @@ def test_no_datapoint_of_a_trained_vae_is_below_its_encoder(digits) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_a_certificate_of_a_trained_vae_holds_for_a_search_ten_times_as_long(digits) -> None:
     model, x = digits
     found = optimal_posterior(model, x[:110], num_samples=2000, step_samples=16, seed=0)

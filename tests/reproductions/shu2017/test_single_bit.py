@@ -205,6 +205,7 @@ def test_figures_show_the_optimum_as_a_line_and_each_seed_as_a_point():
     assert list(curves[1].get_ydata()) == pytest.approx([0.3**8 / 12, 0.6**8 / 12])
 
 
+@pytest.mark.slow
 def test_slices_give_the_numbers_of_one_sitting(monkeypatch, tmp_path):
     monkeypatch.setitem(single_bit.EXPERIMENT.plans, "smoke", TINY)
     whole = reproduce(single_bit.EXPERIMENT, "smoke", out=tmp_path / "whole")
