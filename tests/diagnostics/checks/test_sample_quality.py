@@ -18,6 +18,7 @@ from elboscope.diagnostics.checks.sample_quality import modes_lost
 from elboscope.diagnostics.gather import measure
 from elboscope.diagnostics.plan import plan_for
 from elboscope.diagnostics.quantities.samples import (
+    DISCRIMINATOR_KL,
     SAMPLE_QUALITY,
     SAMPLE_QUALITY_GAP,
     SCORING,
@@ -93,7 +94,7 @@ def gathered(model, x=DIGITS.test, *, images=None, condition=None, settings=None
         known = {"data": "digits"} | (settings or {})
         start = Evidence(capabilities, known, plan.x)
         subject = Subject(generative, plan, start, model, x, images)
-        return measure(subject, (SCORING, SAMPLE_QUALITY_GAP, SAMPLE_QUALITY))
+        return measure(subject, (SCORING, SAMPLE_QUALITY_GAP, SAMPLE_QUALITY, DISCRIMINATOR_KL))
 
 
 def judged(model, **more):
@@ -285,7 +286,7 @@ def test_flat_digits_and_the_same_seed():
     flat = DIGITS.test.flatten(1)
     with seeded(0):
         model = es.models.mlp_vae((64,), 2, hidden=(8,), likelihood="gaussian", scale=0.3)
-    pair = [gathered(model, flat).sample_quality.estimates for _ in range(2)]
+    pair = [gathered(model, flat)["sample_quality"].estimates for _ in range(2)]
     assert all(
         math.isclose(a.mean, pair[1][name].mean, rel_tol=1e-9) for name, a in pair[0].items()
     )
@@ -296,7 +297,7 @@ def test_a_hybrids_own_discriminator_is_asked_and_others_say_why_not():
     with seeded(0):
         hybrid = es.models.mlp_hybrid((1, 8, 8), 2, code_hidden=(8,), **hidden)
         pairs = es.models.mlp_hybrid((1, 8, 8), 2, adversaries=("joint",), **hidden)
-    own = gathered(hybrid).discriminator_kl
+    own = gathered(hybrid)["discriminator_kl"]
     assert own.kl.side == "none"
     assert 0 <= own.accuracy.mean <= 1
     assert "pairs of x and z" in gathered(pairs).skipped["discriminator_kl"]

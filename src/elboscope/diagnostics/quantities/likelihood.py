@@ -1,5 +1,7 @@
 r"""What a diagnosis measures of log p(x) and of its bounds, on evaluation and on training data.
 
+The list is long because each number says here what it is called and what it is not.
+
 The implied variance of a Gaussian decoder is its mean squared error under the posterior,
 
 .. math:: \hat\sigma^2 = \frac{1}{nD} \sum_n \mathbb{E}_{q(z|x_n)} \|x_n - \mu(z)\|^2 ,

@@ -4,6 +4,8 @@ All of it is of the data of the mixture (training data where given). What is fit
 evaluated on the evaluation data where training data were given, else on a quarter of the mixture's
 that was kept aside. None of it decodes more than a few hundred latents, so that its time is that
 of the fits and grows with the latents, not with the decoder.
+
+The list is long because each number says here what it is called and what it is not.
 """
 
 from __future__ import annotations

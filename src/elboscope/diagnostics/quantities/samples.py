@@ -5,6 +5,8 @@ A model with an encoder has its reconstructions scored beside its samples, of an
 halves of the data; a GAN has its samples alone, against all. Where the data are binary draws, the
 grey images they were drawn from are compared with decoder means; without these, draws of x are
 compared with draws.
+
+The list is long because which classifier may score an image is decided here as well.
 """
 
 from __future__ import annotations
