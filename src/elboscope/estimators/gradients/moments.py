@@ -69,7 +69,7 @@ def merge(state: Moments | None, draws: Float[Tensor, "r P"]) -> Moments:
 
     Example:
         >>> x = torch.randn(10, 3)
-        >>> torch.allclose(merged(merged(None, x[:4]), x[4:]).std, x.double().std(0))
+        >>> torch.allclose(merge(merge(None, x[:4]), x[4:]).std, x.double().std(0))
         True
     """
     draws = draws.double()

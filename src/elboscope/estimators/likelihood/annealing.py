@@ -211,7 +211,7 @@ def resample(betas: Float64[Tensor, " S"], num_temperatures: int) -> Float64[Ten
     """Returns the same schedule with another number of increments, interpolated.
 
     Example:
-        >>> resampled(torch.tensor([0.0, 0.5, 1.0]).double(), 4).tolist()
+        >>> resample(torch.tensor([0.0, 0.5, 1.0]).double(), 4).tolist()
         [0.0, 0.25, 0.5, 0.75, 1.0]
     """
     T = len(betas) - 1

@@ -146,7 +146,7 @@ def hmc_step(
         >>> def densities(z):  # f_1 = N(0, 1/2), a half of its precision in the ratio
         ...     return -0.5 * z.square().sum(-1), -0.5 * z.square().sum(-1)
         >>> with seeded(0):
-        ...     state = evaluated(densities, torch.randn(5000, 1, 1))
+        ...     state = evaluate(densities, torch.randn(5000, 1, 1))
         ...     for _ in range(5):
         ...         state, info = hmc_step(state, draw_noise(state.z), densities, 1.0, 0.3, 4)
         >>> round(state.z.var().item(), 1)

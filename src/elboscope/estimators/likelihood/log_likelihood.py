@@ -195,7 +195,7 @@ def combine(proposals: Estimate | None, annealed: Estimate) -> Estimate:
     Example:
         >>> v, e = torch.zeros(2), torch.ones(2) * 0.1
         >>> part = Estimate.per_datapoint("log p(x)", "a", v, e, "lower", diagnostics={"ess": e})
-        >>> round(combined(part, replace(part, values=v - 100)).mean, 6)
+        >>> round(combine(part, replace(part, values=v - 100)).mean, 6)
         -0.693147
     """
     if proposals is None:
