@@ -39,12 +39,12 @@ from elboscope.core import (
     sample_posterior,
     seeded,
 )
+from elboscope.objectives import Objective
 
 from .checkpoint import load_checkpoint, save_checkpoint, weights
 from .games.base import Game
 from .games.step import Played
 from .metrics import COLUMNS, Reporter, Row, Tracker, append_row, read_rows, write_rows
-from .objectives import Objective
 from .run_folder import Run, RunFolder
 from .steps import Interruption
 

@@ -27,6 +27,7 @@ from elboscope.core import (
     seeded,
 )
 from elboscope.data import Binarisation
+from elboscope.objectives import ELBO, Objective
 
 from .checkpoint import trainable_module
 from .data import Minibatch, TrainingData, minibatches, prepare_data
@@ -34,7 +35,6 @@ from .games.base import Game
 from .games.step import Played, adversarial_step, game_optimizer
 from .loop import begin, finish, take_steps
 from .metrics import Row, open_tracker, reporting
-from .objectives import ELBO, Objective
 from .run_folder import Run, RunFolder, open_run, run_record
 from .settings import TrainingSettings
 from .steps import (

@@ -33,7 +33,7 @@ from elboscope.nn import num_members
 
 from .checkpoint import TrainingState, load_checkpoint, save_checkpoint, trainable_module
 from .graphed import GraphedStep, captured
-from .schedules import burda_rate
+from .settings import burda_rate
 from .steps import Interruption, TrainingInterrupted, interruptible
 
 
