@@ -28,8 +28,7 @@ from .games.hybrids import VGH, VGHPlusPlus
 from .games.pairs import AVB, VEEGAN, MatchedELBO, contrast
 from .games.samples import WGANGP, GANGame
 from .games.step import Played, adversarial_step, game_optimizer
-from .loop import HeldOut, held_out_bound
-from .metrics import COLUMNS, Row, read_rows
+from .metrics import COLUMNS, HeldOut, Row, held_out_bound, read_rows
 from .run import TrainingResult, train
 from .run_folder import RunFolder, SavedRun, load_run, open_run
 from .settings import TrainingSettings, burda_rate, constant
