@@ -18,6 +18,7 @@ from elboscope.models import mlp_vae
 from elboscope.training import (
     ELBO,
     BetaELBO,
+    HeldOut,
     KLWeight,
     TrainingSettings,
     held_out_bound,
@@ -25,8 +26,7 @@ from elboscope.training import (
     read_rows,
     train,
 )
-from elboscope.training import loop as training_loop
-from elboscope.training.loop import HeldOut
+from elboscope.training import recorded as training_loop
 
 X = grey().round()
 

@@ -16,9 +16,9 @@ from elboscope.core import Severity, check_model, evaluating, placed_like, seede
 from elboscope.diagnostics import is_generator, title_of
 from elboscope.diagnostics.budget import budget_named
 from elboscope.diagnostics.quantities.prior import SURGERY
+from elboscope.objectives import Objective, kl_weighted
 from elboscope.report import Diagnosis, diagnose
 from elboscope.report.rows import number, row_of
-from elboscope.training import KLWeight
 
 from .errors import UsageError
 from .evaluation_data import EvaluationData, evaluation_data
@@ -96,8 +96,8 @@ def _settings(target: Target, data: EvaluationData) -> Mapping[str, object]:
         return known
     objective = target.run.settings.objective
     known |= {"objective": repr(objective), "training status": target.record.get("status", "?")}
-    if isinstance(objective, KLWeight):
-        known |= {"kl_weight": objective.kl_weight, "reduction": objective.reduction}
+    if isinstance(objective, Objective) and objective.binds(kl_weighted):
+        known |= objective.settings
     return known
 
 

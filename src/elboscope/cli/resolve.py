@@ -31,6 +31,7 @@ from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hin
 from elboscope import models, training
 from elboscope.core import InputError, LatentVariableModel, Sampled, is_implicit
 from elboscope.data import Binarisation
+from elboscope.objectives import known_objectives
 from elboscope.training import Game, Objective, TrainingSettings
 
 from .config import Config, require_key
@@ -317,13 +318,12 @@ POSTERIORS = (
     "CommittedGaussian",
 )
 PRIORS = ("MixturePrior", "VampPrior", "FlowPrior")
-OBJECTIVES = (
-    *("ELBO", "IWAE", "MIWAE", "PIWAE", "CIWAE", "DReG", "StickingTheLanding", "WakePhase"),
-    *("ScoreFunction", "BetaELBO", "KLWeight", "FreeBits", "AnnealedEntropy"),
-    "BetaTCVAE",
+GAMES = (
     *("GANGame", "WGANGP", "AAE", "WAEGAN", "WAEMMD", "VGH", "VGHPlusPlus"),
     *("AVB", "VEEGAN", "MatchedELBO"),
 )
+# An objective is an option by its signature: known_objectives() finds it in elboscope.objectives.
+OBJECTIVES = known_objectives() | {name: getattr(training, name) for name in GAMES}
 
 
 def builder(path: str) -> Any:
@@ -342,8 +342,8 @@ def find_objective(path: str) -> Any:
         return import_object(path)
     name = path.removeprefix("elboscope.training.")
     if name in OBJECTIVES:
-        return getattr(training, name)
-    raise _unknown("objective.class_path", path, OBJECTIVES)
+        return OBJECTIVES[name]
+    raise _unknown("objective.class_path", path, tuple(OBJECTIVES))
 
 
 def _unknown(what: str, path: str, known: tuple[str, ...]) -> UsageError:

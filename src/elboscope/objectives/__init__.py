@@ -1,4 +1,7 @@
-"""Objectives: functions ``(model, x, …) -> Bound``; ``value`` is reported, ``loss`` minimised."""
+"""Objectives: functions ``(model, x, …) -> Bound``, and the same with their settings bound.
+
+``value`` is reported, ``loss`` minimised.
+"""
 
 from .adversarial import (
     discriminator_loss,
@@ -10,11 +13,40 @@ from .adversarial import (
     saturating_loss,
     wasserstein_critic_loss,
 )
-from .elbo import annealed_entropy, beta_elbo, elbo, elbo_analytic_kl, free_bits
-from .gradient_estimators import dreg, score_function, sticking_the_landing, wake_phase
-from .importance_weighted import ciwae, iwae, miwae, piwae
-from .kl_weight import Reconstructs, Reduction, implied_variance, kl_weighted, reconstruction
+from .elbo import (
+    ELBO,
+    AnnealedEntropy,
+    BetaELBO,
+    FreeBits,
+    annealed_entropy,
+    beta_elbo,
+    elbo,
+    elbo_analytic_kl,
+    free_bits,
+)
+from .gradient_estimators import (
+    DReG,
+    ScoreFunction,
+    StickingTheLanding,
+    WakePhase,
+    dreg,
+    score_function,
+    sticking_the_landing,
+    wake_phase,
+)
+from .importance_weighted import CIWAE, IWAE, MIWAE, PIWAE, ciwae, iwae, miwae, piwae
+from .kl_weight import (
+    KLWeight,
+    Reconstructs,
+    Reduction,
+    implied_variance,
+    kl_weighted,
+    reconstruction,
+)
+from .schedules import cyclical, entropy_annealing, linear_warm_up
+from .settings import Objective, known_objectives, objective
 from .total_correlation import (
+    BetaTCVAE,
     MinibatchEstimator,
     MinibatchSurgery,
     beta_tcvae,
@@ -23,28 +55,48 @@ from .total_correlation import (
 )
 
 __all__ = [
+    "CIWAE",
+    "ELBO",
+    "IWAE",
+    "MIWAE",
+    "PIWAE",
+    "AnnealedEntropy",
+    "BetaELBO",
+    "BetaTCVAE",
+    "DReG",
+    "FreeBits",
+    "KLWeight",
     "MinibatchEstimator",
     "MinibatchSurgery",
+    "Objective",
     "Reconstructs",
     "Reduction",
+    "ScoreFunction",
+    "StickingTheLanding",
+    "WakePhase",
     "annealed_entropy",
     "beta_elbo",
     "beta_tcvae",
     "ciwae",
+    "cyclical",
     "discriminator_loss",
     "dreg",
     "elbo",
     "elbo_analytic_kl",
+    "entropy_annealing",
     "free_bits",
     "gradient_penalty",
     "implied_variance",
     "iwae",
     "kl_weighted",
+    "known_objectives",
+    "linear_warm_up",
     "maximum_mean_discrepancy",
     "minibatch_surgery",
     "minibatch_weights",
     "miwae",
     "non_saturating_loss",
+    "objective",
     "piwae",
     "ratio_accuracy",
     "reconstruction",

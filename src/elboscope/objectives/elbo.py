@@ -15,6 +15,10 @@ can be compared; what is minimised is ``loss``, and −loss is what was optimise
 from __future__ import annotations
 
 __all__ = [
+    "ELBO",
+    "AnnealedEntropy",
+    "BetaELBO",
+    "FreeBits",
     "annealed_entropy",
     "beta_elbo",
     "elbo",
@@ -32,6 +36,8 @@ from torch.distributions import Distribution, Independent, kl_divergence
 from elboscope.core import Bound, InputError, LatentVariableModel, family, given, log_joint
 
 from .gradient_estimators import pathwise_draws, pathwise_weights, require_reparameterised
+from .schedules import cyclical, entropy_annealing, linear_warm_up
+from .settings import Nonnegative, Weight, objective
 
 
 def elbo(
@@ -183,7 +189,7 @@ def annealed_entropy(
 def free_bits(
     model: LatentVariableModel,
     x: Float[Tensor, "B *X"],
-    nats_per_unit: float,
+    nats: Nonnegative = 0.25,
     num_samples: int = 1,
     *,
     condition: Tensor | None = None,
@@ -196,7 +202,7 @@ def free_bits(
     Args:
         model: A model whose posterior and prior both factorise over units.
         x: A minibatch.
-        nats_per_unit: λ, in nats per latent unit.
+        nats: λ, in nats per latent unit.
         num_samples: K, for the reconstruction.
         condition: One row per datapoint.
 
@@ -210,7 +216,7 @@ def free_bits(
     Example:
         >>> import elboscope as es
         >>> model = es.from_modules(torch.nn.Linear(3, 4), torch.nn.Linear(2, 3))
-        >>> free_bits(model, torch.ones(5, 3), nats_per_unit=0.1).value.shape
+        >>> free_bits(model, torch.ones(5, 3), nats=0.1).value.shape
         torch.Size([5])
     """
     model = given(model, condition)
@@ -218,8 +224,107 @@ def free_bits(
     reconstruction = _reconstruction(model, x, q, num_samples)
     unit_kl = _unit_kl(q, model.prior())
     value = reconstruction - unit_kl.sum(-1)
-    penalty = unit_kl.mean(0).clamp(min=nats_per_unit).sum()
+    penalty = unit_kl.mean(0).clamp(min=nats).sum()
     return Bound(value.detach(), penalty - reconstruction.mean())
+
+
+# The same objectives as settings of a training run: the weight follows from the time.
+
+
+def _elbo(model: LatentVariableModel, x: Float[Tensor, "B *X"], analytic_kl: bool = True) -> Bound:
+    """The evidence lower bound.
+
+    Args:
+        model: The model.
+        x: A minibatch.
+        analytic_kl: Use the closed form of KL(q(z|x) ‖ p(z)); else everything is sampled, as
+            a posterior or prior without one requires.
+
+    Example:
+        >>> ELBO().weight(3.0)
+        1.0
+    """
+    return elbo_analytic_kl(model, x) if analytic_kl else elbo(model, x)
+
+
+def _beta_at(epoch: float, beta: float, warm_up_epochs: float, cycle_epochs: float) -> Weight:
+    """Returns β at this time, and its final value (that of a plateau, with cycles)."""
+    if warm_up_epochs and cycle_epochs:
+        raise InputError(
+            "objective",
+            expected="warm_up_epochs or cycle_epochs",
+            got="both",
+            do="A cycle begins with a warm-up of its own.",
+        )
+    if cycle_epochs:
+        return Weight(cyclical(epoch, cycle_epochs, end=beta), beta)
+    return Weight(linear_warm_up(epoch, warm_up_epochs, end=beta), beta)
+
+
+def _beta_elbo_over_time(
+    model: LatentVariableModel,
+    x: Float[Tensor, "B *X"],
+    epoch: float,
+    beta: Nonnegative = 1.0,
+    warm_up_epochs: Nonnegative = 0.0,
+    cycle_epochs: float = 0.0,
+    analytic_kl: bool = True,
+) -> Bound:
+    r"""E log p(x|z) − β·KL, with β constant, warmed up from 0, or cyclical.
+
+    Args:
+        model: The model.
+        x: A minibatch.
+        epoch: Training time.
+        beta: β of Higgins et al., multiplying the KL (some papers use its reciprocal).
+        warm_up_epochs: Epochs of a linear rise from 0 to β; 0: none.
+        cycle_epochs: Length of one cycle, half of it rising; 0: no cycles.
+        analytic_kl: Use the closed form of KL(q(z|x) ‖ p(z)); else it is sampled, as a flow needs.
+
+    References:
+        | beta-VAE (Higgins et al., 2017), ICLR
+        | Cyclical Annealing Schedule (Fu et al., 2019), arXiv 1903.10145
+
+    Example:
+        >>> BetaELBO(warm_up_epochs=10.0).weight(5.0), BetaELBO(cycle_epochs=10.0).weight(12.5)
+        (0.5, 0.5)
+    """
+    weight = _beta_at(epoch, beta, warm_up_epochs, cycle_epochs).now
+    return beta_elbo(model, x, weight, kl="analytic" if analytic_kl else "sampled")
+
+
+def _lambda_at(epoch: float, epochs: float) -> Weight:
+    return Weight(entropy_annealing(epoch, epochs), 1.0)
+
+
+def _annealed_entropy_over_time(
+    model: LatentVariableModel,
+    x: Float[Tensor, "B *X"],
+    epoch: float,
+    epochs: Nonnegative = 100.0,
+) -> Bound:
+    r"""E[log p(x, z) − λ log q(z|x)], with λ = min(1, epoch/epochs) in steps of an epoch.
+
+    Args:
+        model: The model.
+        x: A minibatch.
+        epoch: Training time.
+        epochs: Epochs until λ = 1.
+
+    References:
+        | Inference Suboptimality in VAEs (Cremer et al., 2018), arXiv 1801.03558
+
+    Example:
+        >>> AnnealedEntropy(400.0).weight(0.5)
+        0.0025
+    """
+    return annealed_entropy(model, x, entropy_annealing(epoch, epochs))
+
+
+ELBO = objective("ELBO", _elbo)
+BetaELBO = objective("BetaELBO", _beta_elbo_over_time, schedule=_beta_at)
+AnnealedEntropy = objective("AnnealedEntropy", _annealed_entropy_over_time, schedule=_lambda_at)
+FreeBits = objective("FreeBits", free_bits, omit=("num_samples",))
 
 
 def _reconstruction(model: LatentVariableModel, x: Tensor, q: Distribution, K: int) -> Tensor:

@@ -25,6 +25,10 @@ like the encoder's, which is wrong for K > 1: use the plain bound there.
 from __future__ import annotations
 
 __all__ = [
+    "DReG",
+    "ScoreFunction",
+    "StickingTheLanding",
+    "WakePhase",
     "count",
     "dreg",
     "pathwise_draws",
@@ -34,6 +38,8 @@ __all__ = [
     "sticking_the_landing",
     "wake_phase",
 ]
+
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
@@ -53,11 +59,15 @@ from elboscope.core import (
 )
 from elboscope.core.weights import SamplesWithDensity
 
+from .settings import Count, Share, at_least, objective
+
+TwoOrMore = Annotated[int, at_least(2)]
+
 
 def sticking_the_landing(
     model: LatentVariableModel,
     x: Float[Tensor, "B *X"],
-    num_samples: int = 1,
+    num_samples: Count = 1,
     *,
     condition: Tensor | None = None,
 ) -> Bound:
@@ -95,8 +105,8 @@ def sticking_the_landing(
 def dreg(
     model: LatentVariableModel,
     x: Float[Tensor, "B *X"],
-    num_samples: int,
-    alpha: float = 0.0,
+    num_samples: Count = 64,
+    alpha: Share = 0.0,
     *,
     condition: Tensor | None = None,
 ) -> Bound:
@@ -137,7 +147,7 @@ def dreg(
 def wake_phase(
     model: LatentVariableModel,
     x: Float[Tensor, "B *X"],
-    num_samples: int,
+    num_samples: TwoOrMore = 5,
     *,
     condition: Tensor | None = None,
 ) -> Bound:
@@ -176,7 +186,7 @@ def wake_phase(
 def score_function(
     model: LatentVariableModel,
     x: Float[Tensor, "B *X"],
-    num_samples: int,
+    num_samples: TwoOrMore = 4,
     *,
     condition: Tensor | None = None,
 ) -> Bound:
@@ -214,6 +224,12 @@ def score_function(
     log_w = (joint - log_q).detach()
     advantage = (log_w - log_w.mean(0)) * (K / (K - 1))  # = log w_k − mean of the others
     return Bound(log_w.mean(0), -joint.mean(), -(advantage * log_q + _shared(joint)).mean())
+
+
+StickingTheLanding = objective("StickingTheLanding", sticking_the_landing)
+DReG = objective("DReG", dreg)
+WakePhase = objective("WakePhase", wake_phase)
+ScoreFunction = objective("ScoreFunction", score_function)
 
 
 def _at_fixed_draws(

@@ -14,7 +14,7 @@ estimators for the same bound are in :mod:`elboscope.objectives.gradient_estimat
 
 from __future__ import annotations
 
-__all__ = ["ciwae", "iwae", "miwae", "piwae"]
+__all__ = ["CIWAE", "IWAE", "MIWAE", "PIWAE", "ciwae", "iwae", "miwae", "piwae"]
 
 from jaxtyping import Float
 from torch import Tensor
@@ -22,12 +22,13 @@ from torch import Tensor
 from elboscope.core import Bound, InputError, LatentVariableModel, log_mean_exp
 
 from .gradient_estimators import count, pathwise_weights
+from .settings import Count, Share, objective
 
 
 def iwae(
     model: LatentVariableModel,
     x: Float[Tensor, "B *X"],
-    num_samples: int,
+    num_samples: Count = 5,
     *,
     condition: Tensor | None = None,
 ) -> Bound:
@@ -61,8 +62,8 @@ def iwae(
 def miwae(
     model: LatentVariableModel,
     x: Float[Tensor, "B *X"],
-    num_outer: int,
-    num_samples: int,
+    num_outer: Count = 8,
+    num_samples: Count = 8,
     *,
     condition: Tensor | None = None,
 ) -> Bound:
@@ -102,8 +103,8 @@ def miwae(
 def piwae(
     model: LatentVariableModel,
     x: Float[Tensor, "B *X"],
-    num_outer: int,
-    num_samples: int,
+    num_outer: Count = 8,
+    num_samples: Count = 8,
     *,
     condition: Tensor | None = None,
 ) -> Bound:
@@ -142,8 +143,8 @@ def piwae(
 def ciwae(
     model: LatentVariableModel,
     x: Float[Tensor, "B *X"],
-    num_samples: int,
-    beta: float,
+    num_samples: Count = 64,
+    beta: Share = 0.5,
     *,
     condition: Tensor | None = None,
 ) -> Bound:
@@ -176,6 +177,12 @@ def ciwae(
         raise InputError("beta", expected="a share of the ELBO in [0, 1]", got=repr(beta))
     log_w = pathwise_weights(model, x, count("num_samples", num_samples), condition=condition)
     return _bound(beta * log_w.mean(0) + (1 - beta) * _log_mean(log_w))
+
+
+IWAE = objective("IWAE", iwae)
+MIWAE = objective("MIWAE", miwae)
+PIWAE = objective("PIWAE", piwae)
+CIWAE = objective("CIWAE", ciwae)
 
 
 def _groups(

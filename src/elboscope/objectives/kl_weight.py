@@ -14,7 +14,14 @@ w = 1/β.
 
 from __future__ import annotations
 
-__all__ = ["Reconstructs", "Reduction", "implied_variance", "kl_weighted", "reconstruction"]
+__all__ = [
+    "KLWeight",
+    "Reconstructs",
+    "Reduction",
+    "implied_variance",
+    "kl_weighted",
+    "reconstruction",
+]
 
 import math
 from typing import Literal, Protocol, runtime_checkable
@@ -24,6 +31,8 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from elboscope.core import Bound, InputError, LatentVariableModel, given
+
+from .settings import Nonnegative, Weight, objective
 
 Reduction = Literal["sum", "mean"]
 
@@ -56,8 +65,8 @@ def implied_variance(kl_weight: float, reduction: Reduction, num_pixels: int) ->
 def kl_weighted(
     model: LatentVariableModel,
     x: Float[Tensor, "B *X"],
-    kl_weight: float,
-    reduction: Reduction,
+    kl_weight: Nonnegative = 1.0,
+    reduction: Reduction = "sum",
     num_samples: int = 1,
     *,
     condition: Tensor | None = None,
@@ -97,6 +106,13 @@ def kl_weighted(
     value = -error / (2 * variance) - 0.5 * D * math.log(2 * math.pi * variance) - kl
     reduced = error if reduction == "sum" else error / D
     return Bound(value.detach(), (reduced + kl_weight * kl).mean())
+
+
+def _constant_weight(epoch: float, kl_weight: float) -> Weight:
+    return Weight(kl_weight, kl_weight)
+
+
+KLWeight = objective("KLWeight", kl_weighted, schedule=_constant_weight, omit=("num_samples",))
 
 
 # The objective of a deterministic autoencoder, which bounds nothing.

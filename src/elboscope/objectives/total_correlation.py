@@ -12,6 +12,7 @@ one the loss is exactly minus the all-sampled ELBO.
 from __future__ import annotations
 
 __all__ = [
+    "BetaTCVAE",
     "MinibatchEstimator",
     "MinibatchSurgery",
     "beta_tcvae",
@@ -20,7 +21,7 @@ __all__ = [
 ]
 
 import math
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -29,7 +30,12 @@ from torch.distributions import Distribution, Independent
 
 from elboscope.core import Bound, InputError, LatentVariableModel, family, given
 
+from .elbo import elbo
 from .gradient_estimators import require_reparameterised
+from .schedules import linear_warm_up
+from .settings import Nonnegative, Weight, at_least, objective
+
+MinibatchEstimator = Literal["mss", "mws"]
 
 
 def beta_tcvae(
@@ -89,6 +95,53 @@ def beta_tcvae(
     return Bound(value.detach(), -(log_p - weighted).mean())
 
 
+def _warmed_up(epoch: float, beta: float, warm_up_epochs: float) -> Weight:
+    return Weight(linear_warm_up(epoch, warm_up_epochs, end=beta), beta)
+
+
+def _beta_tcvae_over_time(
+    model: LatentVariableModel,
+    x: Float[Tensor, "B *X"],
+    epoch: float,
+    dataset_size: Annotated[int, at_least(2)],
+    beta: Nonnegative = 6.0,
+    alpha: Nonnegative = 1.0,
+    gamma: Nonnegative = 1.0,
+    estimator: MinibatchEstimator = "mss",
+    warm_up_epochs: Nonnegative = 0.0,
+) -> Bound:
+    r"""E log p(x|z) − α·I − β·TC − γ·(dimension-wise KL), from the minibatch.
+
+    A minibatch of one datapoint, which may end an epoch, has no other posterior to compare with
+    and follows the ELBO.
+
+    Args:
+        model: The model.
+        x: A minibatch.
+        epoch: Training time.
+        dataset_size: N, the number of training datapoints: the estimators need it.
+        beta: Weight of the total correlation.
+        alpha: Weight of the mutual information.
+        gamma: Weight of the dimension-wise KL.
+        estimator: "mss", or "mws" as in most published experiments.
+        warm_up_epochs: Epochs in which β rises from 0; 0: none.
+
+    References:
+        | Isolating Sources of Disentanglement (Chen et al., 2018), arXiv 1802.04942
+
+    Example:
+        >>> BetaTCVAE(dataset_size=60_000, beta=6.0, warm_up_epochs=10.0).weight(5.0)
+        3.0
+    """
+    if len(x) == 1:
+        return elbo(model, x)
+    weight = linear_warm_up(epoch, warm_up_epochs, end=beta)
+    return beta_tcvae(model, x, dataset_size, weight, alpha=alpha, gamma=gamma, estimator=estimator)
+
+
+BetaTCVAE = objective("BetaTCVAE", _beta_tcvae_over_time, schedule=_warmed_up)
+
+
 # The aggregate posterior from one minibatch, for training: mutual information, TC, dimension KL.
 #
 # A minibatch has B = M + 1 of the N datapoints and one draw :math:`z_i \sim q(z|x_i)` of each.
@@ -108,8 +161,6 @@ def beta_tcvae(
 #
 # None of this measures: log q̂ of a minibatch cannot exceed what B posteriors can say.
 # ``estimators.marginal_kl`` mixes over all N.
-
-MinibatchEstimator = Literal["mss", "mws"]
 
 
 class MinibatchSurgery(NamedTuple):

@@ -1,15 +1,6 @@
 """Training: one loop, steps, schedules, and run folders that survive being killed."""
 
-from .data import Minibatch, minibatches
-from .games.base import Game, Turn, encoder_parameters
-from .games.codes import AAE, WAEGAN, WAEMMD, reconstruction_cost
-from .games.hybrids import VGH, VGHPlusPlus
-from .games.pairs import AVB, VEEGAN, MatchedELBO, contrast
-from .games.samples import WGANGP, GANGame
-from .games.step import Played, adversarial_step, game_optimizer
-from .loop import HeldOut, held_out_bound
-from .metrics import COLUMNS, Row, read_rows
-from .objectives import (
+from elboscope.objectives import (
     CIWAE,
     ELBO,
     IWAE,
@@ -25,11 +16,22 @@ from .objectives import (
     ScoreFunction,
     StickingTheLanding,
     WakePhase,
+    cyclical,
+    entropy_annealing,
+    linear_warm_up,
 )
+
+from .data import Minibatch, minibatches
+from .games.base import Game, Turn, encoder_parameters
+from .games.codes import AAE, WAEGAN, WAEMMD, reconstruction_cost
+from .games.hybrids import VGH, VGHPlusPlus
+from .games.pairs import AVB, VEEGAN, MatchedELBO, contrast
+from .games.samples import WGANGP, GANGame
+from .games.step import Played, adversarial_step, game_optimizer
+from .metrics import COLUMNS, HeldOut, Row, held_out_bound, read_rows
 from .run import TrainingResult, train
 from .run_folder import RunFolder, SavedRun, load_run, open_run
-from .schedules import burda_rate, constant, cyclical, entropy_annealing, linear_warm_up
-from .settings import TrainingSettings
+from .settings import TrainingSettings, burda_rate, constant
 from .slices import Slice, train_in_slices
 from .steps import (
     Launcher,

@@ -1,403 +1,93 @@
-r"""What happens between two steps: rows, the held-out bound, checkpoints, and the ends of a run.
+"""The one training loop: steps, and what may happen between two of them.
 
-A run ends because its epochs are over, because the held-out bound stopped improving, because the
-loss or the weights are no longer numbers, or because somebody interrupted it. Losses are read
-from the device in batches, so a divergence is noticed late, but its step is found exactly, and
-nothing that is not finite is ever saved.
+Every run is trained by it: :func:`~elboscope.training.train`, whose run folder has a row an epoch,
+and :func:`~elboscope.training.train_in_slices`, whose sittings end by the clock and whose steps
+are replayed as captured graphs. What differs between them is a :class:`Course`: how a step is
+taken, when the losses are looked at, and what is written. The loop decides the order: look, end
+the epoch, save, stop. Nothing that is not finite is ever saved.
 """
 
 from __future__ import annotations
 
-__all__ = [
-    "HeldOut",
-    "begin",
-    "columns_of",
-    "diverged_row",
-    "epoch_row",
-    "finish",
-    "held_out_bound",
-    "recorded",
-    "samples_per_s",
-    "take_steps",
-]
+__all__ = ["Course", "take_steps"]
 
-import math
-import time
-from collections.abc import Iterator
-from typing import NamedTuple, cast
+from typing import Protocol, runtime_checkable
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-
-from elboscope.core import (
-    Bound,
-    InputError,
-    LatentVariableModel,
-    evaluating,
-    given,
-    sample_posterior,
-    seeded,
-)
-
-from .checkpoint import load_checkpoint, save_checkpoint, weights
-from .games.base import Game
-from .games.step import Played
-from .metrics import COLUMNS, Reporter, Row, Tracker, append_row, read_rows, write_rows
-from .objectives import Objective
-from .run_folder import Run, RunFolder
+from .checkpoint import TrainingState
 from .steps import Interruption
 
-# Steps between two looks at the losses, each of which waits for the device.
-LOOK_EVERY = 50
+
+@runtime_checkable
+class Course(Protocol):
+    """A run in progress, as the loop sees it."""
+
+    @property
+    def state(self) -> TrainingState:
+        """The counters; the loop advances ``step``."""
+        ...
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """T."""
+        ...
+
+    def over(self) -> str:
+        """Returns why no step remains to be taken, or an empty text."""
+        ...
+
+    def advance(self) -> bool:
+        """Takes a step; False if the model's numbers no longer allow one."""
+        ...
+
+    def late(self) -> bool:
+        """Whether this sitting's time is over."""
+        ...
+
+    def due(self, ends_epoch: bool) -> bool:
+        """Whether the state is to be saved."""
+        ...
+
+    def fault(self, ends_epoch: bool, saves: bool) -> str:
+        """Looks at losses and weights, where it is time to: returns what is not finite."""
+        ...
+
+    def diverge(self, fault: str) -> str:
+        """Puts the last finite state back and returns how the run ended."""
+        ...
+
+    def end_epoch(self) -> None:
+        """Writes the epoch's row."""
+        ...
+
+    def save(self) -> None:
+        """Writes the checkpoint."""
+        ...
 
 
-def begin(run: Run, *, resume: bool, config: str) -> None:
-    """Restores the last checkpoint, or writes the first one."""
-    run.module.train()
-    folder = run.folder
-    if folder is None:
-        run.kept = weights(run.module)
-    else:
-        resuming = resume and folder.checkpoint.exists()
-        if resuming:
-            _restore(run, folder)
-        write_rows(folder.metrics, run.history, columns_of(run))
-        if config:
-            folder.write_text(folder.config, config)
-        if not resuming:
-            save(run, folder)
-        _write_record(run, "running")
-    run.saved_at = time.monotonic()
-    run.began_at = time.perf_counter() - run.state.seconds
-
-
-def _restore(run: Run, folder: RunFolder) -> None:
-    run.state = load_checkpoint(folder.checkpoint, run.module, run.optimizer, run.identity)
-    run.history = read_rows(folder.metrics)[: run.state.num_rows]
-    run.looked_at = len(run.state.losses)
-    run.record["resumed_at_step"] = run.state.step
-    if run.epoch > run.settings.epochs:  # before config.yaml would be told so
-        raise InputError(
-            "epochs",
-            expected=f"at least the {run.epoch:.4g} that the run in {folder.path} has trained",
-            got=str(run.settings.epochs),
-            do="Ask for more epochs, or begin in another folder.",
-        )
-
-
-def take_steps(
-    run: Run,
-    bounds: Iterator[Bound | Played],
-    stop: Interruption,
-    reporter: Reporter,
-    track: Tracker,
-) -> str:
-    """Takes steps until something ends the run; returns what did."""
-    ended = _already_over(run)
-    steps = _until_invalid(run, bounds)
-    since = time.perf_counter()
-    while not ended:
-        bound = next(steps, None)
-        if bound is None:
-            return _diverged(run, _first_bad(run) or run.state.step + 1, track)
-        now = time.perf_counter()
-        _count(run, bound, now - since)
-        _report(run, bound, reporter)
-        ended = _between_steps(run, stop, track)
-        since = now if not ended and run.state.losses else time.perf_counter()
-    return ended
-
-
-def _already_over(run: Run) -> str:
-    """A resumed run may have been complete."""
-    patience = run.settings.patience
-    if patience is not None and run.state.misses >= patience:
-        return _stopped_early(run)
-    return "finished" if run.epoch >= run.settings.epochs else ""
-
-
-def _until_invalid(run: Run, bounds: Iterator[Bound | Played]) -> Iterator[Bound | Played]:
-    """Ends where torch's argument validation refuses the NaN that a diverged model computed."""
-    try:
-        yield from bounds
-    except ValueError as error:
-        if not _finite(run.module):
-            return
-        if run.record["in_support"]:
-            raise
-        raise InputError(
-            "x",
-            expected=f"values in the support of the {run.record['likelihood']} likelihood",
-            got="values outside it, which the likelihood refuses",
-            do="Choose a binarisation, or a likelihood for these values.",
-        ) from error
-
-
-def _finite(module: nn.Module) -> bool:
-    state = [v for v in module.state_dict().values() if v.is_floating_point()]
-    return all(bool(torch.isfinite(value).all()) for value in state)
-
-
-def _count(run: Run, bound: Bound | Played, seconds: float) -> None:
-    state = run.state
-    state.step += 1
-    state.values.append(recorded(run, bound))
-    state.losses.append(bound.loss)
-    state.epoch_seconds += seconds
-
-
-def _report(run: Run, bound: Bound | Played, reporter: Reporter) -> None:
-    if isinstance(bound, Played):
-        reporter.played(run.epoch, bound.measured, samples_per_s(run))
-        return
-    held_out = run.history[-1].get("validation_elbo", math.nan) if run.history else math.nan
-    reporter.step(run.epoch, bound.value, samples_per_s(run), held_out)
-
-
-def _between_steps(run: Run, stop: Interruption, track: Tracker) -> str:
-    """Looks at the losses, ends an epoch, saves: returns why the run is over, if it is."""
-    ends_epoch = run.state.step % run.steps_per_epoch == 0
-    due = run.folder is not None and (_save_is_due(run, ends_epoch) or bool(stop.reason))
-    if ends_epoch or due or len(run.state.losses) - run.looked_at >= LOOK_EVERY:
-        bad = _first_bad(run)
-        if bad:
-            return _diverged(run, bad, track)
-    if ends_epoch:
-        if not _finite(run.module):
-            return _diverged(run, run.state.step, track)
-        _end_epoch(run, track)
-    if due and run.folder is not None:
-        if not _finite(run.module):
-            return _diverged(run, run.state.step, track)
-        save(run, run.folder)
-    over = _already_over(run)
-    return over or ("interrupted" if stop.reason else "")
-
-
-def _save_is_due(run: Run, ends_epoch: bool) -> bool:
-    every = run.settings.checkpoint_epochs
-    if ends_epoch and every and round(run.epoch) % every == 0:
-        return True
-    return time.monotonic() - run.saved_at >= run.settings.checkpoint_seconds
-
-
-def _first_bad(run: Run) -> int:
-    """Returns the first step since the last look whose loss is NaN or infinite, or 0."""
-    if run.looked_at == len(run.state.losses):
-        return 0
-    losses = torch.stack(run.state.losses[run.looked_at :])
-    bad = (~torch.isfinite(losses)).nonzero()
-    if len(bad):
-        return run.state.step - len(losses) + int(bad[0]) + 1
-    run.looked_at = len(run.state.losses)
-    return 0
-
-
-def _end_epoch(run: Run, track: Tracker) -> None:
-    """Writes the epoch's row and judges the held-out bound."""
-    held_out = _evaluate(run)
-    _add_row(run, epoch_row(run, held_out), track)
-    run.state.values, run.state.losses, run.state.epoch_seconds = [], [], 0.0
-    run.looked_at = 0
-    if run.folder is None:
-        run.kept = weights(run.module)
-    if run.settings.patience is not None and _settled(run):
-        _judge(run, held_out.elbo)
-
-
-def _evaluate(run: Run) -> HeldOut:
-    data, settings = run.data, run.settings
-    if data.x_valid is None or round(run.epoch) % settings.validate_every or not run.bounded:
-        return HeldOut(math.nan, math.nan)
-    return held_out_bound(
-        cast(LatentVariableModel, run.model),
-        data.x_valid,
-        seed=settings.seed,
-        num_samples=settings.validation_samples,
-        condition=data.condition_valid,
-    )
-
-
-def _add_row(run: Run, row: Row, track: Tracker) -> None:
-    run.history.append(row)
-    run.state.num_rows = len(run.history)
-    if run.folder is not None:
-        append_row(run.folder.metrics, row, columns_of(run))
-    track(row)
-
-
-def _settled(run: Run) -> bool:
-    return isinstance(run.objective, Objective) and run.objective.settled(run.epoch)
-
-
-def _judge(run: Run, elbo: float) -> None:
-    """Keeps the weights if the bound is the best so far; an epoch without evaluation is no miss."""
-    state = run.state
-    if elbo > state.best:
-        state.best, state.best_step, state.misses = elbo, state.step, 0
-        state.best_weights = weights(run.module)
-    elif not (math.isnan(elbo) and round(run.epoch) % run.settings.validate_every):
-        state.misses += 1
-
-
-def _stopped_early(run: Run) -> str:
-    return f"stopped early at epoch {run.epoch:g}, best at step {run.state.best_step}"
-
-
-def save(run: Run, folder: RunFolder) -> None:
-    """Writes the checkpoint, then the weights to use."""
-    run.state.seconds = time.perf_counter() - run.began_at if run.began_at else 0.0
-    folder.sync_metrics()
-    save_checkpoint(folder.checkpoint, run.module, run.optimizer, run.state, run.identity)
-    folder.write_model(run.module, run.state.best_weights)
-    run.saved_at = time.monotonic()
-
-
-def _write_record(run: Run, status: str) -> None:
-    if run.folder is not None:
-        now = {"status": status, "step": run.state.step, "epoch": run.epoch}
-        run.folder.write_record(run.record | now)
-
-
-def _diverged(run: Run, step: int, track: Tracker) -> str:
-    """Records the step and puts the last finite weights back."""
-    epoch = step / run.steps_per_epoch
-    _add_row(run, diverged_row(run, step, epoch), track)
-    if run.folder is not None:
-        load_checkpoint(run.folder.checkpoint, run.module, run.optimizer, run.identity)
-    else:
-        run.module.load_state_dict(run.kept)
-    return f"diverged at step {step} (epoch {epoch:.2f})"
-
-
-def finish(run: Run, status: str) -> None:
-    """Saves what remains to be saved and leaves the weights to use in the model."""
-    if run.folder is not None and not status.startswith(("diverged", "interrupted")):
-        save(run, run.folder)
-    _write_record(run, status)
-    if run.state.best_weights:
-        run.module.load_state_dict(run.state.best_weights)
-    run.module.eval()
-
-
-# The held-out bound that training is judged by, and the rule that stops it.
-#
-# .. math::
-#
-#     \mathrm{ELBO}(x) = \mathbb{E}_{q(z \mid x)}[\log p(x \mid z) + \log p(z) - \log q(z \mid x)]
-#
-# always at β = 1, whatever the objective, on one fixed draw of the data and of the noise: two
-# epochs differ by the model alone, not by luck. One sample per datapoint suffices for the mean;
-# it is not a per-datapoint estimate.
-
-
-class HeldOut(NamedTuple):
-    """Means over the held-out data, in nats."""
-
-    elbo: float
-    kl: float
-
-
-def held_out_bound(
-    model: LatentVariableModel,
-    x: Float[Tensor, "N *X"],
-    *,
-    seed: int = 0,
-    num_samples: int = 1,
-    batch_size: int = 500,
-    condition: Tensor | None = None,
-) -> HeldOut:
-    """Returns the mean ELBO (all-sampled) and its KL part; the model's mode is left as it was.
+def take_steps(course: Course, stop: Interruption) -> str:
+    """Takes steps until something ends the run or the sitting; returns what did.
 
     Args:
-        model: The model.
-        x: Held-out data, binarised.
-        seed: Seed of the noise, the same at each call.
-        num_samples: K, per datapoint.
-        batch_size: Datapoints of one block.
-        condition: One row per datapoint.
+        course: The run.
+        stop: Whether an end was asked for from outside; the state is saved first.
 
-    Example:
-        >>> import elboscope as es
-        >>> model = es.models.LinearGaussian.instance_1()
-        >>> x, _ = model.sample(2000, seed=0)
-        >>> held_out_bound(model, x).elbo < model.log_likelihood(x).mean().item()
-        True
+    Returns:
+        What ``course.over()`` or ``course.diverge(…)`` said, "interrupted" or "to be continued".
     """
-    elbos, kls = [], []
-    with evaluating(model), seeded(seed):
-        for start in range(0, len(x), batch_size):
-            rows = slice(start, start + batch_size)
-            local = given(model, None if condition is None else condition[rows])
-            z, log_q = sample_posterior(local, x[rows], num_samples)
-            kl = (log_q - local.prior().log_prob(z)).double()
-            elbos.append(local.decode(z).log_prob(x[rows]).double() - kl)
-            kls.append(kl)
-        return HeldOut(torch.cat(elbos, 1).mean().item(), torch.cat(kls, 1).mean().item())
-
-
-# One row of ``metrics.csv``: the means of an epoch, of an objective's bounds or of a game.
-#
-# A game has a column for each player's loss and for what it observed instead of a training bound.
-# The held-out ELBO is among its columns only where q(z|x) and p(x|z) have densities: it is then
-# measured with these, as any VAE's, and never with a ratio that an adversary found.
-
-HELD_OUT = ("validation_elbo", "validation_kl")
-CLOCK = ("seconds", "samples_per_s")
-
-
-def columns_of(run: Run) -> tuple[str, ...]:
-    """Returns the names of the columns, in order."""
-    if not isinstance(run.objective, Game):
-        return COLUMNS
-    held_out = HELD_OUT if run.bounded else ()
-    return ("step", "epoch", *run.objective.columns, *held_out, "learning_rate", *CLOCK)
-
-
-def recorded(run: Run, result: Bound | Played) -> Tensor:
-    """Returns what a step adds to its epoch's means: B bounds, or one number a column."""
-    if isinstance(result, Bound):
-        return result.value
-    assert isinstance(run.objective, Game)
-    return torch.stack([result.measured[name] for name in run.objective.columns])
-
-
-def samples_per_s(run: Run) -> float:
-    """Returns the datapoints a second of this epoch's steps."""
-    taken = len(run.state.losses) / run.steps_per_epoch * len(run.data.x)
-    return taken / max(run.state.epoch_seconds, 1e-9)
-
-
-def epoch_row(run: Run, held_out: HeldOut) -> Row:
-    """Returns the row of the epoch that just ended."""
-    values = torch.cat(run.state.values).double()
-    if isinstance(run.objective, Game):
-        names = run.objective.columns
-        means = values.reshape(-1, len(names)).mean(0).tolist()
-        measured = dict(zip(names, means, strict=True))
-    else:
-        loss = torch.stack(run.state.losses).double().mean().item()
-        measured = {"train_bound": values.mean().item(), "loss": loss}
-    told = {"validation_elbo": held_out.elbo, "validation_kl": held_out.kl}
-    return _chosen(run, measured | told | _when(run, run.state.step, run.epoch))
-
-
-def diverged_row(run: Run, step: int, epoch: float) -> Row:
-    """Returns the row of a step whose loss was no number: it has none."""
-    return _chosen(run, _when(run, step, epoch))
-
-
-def _when(run: Run, step: int, epoch: float) -> Row:
-    return {
-        "step": float(step),
-        "epoch": epoch,
-        "weight": 1.0 if isinstance(run.objective, Game) else run.objective.weight(epoch),
-        "learning_rate": run.settings.rate(epoch),
-        "seconds": time.perf_counter() - run.began_at,
-        "samples_per_s": samples_per_s(run),
-    }
-
-
-def _chosen(run: Run, row: Row) -> Row:
-    return {name: row.get(name, math.nan) for name in columns_of(run)}
+    ended = course.over()
+    while not ended:
+        if not course.advance():
+            return course.diverge("")
+        course.state.step += 1
+        ends_epoch = course.state.step % course.steps_per_epoch == 0
+        late = course.late()
+        saves = course.due(ends_epoch) or late or bool(stop.reason)
+        if fault := course.fault(ends_epoch, saves):
+            return course.diverge(fault)
+        if ends_epoch:
+            course.end_epoch()
+        if saves:
+            course.save()
+        ended = course.over() or ("interrupted" if stop.reason else "")
+        ended = ended or ("to be continued" if late else "")
+    return ended

@@ -27,14 +27,15 @@ from elboscope.core import (
     seeded,
 )
 from elboscope.data import Binarisation
+from elboscope.objectives import ELBO, Objective
 
 from .checkpoint import trainable_module
 from .data import Minibatch, TrainingData, minibatches, prepare_data
 from .games.base import Game
 from .games.step import Played, adversarial_step, game_optimizer
-from .loop import begin, finish, take_steps
+from .loop import take_steps
 from .metrics import Row, open_tracker, reporting
-from .objectives import ELBO, Objective
+from .recorded import Recorded, begin, finish
 from .run_folder import Run, RunFolder, open_run, run_record
 from .settings import TrainingSettings
 from .steps import (
@@ -161,7 +162,7 @@ def train(
             data.x, settings.batch_size, settings.seed,
             condition=data.condition, binarisation=binarisation, start=run.state.step,
         )  # fmt: skip
-        status = take_steps(run, fit(step, batches), stop, reporter, track)
+        status = take_steps(Recorded(run, fit(step, batches), reporter, track), stop)
         finish(run, status if status != "interrupted" else f"interrupted by {stop.reason}")
     where = None if run_folder is None else run_folder.path
     if status == "interrupted":

@@ -35,12 +35,12 @@ from torch.optim import Optimizer
 from elboscope.core import InputError, Sampled, check_model, evaluating, modules_of
 from elboscope.core.files import only_process, replace_file, to_disk
 from elboscope.data import Binarisation
+from elboscope.objectives import Objective, implied_variance, kl_weighted
 
 from .checkpoint import TrainingState, trainable_module, weights
 from .data import TrainingData, steps_per_epoch
 from .games.base import Game
 from .metrics import Row, read_rows
-from .objectives import KLWeight, Objective
 from .settings import TrainingSettings
 
 
@@ -248,8 +248,9 @@ def run_record(
         "dtype": str(x.dtype),
         "threads": torch.get_num_threads(),
     }
-    if isinstance(objective, KLWeight):
-        record["implied_decoder_variance"] = objective.implied_variance(x[0].numel())
+    if isinstance(objective, Objective) and objective.binds(kl_weighted):
+        variance = implied_variance(**objective.settings, num_pixels=x[0].numel())
+        record["implied_decoder_variance"] = variance
     return record
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TrainingSettings"]
+__all__ = ["TrainingSettings", "burda_rate", "constant"]
 
 import math
 from collections.abc import Mapping
@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
 from elboscope.core import InputError
+from elboscope.objectives import Objective
 
 from .games.base import Game
-from .objectives import Objective
-from .schedules import burda_rate, constant
 
 RateSchedule = Literal["constant", "burda"]
 
@@ -118,3 +117,36 @@ class TrainingSettings:
 def _require(name: str, value: object, expected: str, holds: bool) -> None:
     if not holds:
         raise InputError(name, expected=expected, got=repr(value))
+
+
+# Learning rates as pure functions of training time, in epochs: a resumed run remembers nothing.
+
+# Σ 3^i for i = 0 … 7: the passes over the data in Burda et al.
+BURDA_STAGES = 8
+
+
+def constant(epoch: float, value: float = 1.0) -> float:
+    """Returns the value, whatever the time.
+
+    Example:
+        >>> constant(3.0, 0.5)
+        0.5
+    """
+    return value
+
+
+def burda_rate(epoch: float) -> float:
+    r"""Returns the factor :math:`10^{-i/7}` of stage i, which lasts :math:`3^i` epochs.
+
+    The stages i = 0 … 7 take 3280 epochs together; the last factor, 0.1, stays after them.
+
+    References:
+        | Importance Weighted Autoencoders (Burda et al., 2016), arXiv 1509.00519
+
+    Example:
+        >>> [round(burda_rate(t), 4) for t in (0.5, 1.0, 3.9, 4.0, 5000.0)]
+        [1.0, 0.7197, 0.7197, 0.5179, 0.1]
+    """
+    ends = ((3 ** (i + 1) - 1) / 2 for i in range(BURDA_STAGES - 1))
+    stage = sum(epoch >= end for end in ends)
+    return math.pow(10.0, -stage / 7)

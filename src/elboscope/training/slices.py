@@ -1,6 +1,6 @@
-r"""Long training in short sittings: the lean loop of the reproductions.
+r"""Long training in short sittings: the lean course of the reproductions.
 
-Published runs take thousands of epochs of small networks. This loop does nothing else: the data
+Published runs take thousands of epochs of small networks. Nothing else is done here: the data
 stay on the device, each step is replayed there (:mod:`elboscope.training.graphed`), the bound is
 read once an epoch, a sitting ends after some minutes, and the next one continues it from a
 checkpoint of a few megabytes; on a CPU bit for bit. A stack of S models
@@ -11,7 +11,7 @@ There is no validation and no early stopping here: see :func:`elboscope.training
 
 from __future__ import annotations
 
-__all__ = ["Slice", "SlicedRun", "restore", "take_steps", "train_in_slices"]
+__all__ = ["Slice", "SlicedRun", "train_in_slices"]
 
 import json
 import math
@@ -33,8 +33,9 @@ from elboscope.nn import num_members
 
 from .checkpoint import TrainingState, load_checkpoint, save_checkpoint, trainable_module
 from .graphed import GraphedStep, captured
-from .schedules import burda_rate
-from .steps import Interruption, TrainingInterrupted, interruptible
+from .loop import take_steps
+from .settings import burda_rate
+from .steps import TrainingInterrupted, interruptible
 
 
 @dataclass(frozen=True)
@@ -163,10 +164,13 @@ def train_in_slices(
         run = SlicedRun(path, step, module, identity, seed, epochs,
                    lambda epoch: learning_rate * schedule(epoch), began,
                    slice_seconds, checkpoint_seconds, progress)  # fmt: skip
-        restore(run)
-        status = "finished" if run.complete else take_steps(run, stop)
+        run.restore()
+        if not run.state.step:
+            run.save()
+        run.saved_at = time.monotonic()
+        status = take_steps(run, stop)
         module.eval()
-    if status == "interrupted":
+    if stop.reason and not status.startswith("diverged"):  # after the last step too
         raise TrainingInterrupted(stop.reason, run.state.step, run.epoch, path)
     bounds = torch.tensor(run.rows, dtype=torch.float64).reshape(-1, members)
     return Slice(status, run.epoch, run.state.step, run.state.seconds, bounds)
@@ -186,7 +190,7 @@ def _check(x: Tensor, epochs: int, batch_size: int) -> None:
         raise InputError("epochs", expected="at least 1", got=str(epochs))
 
 
-# What happens between the steps of a sitting: epochs, savings, and the three ways it ends.
+# What happens between the steps of a sitting: epochs and savings.
 #
 # Nothing that is not finite is saved, so that a run that diverged stands where it was last whole.
 # Bounds go to ``bounds.json`` before the checkpoint that counts them: of a process killed between
@@ -197,7 +201,7 @@ CHECKPOINT, BOUNDS = "checkpoint.safetensors", "bounds.json"
 
 @dataclass
 class SlicedRun:
-    """A run in progress: its step, its past, and when to save and to stop.
+    """A run in progress, as the loop sees it: its step, its past, when to save and to stop.
 
     Attributes:
         identity: What may not change between two sittings.
@@ -206,6 +210,9 @@ class SlicedRun:
         rows: The members' mean bounds of each finished epoch.
         earlier: Seconds spent in earlier sittings.
         saved_at: When the last checkpoint was written.
+        now: The time after the last step.
+        replay: Takes the step; captured anew when the objective's weight moves.
+        weight: The weight that the captured step follows.
     """
 
     path: Path
@@ -223,6 +230,9 @@ class SlicedRun:
     rows: list[list[float]] = field(default_factory=list)
     earlier: float = 0.0
     saved_at: float = 0.0
+    now: float = 0.0
+    replay: Callable[[], object] | None = None
+    weight: float = math.nan
 
     @property
     def steps_per_epoch(self) -> int:
@@ -239,44 +249,82 @@ class SlicedRun:
         """Whether the epochs are over."""
         return self.state.step >= self.epochs * self.steps_per_epoch
 
+    def over(self) -> str:
+        """Returns "finished" once the epochs are over."""
+        return "finished" if self.complete else ""
 
-def restore(run: SlicedRun) -> None:
-    """Puts everything back where the last saving left it, if there was one."""
-    path = run.path / CHECKPOINT
-    if not path.exists():
-        return
-    run.state = load_checkpoint(path, run.module, run.step.optimizer, run.identity)
-    run.step.sums.copy_(run.state.values[0])
-    rows = json.loads((run.path / BOUNDS).read_text(encoding="utf-8"))
-    run.rows = rows[: run.state.num_rows]
-    run.earlier = run.state.seconds
+    def advance(self) -> bool:
+        """Takes a step, on the order of its epoch."""
+        if self.replay is None or self.state.step % self.steps_per_epoch == 0:
+            _begin_epoch(self)
+            if self.step.weight != self.weight:
+                self.replay, self.weight = captured(self.step), self.step.weight
+        assert self.replay is not None
+        self.replay()
+        return True
 
+    def late(self) -> bool:
+        """Whether the sitting's time is over; reads the clock."""
+        self.now = time.monotonic()
+        return self.now - self.began >= self.slice_seconds
 
-def take_steps(run: SlicedRun, stop: Interruption) -> str:
-    """Takes steps until the run or the sitting is over; returns which."""
-    if not run.state.step:
-        _save(run)
-    run.saved_at = time.monotonic()
-    _begin_epoch(run)
-    advance, weight = captured(run.step), run.step.weight
-    while True:
-        advance()
-        run.state.step += 1
-        ended, now = run.state.step % run.steps_per_epoch == 0, time.monotonic()
-        if ended and (bad := _end_epoch(run)):
-            return _diverged(run, f"no finite bound for member {bad}")
-        late = now - run.began >= run.slice_seconds
-        due = ended and now - run.saved_at >= run.checkpoint_seconds
-        if (run.complete or late or due or stop.reason) and not _save(run):
-            return _diverged(run, "a weight is not finite")
-        if stop.reason:  # after the last step too: who asked for an end expects one
-            return "interrupted"
-        if run.complete or late:
-            return "finished" if run.complete else "to be continued"
-        if ended:
-            _begin_epoch(run)
-            if run.step.weight != weight:
-                advance, weight = captured(run.step), run.step.weight
+    def due(self, ends_epoch: bool) -> bool:
+        """Whether to save: after the last step, or by the clock at an epoch's end."""
+        return self.complete or (ends_epoch and self.now - self.saved_at >= self.checkpoint_seconds)
+
+    def fault(self, ends_epoch: bool, saves: bool) -> str:
+        """Names members without a finite bound; weights are looked at before a saving."""
+        if ends_epoch:
+            bad = [str(s) for s, bound in enumerate(self._bounds()) if not math.isfinite(bound)]
+            if bad:
+                return f"no finite bound for member {', '.join(bad)}"
+        tensors = [*self.step.parameters, self.step.sums]
+        if saves and not bool(torch.stack([t.isfinite().all() for t in tensors]).all()):
+            return "a weight is not finite"
+        return ""
+
+    def _bounds(self) -> list[float]:
+        """Reads the epoch's bounds, the one time that the device is waited for."""
+        bounds: list[float] = (self.step.sums / self.steps_per_epoch).tolist()
+        return bounds
+
+    def diverge(self, fault: str) -> str:
+        """Puts the last saved state back; returns the status."""
+        status = f"diverged before epoch {self.epoch:.2f}: {fault}"
+        self.restore()
+        return status
+
+    def end_epoch(self) -> None:
+        """Adds the epoch's bounds to the rows."""
+        bounds = self._bounds()
+        self.step.sums.zero_()
+        self.rows.append(bounds)
+        if self.progress is not None:
+            self.progress(len(self.rows), bounds)
+
+    def restore(self) -> None:
+        """Puts everything back where the last saving left it, if there was one."""
+        path = self.path / CHECKPOINT
+        if not path.exists():
+            return
+        self.state = load_checkpoint(path, self.module, self.step.optimizer, self.identity)
+        self.step.sums.copy_(self.state.values[0])
+        rows = json.loads((self.path / BOUNDS).read_text(encoding="utf-8"))
+        self.rows = rows[: self.state.num_rows]
+        self.earlier = self.state.seconds
+
+    def save(self) -> None:
+        """Writes bounds and checkpoint."""
+        state = self.state
+        state.seconds = self.earlier + time.monotonic() - self.began
+        state.num_rows = len(self.rows)
+        state.values, state.losses = [self.step.sums.clone()], [torch.zeros(())]
+        text = json.dumps(self.rows)
+        replace_file(self.path / BOUNDS, lambda aside: aside.write_text(text, encoding="utf-8"))
+        save_checkpoint(
+            self.path / CHECKPOINT, self.module, self.step.optimizer, state, self.identity
+        )
+        self.saved_at = time.monotonic()
 
 
 def _begin_epoch(run: SlicedRun) -> None:
@@ -286,39 +334,3 @@ def _begin_epoch(run: SlicedRun) -> None:
     run.step.position.fill_(position)
     for group in run.step.optimizer.param_groups:
         group["lr"].fill_(run.rate(float(epoch)))
-
-
-def _end_epoch(run: SlicedRun) -> str:
-    """Reads the epoch's bounds, the one time that the device is waited for; names bad members."""
-    bounds = (run.step.sums / run.steps_per_epoch).tolist()
-    bad = [str(s) for s, bound in enumerate(bounds) if not math.isfinite(bound)]
-    if bad:
-        return ", ".join(bad)
-    run.step.sums.zero_()
-    run.rows.append(bounds)
-    if run.progress is not None:
-        run.progress(len(run.rows), bounds)
-    return ""
-
-
-def _save(run: SlicedRun) -> bool:
-    """Writes bounds and checkpoint, unless something is no longer a number."""
-    tensors = [*run.step.parameters, run.step.sums]
-    if not bool(torch.stack([t.isfinite().all() for t in tensors]).all()):
-        return False
-    state = run.state
-    state.seconds = run.earlier + time.monotonic() - run.began
-    state.num_rows = len(run.rows)
-    state.values, state.losses = [run.step.sums.clone()], [torch.zeros(())]
-    text = json.dumps(run.rows)
-    replace_file(run.path / BOUNDS, lambda aside: aside.write_text(text, encoding="utf-8"))
-    save_checkpoint(run.path / CHECKPOINT, run.module, run.step.optimizer, state, run.identity)
-    run.saved_at = time.monotonic()
-    return True
-
-
-def _diverged(run: SlicedRun, what: str) -> str:
-    """Puts the last saved state back; returns the status."""
-    status = f"diverged before epoch {run.epoch:.2f}: {what}"
-    restore(run)
-    return status

@@ -30,8 +30,7 @@ from elboscope.core import LatentVariableModel, evaluating
 from elboscope.estimators import GridPosterior
 from elboscope.models.exact.quadrature import line
 from elboscope.plots.posteriors import PosteriorPanel, plot_posterior_contours
-from elboscope.training import IWAE, MIWAE
-from elboscope.training.objectives import Objective
+from elboscope.training import IWAE, MIWAE, Objective
 
 from ..frame.claims import Claim, difference, judged, run_error
 from ..frame.experiment import Experiment, Request, Run

@@ -19,8 +19,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from elboscope.training import IWAE, MIWAE
-from elboscope.training.objectives import Objective
+from elboscope.training import IWAE, MIWAE, Objective
 
 from ..frame.claims import (
     Claim,

@@ -35,8 +35,7 @@ from torch import Tensor
 from elboscope.core import InputError, seeded
 from elboscope.data import Binarisation
 from elboscope.models import VAE, AuxiliaryRealNVP
-from elboscope.training import ELBO, AnnealedEntropy
-from elboscope.training.objectives import Objective
+from elboscope.training import ELBO, AnnealedEntropy, Objective
 
 from ..frame.claims import (
     ERRORS,

@@ -32,7 +32,7 @@ from elboscope.data import Binarisation
 from elboscope.models import VAE
 from elboscope.models.hierarchical import HierarchicalVAE
 from elboscope.models.stacked import member, stack
-from elboscope.training.objectives import Objective
+from elboscope.training import Objective
 from elboscope.training.slices import train_in_slices
 
 from .images import BINARISATION, Images

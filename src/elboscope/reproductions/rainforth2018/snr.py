@@ -43,7 +43,7 @@ from elboscope.models import VAE, GaussianToy
 from elboscope.objectives import iwae, miwae
 from elboscope.plots import gradient_snr_data, gradient_snr_over_training_data, plot_gradient_snr
 from elboscope.plots.style import Figure
-from elboscope.training.objectives import CIWAE, IWAE, MIWAE, PIWAE, Objective
+from elboscope.training import CIWAE, IWAE, MIWAE, PIWAE, Objective
 from elboscope.training.slices import train_in_slices
 
 from ..frame.claims import (

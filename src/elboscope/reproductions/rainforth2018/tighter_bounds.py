@@ -17,8 +17,7 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float64
 from torch import Tensor
 
-from elboscope.training import CIWAE, IWAE, MIWAE, PIWAE
-from elboscope.training.objectives import Objective
+from elboscope.training import CIWAE, IWAE, MIWAE, PIWAE, Objective
 
 from ..frame.claims import (
     Claim,

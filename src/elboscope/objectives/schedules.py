@@ -1,4 +1,4 @@
-r"""Weights and learning rates as pure functions of training time.
+r"""Weights of an objective as pure functions of training time.
 
 Time is counted in epochs, as a real number: after step t of an epoch of T steps it has grown by
 t/T. A schedule has no state, so a resumed run needs to remember nothing but where it was, and a
@@ -8,22 +8,9 @@ objective's business.
 
 from __future__ import annotations
 
-__all__ = ["burda_rate", "constant", "cyclical", "entropy_annealing", "linear_warm_up"]
+__all__ = ["cyclical", "entropy_annealing", "linear_warm_up"]
 
 import math
-
-# Σ 3^i for i = 0 … 7: the passes over the data in Burda et al.
-BURDA_STAGES = 8
-
-
-def constant(epoch: float, value: float = 1.0) -> float:
-    """Returns the value, whatever the time.
-
-    Example:
-        >>> constant(3.0, 0.5)
-        0.5
-    """
-    return value
 
 
 def linear_warm_up(epoch: float, length: float, start: float = 0.0, end: float = 1.0) -> float:
@@ -83,20 +70,3 @@ def entropy_annealing(epoch: float, length: float) -> float:
         [0.25, 0.25, 0.5, 1.0, 1.0]
     """
     return 1.0 if length <= 0 else min(1.0, max(1, math.ceil(epoch)) / length)
-
-
-def burda_rate(epoch: float) -> float:
-    r"""Returns the factor :math:`10^{-i/7}` of stage i, which lasts :math:`3^i` epochs.
-
-    The stages i = 0 … 7 take 3280 epochs together; the last factor, 0.1, stays after them.
-
-    References:
-        | Importance Weighted Autoencoders (Burda et al., 2016), arXiv 1509.00519
-
-    Example:
-        >>> [round(burda_rate(t), 4) for t in (0.5, 1.0, 3.9, 4.0, 5000.0)]
-        [1.0, 0.7197, 0.7197, 0.5179, 0.1]
-    """
-    ends = ((3 ** (i + 1) - 1) / 2 for i in range(BURDA_STAGES - 1))
-    stage = sum(epoch >= end for end in ends)
-    return math.pow(10.0, -stage / 7)
