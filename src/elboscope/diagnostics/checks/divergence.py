@@ -93,11 +93,13 @@ def _broken(evidence: Evidence) -> str:
         if name != "parameters"
     ]
     last = evidence.history[-1] if evidence.history else {}
-    parts += [f"the last {name} is {last[name]}" for name in _judged(last) if _bad(last, name)]
+    parts += [
+        f"the last {name} is {last[name]}" for name in _judged_names(last) if _bad(last, name)
+    ]
     return "; ".join(dict.fromkeys(parts))
 
 
-def _judged(row: Mapping[str, float]) -> tuple[str, ...]:
+def _judged_names(row: Mapping[str, float]) -> tuple[str, ...]:
     """With the loss of every player of a game, by the names training gives them."""
     return (*JUDGED, *(name for name in row if name.endswith("_loss")))
 
@@ -119,12 +121,12 @@ def began_at(history: Sequence[Mapping[str, float]]) -> float | None:
     """
     seen: dict[str, tuple[float, float]] = {}
     for index, row in enumerate(history):
-        if any(_bad(row, name) for name in _judged(row)) or _exploded(row, seen):
+        if any(_bad(row, name) for name in _judged_names(row)) or _has_exploded(row, seen):
             return float(row.get("step", row.get("epoch", index)))
     return None
 
 
-def _exploded(row: Mapping[str, float], seen: dict[str, tuple[float, float]]) -> bool:
+def _has_exploded(row: Mapping[str, float], seen: dict[str, tuple[float, float]]) -> bool:
     """Whether a bound fell far below its best; remembers the first and best of each."""
     for name in BOUNDS:
         value = float(row.get(name, math.nan))

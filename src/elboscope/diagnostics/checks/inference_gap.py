@@ -148,9 +148,10 @@ def _summary(
     gap: InferenceGap, parts: Parts, warning: float, severity: Severity, doubt: str
 ) -> str:
     text = (
-        f"Inference loses {_shown(gap.inference)} nats per datapoint (n={len(gap.index)}): "
-        f"{_shown(gap.approximation)} by its family, {FAMILIES[gap.family]} (approximation), and "
-        f"{_shown(gap.amortisation)} by its encoder (amortisation); a warning starts at "
+        f"Inference loses {_plus_minus(gap.inference)} nats per datapoint (n={len(gap.index)}): "
+        f"{_plus_minus(gap.approximation)} by its family, {FAMILIES[gap.family]} "
+        f"(approximation), and "
+        f"{_plus_minus(gap.amortisation)} by its encoder (amortisation); a warning starts at "
         f"{warning:.2f}."
     )
     if severity == "undecided":
@@ -162,7 +163,7 @@ def _summary(
             f"{parts.error:.2f} nats ({sure}; q* certified to ±{parts.within:.3f})."
         )
     if gap.richer is not None and severity != "ok":
-        text += f" {gap.richer.name} is {_shown(gap.richer)} nats."
+        text += f" {gap.richer.name} is {_plus_minus(gap.richer)} nats."
     return text + _generalises(gap)
 
 
@@ -176,7 +177,7 @@ def _generalises(gap: InferenceGap) -> str:
     return text + (": inference overfits." if worse else ": no sign that inference overfits.")
 
 
-def _shown(estimate: Estimate) -> str:
+def _plus_minus(estimate: Estimate) -> str:
     return f"{round(estimate.mean, 2) + 0.0:.2f} ± {estimate.stderr:.2f}".replace("-", "−")
 
 

@@ -49,8 +49,8 @@ def likelihood_certificate(evidence: Evidence) -> Finding:
         error = excess.stderr if len(excess.values) > 1 else math.inf
         severity = graded(excess.mean, error, warning=WARNING_NATS, problem=PROBLEM_NATS)
         if severity in ("warning", "problem"):
-            return _missed(found, found.importance, excess, severity)
-    return _certified(found, excess)
+            return _excess_finding(found, found.importance, excess, severity)
+    return _certificate_finding(found, excess)
 
 
 def _excess(found: LogLikelihood) -> Estimate | None:
@@ -60,7 +60,7 @@ def _excess(found: LogLikelihood) -> Estimate | None:
     return paired_difference(found.annealed, found.importance, "AIS − importance sampling")
 
 
-def _missed(
+def _excess_finding(
     found: LogLikelihood, importance: Estimate, excess: Estimate, severity: Severity
 ) -> Finding:
     n, K = len(excess.values), importance.num_samples
@@ -79,21 +79,21 @@ def _missed(
     return Finding(CHECK, severity, summary, _numbers(found, excess), action)
 
 
-def _certified(found: LogLikelihood, excess: Estimate | None) -> Finding:
+def _certificate_finding(found: LogLikelihood, excess: Estimate | None) -> Finding:
     certificate = found.certificate
     text = str(certificate).partition("; spend")[0]
     what = "log p̂(x) by AIS alone" if excess is None else "The combined log p̂(x)"
     agreement = (
         "."
         if excess is None
-        else f"; AIS − importance sampling is {_shown(excess)} nats on the data."
+        else f"; AIS − importance sampling is {_plus_minus(excess)} nats on the data."
     )
     summary = f"{what} is {text}{agreement}"
     severity: Severity = "ok" if certificate.certified else "undecided"
     return Finding(CHECK, severity, summary, _numbers(found, excess), certificate.more)
 
 
-def _shown(difference: Estimate) -> str:
+def _plus_minus(difference: Estimate) -> str:
     return f"{round(difference.mean, 3) + 0.0:.3f} ± {difference.stderr:.3f}".replace("-", "−")
 
 

@@ -87,7 +87,7 @@ def likelihood_scale(evidence: Evidence) -> Finding:
     laplace = capabilities.likelihood == "Laplace" and SCALE in evidence
     if capabilities.likelihood != "Normal" and not laplace:
         return _scale_free(evidence)
-    return _judged(evidence[SCALE], _convention(evidence), "kl_weight" in evidence.settings)
+    return _verdict(evidence[SCALE], _convention(evidence), "kl_weight" in evidence.settings)
 
 
 def _cross_entropy(evidence: Evidence) -> Finding:
@@ -129,7 +129,7 @@ def _scale_free(evidence: Evidence) -> Finding:
     return Finding(CHECK, "ok", summary, numbers)
 
 
-def _judged(scale: ImpliedScale, convention: str, weighted: bool) -> Finding:
+def _verdict(scale: ImpliedScale, convention: str, weighted: bool) -> Finding:
     r, error = scale.ratio, scale.ratio_stderr
     if not math.isfinite(r) or r <= 0:
         return Finding(CHECK, "unavailable", f"The mean of (x − μ)²/σ² is {r}.")

@@ -57,10 +57,10 @@ def likelihood_trust(evidence: Evidence) -> Finding:
     if khat is None or ess is None or bool(khat.isnan().all()):
         return Finding(CHECK, "unavailable", "No k̂: fewer than 30 samples per datapoint.")
     missed = prior_excess(log_px, evidence.get(PRIOR_SAMPLING))
-    return _judged(log_px, khat, ess) if missed is None else _missed(*missed)
+    return _verdict(log_px, khat, ess) if missed is None else _support_finding(*missed)
 
 
-def _missed(excess: float, error: float) -> Finding:
+def _support_finding(excess: float, error: float) -> Finding:
     """A posterior of too small a support has harmless weights; only another sampler can tell."""
     summary = (
         f"Sampling the prior finds {excess:.2f} ± {error:.2f} nats more than sampling the encoder: "
@@ -77,7 +77,7 @@ _MISSED = (
 )
 
 
-def _judged(log_px: Estimate, khat: Tensor, ess: Tensor) -> Finding:
+def _verdict(log_px: Estimate, khat: Tensor, ess: Tensor) -> Finding:
     K = log_px.num_samples or USUAL_K
     bad, bad_error = share(khat >= usable_threshold(K))
     poor, poor_error = share((khat >= UNRELIABLE_K) | (ess < FEW_SAMPLES))

@@ -104,30 +104,30 @@ def posterior_collapse(evidence: Evidence) -> Finding:
         numbers["kl_total"] = kl.total
     states = units_by_state(unit_table(evidence))
     cause = cause_of(
-        evidence, states, starved=_starved(units, severity), ignored=ignored >= IGNORED_SHARE
+        evidence, states, starved=_is_starved(units, severity), ignored=ignored >= IGNORED_SHARE
     )
     numbers |= {"cause": cause.kind, "units_by_state": states}
     if weight is not None:
         numbers |= {"implied_kl_weight": weight.mean, "implied_kl_weight_stderr": weight.stderr}
-    summary = _summary(units, information, kl, ignored) + _told(cause)
+    summary = _summary(units, information, kl, ignored) + _cause_sentence(cause)
     action = "" if severity in ("ok", "undecided") else treatment(cause)
     return Finding(CHECK, severity, summary, numbers, action)
 
 
-def _starved(units: Units, severity: Severity) -> bool | None:
+def _is_starved(units: Units, severity: Severity) -> bool | None:
     """Whether too little is left; a share of next to no KL is ignored by chance: this is first."""
     if units.most < units.few or severity == "problem":
         return True
     return None if severity == "undecided" else False
 
 
-def _told(cause: Cause) -> str:
+def _cause_sentence(cause: Cause) -> str:
     if cause.kind == "pruned":
         return " Some of the others are pruned, which is no fault."
-    return "" if cause.kind in ("none", "undecided") else f" Cause: {_named(cause)}."
+    return "" if cause.kind in ("none", "undecided") else f" Cause: {_cause_text(cause)}."
 
 
-def _named(cause: Cause) -> str:
+def _cause_text(cause: Cause) -> str:
     return f"{cause.kind} ({cause.because})" if cause.because else cause.kind
 
 
@@ -149,7 +149,7 @@ def _ignored_share(evidence: Evidence) -> float:
 
 
 def _severity(units: Units, information: Estimate | None, ignored: float) -> Severity:
-    informed = None if information is None else _informed(information.mean, information.stderr)
+    informed = None if information is None else _is_informed(information.mean, information.stderr)
     if units.most == 0 or informed is False:
         return "problem"
     if units.most < units.few or ignored >= IGNORED_SHARE:
@@ -159,7 +159,7 @@ def _severity(units: Units, information: Estimate | None, ignored: float) -> Sev
     return "ok"
 
 
-def _informed(mean: float, stderr: float) -> bool | None:
+def _is_informed(mean: float, stderr: float) -> bool | None:
     return exceeds(mean, 0.0 if math.isnan(stderr) else stderr, NO_INFORMATION)
 
 

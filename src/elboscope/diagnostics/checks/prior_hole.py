@@ -70,21 +70,23 @@ def prior_hole(evidence: Evidence) -> Finding:
         CHECK,
         severity,
         _summary(surgery, saturated, severity, best) + _beside(evidence, surgery),
-        _numbers(evidence, surgery, saturated) | _learned(evidence, best),
+        _numbers(evidence, surgery, saturated) | _bound_numbers(evidence, best),
         _action(severity, evidence),
     )
 
 
 def _by_bounds_alone(evidence: Evidence, best: PopulationBound) -> Finding:
     """Without a mixture a hole can be asserted, not ruled out."""
-    asserted = _graded(best)
+    asserted = _grade(best)
     severity: Severity = asserted if asserted in ("warning", "problem") else "undecided"
     why = evidence.reason(SURGERY)
     summary = (
         f"{VERDICTS[severity]}: held-out bound KL(q‖p) ≥ {best.mean:.2f} ± {best.stderr:.2f} nats"
-        f"{_picked(best)}; no mixture of the posteriors: {why}."
+        f"{_choice(best)}; no mixture of the posteriors: {why}."
     )
-    numbers = {"held_out": best.mean, "held_out_stderr": best.stderr} | _learned(evidence, best)
+    numbers = {"held_out": best.mean, "held_out_stderr": best.stderr} | _bound_numbers(
+        evidence, best
+    )
     action = "" if severity == "undecided" else _action(severity, evidence)
     return Finding(CHECK, severity, summary, numbers, action)
 
@@ -95,20 +97,20 @@ def is_saturated(surgery: ElboSurgery) -> bool:
 
 
 def _severity(surgery: ElboSurgery, saturated: bool, best: PopulationBound | None) -> Severity:
-    asserted = "undecided" if best is None else _graded(best)
+    asserted = "undecided" if best is None else _grade(best)
     if asserted in ("warning", "problem"):
         return asserted
     if exceeds(surgery.kl.mean, surgery.kl.stderr, WARNING_NATS) is False:
         return "ok"  # KL(q‖p) ≤ avgKL: the rate leaves no room for a hole
-    return "undecided" if saturated else _resolved(surgery)
+    return "undecided" if saturated else _mixture_verdict(surgery)
 
 
-def _resolved(surgery: ElboSurgery) -> Severity:
+def _mixture_verdict(surgery: ElboSurgery) -> Severity:
     """What the mixture can say: it overstates the population's KL, so it can only rule out."""
-    return "ok" if _graded(surgery.marginal_kl) == "ok" else "undecided"
+    return "ok" if _grade(surgery.marginal_kl) == "ok" else "undecided"
 
 
-def _graded(estimate: Estimate | PopulationBound) -> Severity:
+def _grade(estimate: Estimate | PopulationBound) -> Severity:
     return graded(estimate.mean, estimate.stderr, warning=WARNING_NATS, problem=PROBLEM_NATS)
 
 
@@ -124,7 +126,7 @@ def _summary(
         f"log N = {surgery.log_n:.2f}"
     )
     at_least = (
-        f"held-out bound KL(q‖p) ≥ {best.mean:.2f} ± {best.stderr:.2f} nats{_picked(best)}"
+        f"held-out bound KL(q‖p) ≥ {best.mean:.2f} ± {best.stderr:.2f} nats{_choice(best)}"
         if best is not None
         else "no held-out bound: " + surgery.unavailable.get("marginal_kl_held_out", "not computed")
     )
@@ -132,7 +134,7 @@ def _summary(
     return f"{VERDICTS[severity]}: {at_least}; {of_mixture}{spikes}."
 
 
-def _picked(best: PopulationBound) -> str:
+def _choice(best: PopulationBound) -> str:
     return f" (the best of {best.picked_of}, ± widened for that)" if best.picked_of > 1 else ""
 
 
@@ -167,7 +169,7 @@ def _numbers(evidence: Evidence, surgery: ElboSurgery, saturated: bool) -> dict[
     return numbers
 
 
-def _learned(evidence: Evidence, best: PopulationBound | None) -> dict[str, object]:
+def _bound_numbers(evidence: Evidence, best: PopulationBound | None) -> dict[str, object]:
     """All lower bounds, the one that was picked, what disagrees, and the gain."""
     bounds, found = population_bounds(evidence), evidence.get(MARGINAL_KL_COMPARISON)
     numbers: dict[str, object] = {

@@ -225,7 +225,7 @@ def _action(severity: Severity, cause: str, evidence: Evidence) -> str:
         "See 'prior hole': the prior draws latents that the decoder was never trained for. "
         f"es.fit_prior(model, {train}) puts a density of the codes in its place."
     )
-    mend = (
+    strengthen = (
         "Give the decoder more units (--model.hidden), or train for longer (--training.epochs); "
         "a blurred mean is scored here, not a draw of p(x|z)."
     )
@@ -242,7 +242,7 @@ def _action(severity: Severity, cause: str, evidence: Evidence) -> str:
             "elboscope train CONFIG.yaml --objective WGANGP (with a discriminator without batch "
             "normalisation)."
         )
-    return {"latents": close, "decoder": mend}.get(cause, f"{close} {mend}")
+    return {"latents": close, "decoder": strengthen}.get(cause, f"{close} {strengthen}")
 
 
 def _more(evidence: Evidence) -> str:

@@ -69,7 +69,7 @@ def traversals_panel(evidence: Evidence) -> Panel:
         caption = (
             f"One unit a row, the most informative first ({found.ranked_by}); it moves over the "
             f"quantiles of q(z_j), while all others stay at {found.start_is}. A row that does not "
-            "change: near here the decoder does not need the unit." + _drawn(found.settings)
+            "change: near here the decoder does not need the unit." + _draws_note(found.settings)
         )
     return drawing(
         "What each unit shows", caption, "traversals", plots.traversals_data(found),
@@ -90,7 +90,7 @@ def interpolations_panel(evidence: Evidence) -> Panel:
             "mixture, dips between any two."
         )
         caption += f" It is missing: {found.why_no_ratio}." if found.log_ratio is None else ""
-        caption += _drawn(found.settings)
+        caption += _draws_note(found.settings)
     return drawing(
         "Between two codes", caption, "interpolations", plots.interpolations_data(found),
         plots.plot_interpolations, evidence.reason(INTERPOLATIONS),
@@ -107,14 +107,14 @@ def manifold_panel(evidence: Evidence) -> Panel:
         if found.log_ratio is not None:
             share = (found.log_ratio < plots.UNCOVERED).double().mean().item()
             caption += f" Framed: {UNCOVERED}, {share:.0%} of the tiles."
-        caption += _drawn(found.settings)
+        caption += _draws_note(found.settings)
     return drawing(
         "The latent manifold", caption, "manifold", plots.manifold_data(found),
         plots.plot_manifold, evidence.reason(MANIFOLD),
     )  # fmt: skip
 
 
-def _drawn(settings: Mapping[str, object]) -> str:
+def _draws_note(settings: Mapping[str, object]) -> str:
     return f" Shown are {DRAWS}: chance is in them." if settings["decoded"] == DRAWS else ""
 
 
@@ -139,7 +139,7 @@ MOST = 50
 CAPTION = (
     "The most expensive first: nats of KL, variance of the posterior mean, nats of information "
     "I(n; z_j), nats of reconstruction lost without the unit. Used: it moves and is missed. "
-    "Pruned: it equals the prior and nobody asks for it, no fault by itself. Ignored: the decoder "
+    "Pruned: it equals the prior and no one asks for it, no fault by itself. Ignored: the decoder "
     "does not listen. Constant: it costs and says nothing. Unread: the decoder listens and the "
     "encoder says nothing."
 )

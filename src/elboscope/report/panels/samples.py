@@ -42,9 +42,12 @@ def scores_panel(evidence: Evidence) -> Panel:
         head[1:1] = ["reconstructions", "samples − reconstructions"]
     lines = []
     for name, estimate in samples.estimates.items():
-        cells = [_shown(estimate), beside(estimate, samples.of_data.get(name)), BETTER[name]]
+        cells = [_plus_minus(estimate), beside(estimate, samples.of_data.get(name)), BETTER[name]]
         if both is not None:
-            cells[1:1] = [_shown(both.reconstructions.estimates[name]), _shown(both.gap[name])]
+            cells[1:1] = [
+                _plus_minus(both.reconstructions.estimates[name]),
+                _plus_minus(both.gap[name]),
+            ]
         lines.append((SCORES[name].title, tuple(cells)))
     seen = f"{evidence.settings.get('classifier', samples.settings['classifier'])}"
     half = " Samples and reconstructions are held against one half of the data; the other half is "
@@ -54,7 +57,7 @@ def scores_panel(evidence: Evidence) -> Panel:
     return Scores(title, f"{caption} {BLIND}", tuple(head), tuple(lines))
 
 
-def _shown(estimate: Estimate) -> str:
+def _plus_minus(estimate: Estimate) -> str:
     return plain(estimate).replace("-", "−")
 
 
