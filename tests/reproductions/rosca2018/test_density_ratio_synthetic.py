@@ -33,7 +33,7 @@ from elboscope.reproductions.rosca2018.density_ratio_runs import (
     divergences,
     gaussian_pair,
     learning,
-    looked_at,
+    look_at,
 )
 
 NAME = "density-ratio-synthetic"
@@ -51,7 +51,7 @@ TINY = Plan(
 def test_the_optimal_logit_has_no_error_beyond_that_of_its_draws(regime):
     pair = gaussian_pair(3, regime, 0)
     with seeded(0):
-        found = looked_at(pair, lambda x: optimal_logit(x.double(), *pair), 20_000)
+        found = look_at(pair, lambda x: optimal_logit(x.double(), *pair), 20_000)
     assert found["kl"] == pytest.approx(gaussian_kl(*pair).item())
     assert abs(found["estimate"] - found["kl"]) < 3.5 * found["optimal_stderr"]
     assert found["error"] == 0
@@ -63,7 +63,7 @@ def test_the_optimal_logit_has_no_error_beyond_that_of_its_draws(regime):
 def test_a_critic_off_by_a_constant_is_off_by_that():
     pair = gaussian_pair(3, "KL 10", 0)
     with seeded(0):
-        found = looked_at(pair, lambda x: optimal_logit(x.double(), *pair) - 2, 1000)
+        found = look_at(pair, lambda x: optimal_logit(x.double(), *pair) - 2, 1000)
     assert found["error"] == pytest.approx(-2, abs=1e-9)
     assert found["error_stderr"] < 1e-9
 

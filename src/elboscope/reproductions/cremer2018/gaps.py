@@ -27,8 +27,8 @@ __all__ = [
     "gap_provenance",
     "gap_row",
     "load_gap_images",
-    "measured_gaps",
-    "trained",
+    "measure_gaps",
+    "train_model",
 ]
 
 import json
@@ -125,7 +125,7 @@ class Gaps(NamedTuple):
         return self.log_px - self.elbo
 
 
-def measured_gaps(
+def measure_gaps(
     name: str,
     model: LatentVariableModel,
     x: Float[Tensor, "N *X"],
@@ -414,7 +414,7 @@ def gap_provenance(run: GapRun, found: object) -> Mapping[str, object]:
     )
 
 
-def trained(
+def train_model(
     name: str,
     model: VAE,
     x: UInt8[Tensor, "N *X"],
