@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ def test_regimes_share_the_target_and_the_natural_pair_is_what_is_learned():
 
 def test_learning_begins_at_the_pair_that_is_estimated(tmp_path):
     size = Size(dim=3, hidden=(4,), measured=(1,), learning_steps=2, num_held_out=100)
-    plan = TINY._replace(every=2)
+    plan = replace(TINY, every=2)
     with sitting(tmp_path / "run", {}, Options(), None) as now:
         rows = learning(size, "natural", plan, 1, now, CPU)
         equal = learning(size, "equal means", plan, 1, now, CPU)
