@@ -170,7 +170,7 @@ def measure_gaps(
         >>> model = es.models.LinearGaussian.instance_1()
         >>> x, _ = model.sample(4, seed=0)
         >>> with sitting(Path(tempfile.mkdtemp()), {}, Options(), None) as now:
-        ...     gaps = measured_gaps("toy", model, x, "diagonal", now, num_samples=500, flow=False)
+        ...     gaps = measure_gaps("toy", model, x, "diagonal", now, num_samples=500, flow=False)
         >>> bool((gaps.amortisation.mean().abs() < 0.1)), sorted(gaps.candidates)
         (True, ['importance sampling from q', 'importance sampling from q* (diagonal)'])
     """

@@ -332,7 +332,7 @@ def new_autoencoder(
 
     Example:
         >>> x = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
-        >>> model = new_model("AAE", x, 3, (4, 8), (16,))
+        >>> model = new_autoencoder("AAE", x, 3, (4, 8), (16,))
         >>> model.latent_shape, list(model.adversaries)
         ((3,), ['code'])
     """
