@@ -16,7 +16,7 @@ from rich.text import Text
 
 from elboscope.reproductions import names_taking
 from elboscope.reproductions.frame.experiment import find_experiment, reproduce, reproduce_run
-from elboscope.reproductions.frame.result import HEADER, Reproduction, meaning_of_errors, shown
+from elboscope.reproductions.frame.result import HEADER, Reproduction, cells, meaning_of_errors
 from elboscope.reproductions.frame.sitting import Options, Unfinished, Workers, training_device
 from elboscope.sweeps.executor import Executor, Kind, Resources, require_slurm
 from elboscope.sweeps.study import require_extra
@@ -112,7 +112,7 @@ def _numbers(outcome: Reproduction) -> Table:
     """The source, one for most tables, is said below: a line has no room for it."""
     table = _table(*HEADER[:-1])
     for row in outcome.rows:
-        table.add_row(*map(Text, shown(row)[:-1]))
+        table.add_row(*map(Text, cells(row)[:-1]))
     return table
 
 

@@ -11,7 +11,7 @@ from elboscope.models import AuxiliaryRealNVP
 from elboscope.reproductions.cremer2018 import decoder_capacity, flow_amortisation
 from elboscope.reproductions.cremer2018.decoder_capacity import Measured
 from elboscope.reproductions.cremer2018.flow_amortisation import Found
-from elboscope.reproductions.cremer2018.gaps import GapPlan, Gaps, cremer_vae, trained
+from elboscope.reproductions.cremer2018.gaps import GapPlan, Gaps, cremer_vae, train_model
 from elboscope.reproductions.frame.experiment import reproduce
 from elboscope.reproductions.frame.images import load_binary_images
 from elboscope.reproductions.frame.sitting import Options, Unfinished, sitting
@@ -148,7 +148,7 @@ def test_a_frozen_decoder_is_the_same_to_the_bit(tmp_path, posterior):
     model = flow_amortisation._linear(whole, posterior, 1)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with sitting(tmp_path / "run", {}, Options(), None) as now:
-        trained("encoder", model, images.train, PLAN, 0, now, CPU)
+        train_model("encoder", model, images.train, PLAN, 0, now, CPU)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]) == name.startswith("decoder."), name
     assert all(p.grad is None for p in model.decoder.parameters())

@@ -9,7 +9,7 @@ import torch
 from elboscope.core import InputError
 from elboscope.models import LinearGaussian
 from elboscope.reproductions.cremer2018 import gaps as module
-from elboscope.reproductions.cremer2018.gaps import Gaps, measured_gaps
+from elboscope.reproductions.cremer2018.gaps import Gaps, measure_gaps
 from elboscope.reproductions.frame.sitting import Options, Unfinished, sitting
 
 MODEL = LinearGaussian.instance_1()
@@ -21,13 +21,13 @@ def open_sitting(folder, **options):
     return sitting(folder, {}, Options(resume=True, **options), None)
 
 
-def measured(folder, x=X, **changes):
+def measure(folder, x=X, **changes):
     with open_sitting(folder) as now:
-        return measured_gaps("toy", MODEL, x, "diagonal", now, **(SETTINGS | changes))
+        return measure_gaps("toy", MODEL, x, "diagonal", now, **(SETTINGS | changes))
 
 
 def test_the_parts_are_those_of_the_closed_form(tmp_path):
-    found = measured(tmp_path)
+    found = measure(tmp_path)
     truth = MODEL.log_likelihood(X).double() - MODEL.elbo(X).double()  # the encoder is the best
     error = math.sqrt(truth.mean().item() * 2 / (1000 * 40))  # of a mean of log-weights
     assert abs(found.approximation.mean() - truth.mean()) < 5 * error + 0.002
@@ -40,7 +40,7 @@ def test_the_parts_are_those_of_the_closed_form(tmp_path):
 
 
 def test_log_px_is_the_best_candidate_and_not_one_ahead_by_luck(tmp_path):
-    found = measured(tmp_path, X[:8], full=True, num_temperatures=5)
+    found = measure(tmp_path, X[:8], full=True, num_temperatures=5)
     assert set(found.candidates) == {
         "importance sampling from q",
         "importance sampling from q* (diagonal)",
@@ -53,14 +53,14 @@ def test_log_px_is_the_best_candidate_and_not_one_ahead_by_luck(tmp_path):
 
 
 def test_a_second_sitting_reads_every_part_that_there_is(tmp_path, monkeypatch):
-    first = measured(tmp_path)
+    first = measure(tmp_path)
 
     def never(*arguments, **settings):
         raise AssertionError("measured again")
 
     for name in ("optimal_posterior", "importance_sampling", "evidence_lower_bound"):
         monkeypatch.setattr(module, name, never)
-    again = measured(tmp_path)
+    again = measure(tmp_path)
     for a, b in zip(first, again, strict=True):
         if isinstance(a, torch.Tensor):
             torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
@@ -73,7 +73,7 @@ def test_a_slice_ends_between_two_parts_and_says_before_which(tmp_path):
         pytest.raises(Unfinished, match="ended at toy, q, after"),
         open_sitting(tmp_path, slice_seconds=0.0) as now,
     ):
-        measured_gaps("toy", MODEL, X, "diagonal", now, **SETTINGS)
+        measure_gaps("toy", MODEL, X, "diagonal", now, **SETTINGS)
 
 
 def test_datapoints_without_a_value_are_out_of_every_quantity(tmp_path, monkeypatch):
@@ -84,7 +84,7 @@ def test_datapoints_without_a_value_are_out_of_every_quantity(tmp_path, monkeypa
         return replace(found, index=found.index + 1)
 
     monkeypatch.setattr(module, "optimal_posterior", lost)
-    found = measured(tmp_path)
+    found = measure(tmp_path)
     assert found.rows.tolist() == list(range(1, 40))
     assert all(len(v) == 39 for v in (found.log_px, found.elbo, found.diagonal, found.inference))
 
@@ -94,7 +94,7 @@ def test_a_flow_needs_its_search(tmp_path):
         open_sitting(tmp_path) as now,
         pytest.raises(InputError, match="flow: expected True for a model trained with a flow"),
     ):
-        measured_gaps("toy", MODEL, X, "flow", now, flow=False)
+        measure_gaps("toy", MODEL, X, "flow", now, flow=False)
 
 
 def test_the_family_of_the_training_splits_the_gap():

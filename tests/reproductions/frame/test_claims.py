@@ -11,7 +11,7 @@ from elboscope.reproductions.frame.claims import (
     Published,
     agreement,
     difference,
-    judged,
+    judge,
     run_error,
     verdict,
     without_verdict,
@@ -57,7 +57,7 @@ def test_one_seed_leaves_the_images_and_one_value_leaves_nothing():
     one_image = difference(torch.tensor([[1.0], [2.0]]), torch.zeros(2, 1))
     assert one_image.error == pytest.approx(0.5 * 12.7062 / 2, rel=1e-5)
     alone = difference(torch.tensor([[1.0]]), torch.zeros(1, 1))
-    assert judged("", "", alone).verdict == "undecided"
+    assert judge("", "", alone).verdict == "undecided"
     assert run_error([torch.tensor([[1.0, 2.0]])]) == 0.0
 
 
@@ -72,7 +72,7 @@ def test_verdicts_of_equal_models_err_in_one_of_twenty(num_seeds, pooled):
         images = torch.randn(1, 1, 30, generator=generator)
         table = runs + images + 0.2 * torch.randn(5, num_seeds, 30, generator=generator)
         error = run_error(table) if pooled else None
-        wrong += judged("", "", difference(table[0], table[1], runs=error)).verdict != "undecided"
+        wrong += judge("", "", difference(table[0], table[1], runs=error)).verdict != "undecided"
     assert 0.02 < wrong / 2000 < 0.07
 
 
@@ -93,7 +93,7 @@ def test_absolute_numbers_are_held_to_half_a_nat(value, error, expected):
 
 
 def test_a_smoke_run_decides_nothing_but_shows_its_evidence():
-    (claim,) = without_verdict([judged("A > B", "a paper", Difference(9.0, 0.1, 1, 50))])
+    (claim,) = without_verdict([judge("A > B", "a paper", Difference(9.0, 0.1, 1, 50))])
     assert claim.verdict == "undecided"
     assert "+9.000 ± 0.100 nats" in claim.evidence
     assert "decides nothing" in claim.evidence

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from elboscope.models import LinearGaussian
-from elboscope.reproductions.frame.evaluation import count_error, measured_members
+from elboscope.reproductions.frame.evaluation import count_error, measure_members
 from elboscope.reproductions.frame.sitting import Options, Unfinished, sitting
 
 CPU = torch.device("cpu")
@@ -20,7 +20,7 @@ def test_both_bounds_are_where_the_closed_form_says(tmp_path):
     model = LinearGaussian.instance_1()
     x, _ = model.sample(300, seed=0)
     with open_sitting(tmp_path / "run") as now:
-        found = measured_members("exact", [model, model], x, 640, [0, 1], now, CPU)
+        found = measure_members("exact", [model, model], x, 640, [0, 1], now, CPU)
     truth = model.log_likelihood(x)
     chi2 = 0.2421557909  # of the optimal q: L_K lies χ²/(2K) below, one value spreads √(χ²/K)
     for values, K, groups in ((found.log_px, 640, 1), (found.bound_64, 64, 10)):
@@ -37,11 +37,11 @@ def test_a_second_sitting_reads_what_the_first_measured(tmp_path):
     x, _ = model.sample(20, seed=0)
     arguments = ("exact", [model], x, 64, [0])
     with open_sitting(tmp_path / "run") as now:
-        first = measured_members(*arguments, now, CPU)
+        first = measure_members(*arguments, now, CPU)
     with open_sitting(tmp_path / "run", slice_seconds=1e-9) as now:
-        again = measured_members(*arguments, now, CPU)
+        again = measure_members(*arguments, now, CPU)
         with pytest.raises(Unfinished, match="evaluation of other, seed 0"):
-            measured_members("other", *arguments[1:], now, CPU)
+            measure_members("other", *arguments[1:], now, CPU)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 

@@ -1,6 +1,7 @@
 """The listing and the experiments agree, and one way of running them serves all."""
 
 import pkgutil
+import tomllib
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -52,6 +53,14 @@ def test_every_experiment_of_every_paper_is_listed():
             values = vars(import_module(f"{reproductions.__name__}.{paper}.{module.name}"))
             own = {name for name, value in values.items() if isinstance(value, Experiment)}
             assert {f"{paper}.{module.name}:{name}" for name in own} <= places
+
+
+def test_the_import_contracts_know_every_paper():
+    text = (Path(__file__).parents[3] / "pyproject.toml").read_text()
+    contracts = {c["name"]: c for c in tomllib.loads(text)["tool"]["importlinter"]["contracts"]}
+    names = [f"{reproductions.__name__}.{paper}" for paper in PAPERS]
+    assert contracts["papers do not import each other"]["modules"] == names
+    assert contracts["what papers share imports no paper"]["forbidden_modules"] == names
 
 
 def test_every_file_of_references_belongs_to_an_experiment():

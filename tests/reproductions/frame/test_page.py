@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from elboscope.reproductions import EXPERIMENTS
-from elboscope.reproductions.frame.page import BEGIN, END, main, results, updated
+from elboscope.reproductions.frame.page import BEGIN, END, main, results, update
 
 DOCS = Path(__file__).parents[3] / "docs"
 
 
 def test_the_page_holds_what_is_kept():
     page = (DOCS / "reproductions.md").read_text()
-    assert updated(page, results(DOCS / "reproductions", DOCS)) == page
+    assert update(page, results(DOCS / "reproductions", DOCS)) == page
     for entry in EXPERIMENTS:
         assert f"| `{entry.name}` |" in page
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from elboscope.core import InputError
 from elboscope.reproductions.frame import result as module
 from elboscope.reproductions.frame.claims import Claim, Published
-from elboscope.reproductions.frame.result import Reproduction, Row, meaning_of_errors, shown
+from elboscope.reproductions.frame.result import Reproduction, Row, cells, meaning_of_errors
 
 PUBLISHED = Published(-84.52, "Rainforth et al. 2018", 0.02, "sd over 4 runs", 3280, 5000)
 ROWS = (
@@ -25,11 +25,11 @@ def outcome(**changes) -> Reproduction:
 
 
 def test_a_row_shows_both_numbers_with_epochs_samples_and_source():
-    assert shown(ROWS[0]) == (
+    assert cells(ROWS[0]) == (
         "IWAE", "log p̂ [nats]", "-90.12 ± 0.46", "1", "1000", "10000",
         "-84.52 ± 0.02", "3280", "Rainforth et al. 2018",
     )  # fmt: skip
-    assert shown(ROWS[1])[2] == "19.00"
+    assert cells(ROWS[1])[2] == "19.00"
     text = meaning_of_errors(ROWS)
     assert text == "± of ours: sd over 2 runs (log p̂). ± of the paper: sd over 4 runs."
 

@@ -73,16 +73,16 @@ def test_published_numbers_stand_beside_ours_except_for_other_data(smoke, tmp_pa
     now = Sitting(tmp_path, math.inf, None, 0.0)
     run = Run("tighter-bounds-table1", "cpu", plan, 0, Options(), torch.device("cpu"), images, now)
     assert tighter_bounds_table1._rows(run, {}) == ()
-    full = tighter_bounds_table1._rows(run, {"VAE": measured()})
+    full = tighter_bounds_table1._rows(run, {"VAE": measure()})
     assert [row.published.value for row in full[:3]] == [-86.69, -86.21, -0.47]
     entry = iwae_table1.Entry("mnist", 2, "IWAE", 50)
     plan = iwae_table1.PAPER
-    row, z1, z2 = iwae_table1._entry_rows(entry, measured(), plan)
+    row, z1, z2 = iwae_table1._entry_rows(entry, measure(), plan)
     assert (row.published.value, z1.published.value, z2.published.value) == (82.90, 26.0, 7.0)
     assert (row.epochs, row.num_samples, row.published.epochs) == (3280, 5000, 3280)
 
 
-def measured():
+def measure():
     values, units = torch.full((1, 3), -83.0).double(), torch.ones(1, 150).double()
     return Measured(values, values, values, values, units, 0.1 * units)
 

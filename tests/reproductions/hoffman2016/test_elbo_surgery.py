@@ -99,7 +99,7 @@ def built(*, information=10.8, marginal=5.0, held_out=1.0, gmm=1.5, flow=1.2, te
 LOG_N = math.log(60_000)
 
 
-def judged(parts):
+def judge(parts):
     claims = (*claims_of_many("a model", parts, LOG_N), *claims_of("a model", parts))
     return [claim.verdict for claim in claims]
 
@@ -118,13 +118,13 @@ def judged(parts):
     ],
 )
 def test_each_claim_is_about_its_own_part(change, wrong):
-    verdicts = judged(built(**change))
+    verdicts = judge(built(**change))
     assert verdicts == ["contradicted" if i in wrong else "reproduced" for i in range(7)]
 
 
 def test_claims_within_their_errors_are_undecided():
     parts = built(information=LOG_N - 0.5) | {"held_out": pair(0.01), "gain.gmm": pair(5.01)}
-    verdicts = judged(parts)
+    verdicts = judge(parts)
     assert [i for i, v in enumerate(verdicts) if v == "undecided"] == [0, 2, 4]
 
 

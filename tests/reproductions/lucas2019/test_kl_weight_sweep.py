@@ -27,7 +27,7 @@ from elboscope.reproductions.lucas2019.measures import (
     coverage,
     fitted_draws,
     linear_collapse,
-    measured,
+    measure,
     pixel_eigenvalues,
 )
 from elboscope.reproductions.lucas2019.networks import (
@@ -140,7 +140,7 @@ def test_measures_of_a_model_whose_posterior_is_the_prior():
         for part in (vae.encoder[-1], vae.decoder[0]):
             part.weight.zero_()
             part.bias.zero_()
-    found = measured(vae, x, 0.5, SweepMeasure(60, 2, 120), 0)
+    found = measure(vae, x, 0.5, SweepMeasure(num_decoded=60, num_samples=2, num_draws=120), 0)
     constant = vae.decode(torch.zeros(1, 2)).mean
     error = (x - constant).square().flatten(1).sum(1).mean().item()
     assert found.units[0] == 0

@@ -14,7 +14,7 @@ from elboscope.reproductions.rosca2018.aggregate import (
     _mixture,
     _rate,
     kl_difference,
-    measured_aggregate,
+    measure_aggregate,
 )
 
 
@@ -25,16 +25,16 @@ def mixture(model, x, num_draws, seed=0):
 
 
 @pytest.fixture
-def measured(tmp_path):
+def measure(tmp_path):
     """Of the linear-Gaussian model with correlated latents."""
     model = LinearGaussian.instance_2()
     x, _ = model.sample(2000, seed=0)
     with sitting(tmp_path / "run", {}, Options(), None) as now:
-        return model, x, measured_aggregate("linear", model, x, 2000, 50, 0, now)
+        return model, x, measure_aggregate("linear", model, x, 2000, 50, 0, now)
 
 
-def test_all_parts_are_those_of_the_closed_form(measured):
-    model, x, values = measured
+def test_all_parts_are_those_of_the_closed_form(measure):
+    model, x, values = measure
     truth, marginal = model.marginal_kl().item(), values.marginal
     assert abs(marginal.value - truth) < 3.5 * marginal.error
     assert marginal.error < 0.2 * truth
@@ -46,8 +46,8 @@ def test_all_parts_are_those_of_the_closed_form(measured):
     assert low == 0.0 < marginal.value < high == pytest.approx(model.kl(x).mean().item())
 
 
-def test_it_is_the_estimate_of_the_library(measured):
-    model, x, values = measured
+def test_it_is_the_estimate_of_the_library(measure):
+    model, x, values = measure
     estimate = marginal_kl(model, x, num_draws=2000, seed=0)
     assert values.marginal.value == pytest.approx(estimate.mean, abs=1e-12)
     assert values.marginal.error == pytest.approx(estimate.stderr, rel=1e-9)
@@ -97,7 +97,7 @@ def test_grey_values_are_scored_as_a_cross_entropy(tmp_path):
     with seeded(0):
         model, x = mlp_vae((6,), 2, (8,)), torch.rand(60, 6)
     with sitting(tmp_path / "run", {}, Options(), None) as now:
-        found = measured_aggregate("grey", model, x, 60, 60, 0, now)
+        found = measure_aggregate("grey", model, x, 60, 60, 0, now)
     entropy = -(x * x.log() + (1 - x) * (1 - x).log()).sum(1).double()
     assert (found.reconstruction < -entropy).all()  # a cross-entropy is at least the entropy
 
@@ -107,7 +107,7 @@ def test_parts_are_kept_and_read(tmp_path):
     x, _ = model.sample(200, seed=0)
     asked, out = {"a": 1}, tmp_path / "run"
     with sitting(out, asked, Options(), None) as now:
-        whole = measured_aggregate("linear", model, x, 100, 10, 0, now)
+        whole = measure_aggregate("linear", model, x, 100, 10, 0, now)
     for name in ("linear-bound.safetensors", "linear-bound-begun"):
         (out / "state" / name).unlink()
     over = Options(resume=True, slice_seconds=0.0)
@@ -115,7 +115,7 @@ def test_parts_are_kept_and_read(tmp_path):
         pytest.raises(Unfinished, match="the held-out bound of linear"),
         sitting(out, asked, over, None) as now,
     ):
-        measured_aggregate("linear", model, x, 100, 10, 0, now)
+        measure_aggregate("linear", model, x, 100, 10, 0, now)
     with sitting(out, asked, Options(resume=True), None) as now:
-        again = measured_aggregate("linear", model, x, 100, 10, 0, now)
+        again = measure_aggregate("linear", model, x, 100, 10, 0, now)
     assert all(torch.equal(a, b) for a, b in zip(whole, again, strict=True))

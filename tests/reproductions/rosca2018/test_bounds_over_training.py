@@ -25,8 +25,7 @@ from elboscope.reproductions.rosca2018.bounds_values import (
     values_of,
     veegan_value,
 )
-from elboscope.reproductions.rosca2018.hybrid_runs import evaluation_draw
-from elboscope.reproductions.rosca2018.hybrid_runs import untrained_autoencoder as untrained
+from elboscope.reproductions.rosca2018.hybrid_runs import evaluation_draw, new_autoencoder
 
 
 def test_with_the_exact_ratio_the_value_of_an_aae_exceeds_the_likelihood():
@@ -173,7 +172,9 @@ def test_a_rise_within_its_error_is_not_monotone_nor_its_opposite():
 def test_values_of_models_as_they_are():
     with seeded(0):
         x = torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8)
-        models = {k: untrained(k, x, 3, (2, 4), (8,), (2, 4)) for k in ("VAE", "AAE", "VEEGAN")}
+        models = {
+            k: new_autoencoder(k, x, 3, (2, 4), (8,), (2, 4)) for k in ("VAE", "AAE", "VEEGAN")
+        }
     test, some = evaluation_draw(x[:20], of_training=False), evaluation_draw(x, of_training=True)
     found = {k: values_of(k, model, test, some, seed=0) for k, model in models.items()}
     assert {k: sorted(v) for k, v in found.items()} == {

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ from elboscope.reproductions.rosca2018.density_ratio_runs import (
     divergences,
     gaussian_pair,
     learning,
-    looked_at,
+    look_at,
 )
 
 NAME = "density-ratio-synthetic"
@@ -51,7 +52,7 @@ TINY = Plan(
 def test_the_optimal_logit_has_no_error_beyond_that_of_its_draws(regime):
     pair = gaussian_pair(3, regime, 0)
     with seeded(0):
-        found = looked_at(pair, lambda x: optimal_logit(x.double(), *pair), 20_000)
+        found = look_at(pair, lambda x: optimal_logit(x.double(), *pair), 20_000)
     assert found["kl"] == pytest.approx(gaussian_kl(*pair).item())
     assert abs(found["estimate"] - found["kl"]) < 3.5 * found["optimal_stderr"]
     assert found["error"] == 0
@@ -63,7 +64,7 @@ def test_the_optimal_logit_has_no_error_beyond_that_of_its_draws(regime):
 def test_a_critic_off_by_a_constant_is_off_by_that():
     pair = gaussian_pair(3, "KL 10", 0)
     with seeded(0):
-        found = looked_at(pair, lambda x: optimal_logit(x.double(), *pair) - 2, 1000)
+        found = look_at(pair, lambda x: optimal_logit(x.double(), *pair) - 2, 1000)
     assert found["error"] == pytest.approx(-2, abs=1e-9)
     assert found["error_stderr"] < 1e-9
 
@@ -76,8 +77,8 @@ def test_regimes_share_the_target_and_the_natural_pair_is_what_is_learned():
 
 
 def test_learning_begins_at_the_pair_that_is_estimated(tmp_path):
-    size = Size(3, (4,), (1,), 2, 100)
-    plan = TINY._replace(every=2)
+    size = Size(dim=3, hidden=(4,), measured=(1,), learning_steps=2, num_held_out=100)
+    plan = replace(TINY, every=2)
     with sitting(tmp_path / "run", {}, Options(), None) as now:
         rows = learning(size, "natural", plan, 1, now, CPU)
         equal = learning(size, "equal means", plan, 1, now, CPU)

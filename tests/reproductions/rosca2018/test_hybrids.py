@@ -14,7 +14,7 @@ from elboscope.reproductions.frame.experiment import reproduce
 from elboscope.reproductions.frame.sitting import Options, Unfinished, sitting
 from elboscope.reproductions.rosca2018 import hybrid_plan as hybrids_data
 from elboscope.reproductions.rosca2018.hybrid_plan import GANS, MODELS, load_hybrid_images
-from elboscope.reproductions.rosca2018.hybrid_runs import HybridRun, Outcome, trained_run
+from elboscope.reproductions.rosca2018.hybrid_runs import HybridRun, Outcome, train_run
 from elboscope.reproductions.rosca2018.hybrid_scores import (
     LABELS,
     Measured,
@@ -23,7 +23,7 @@ from elboscope.reproductions.rosca2018.hybrid_scores import (
     sweep_rows,
 )
 from elboscope.reproductions.rosca2018.hybrids import CELEBA, CIFAR_10, COLOR_MNIST, _notes
-from elboscope.reproductions.rosca2018.networks import untrained
+from elboscope.reproductions.rosca2018.networks import new_model
 
 SMOKE, PAPER = (COLOR_MNIST.plans[scale] for scale in ("smoke", "paper"))
 NAMES = ("colormnist", "cifar10", "celeba")
@@ -136,7 +136,7 @@ def test_all_generators_are_of_one_size_and_a_critic_is_not_normalised(experimen
     sizes = set()
     for name in MODELS:
         with seeded(0):
-            model = untrained(name, plan, shape)
+            model = new_model(name, plan, shape)
         generator = model.generator if name in GANS else model.decoder
         sizes.add(sum(p.numel() for p in generator.parameters() if p.ndim > 1))
         adversaries = model.adversaries.get_submodule("") if name in GANS else model.adversaries
@@ -145,7 +145,7 @@ def test_all_generators_are_of_one_size_and_a_critic_is_not_normalised(experimen
         z = model.prior().sample((2,))
         assert model.eval().generate(z).shape == (2, *shape)
     assert len(sizes) == 1
-    assert set(untrained("VEEGAN", plan, shape).adversaries) == {"joint"}
+    assert set(new_model("VEEGAN", plan, shape).adversaries) == {"joint"}
 
 
 def test_gap_is_the_difference_and_its_spread_that_of_the_seeds():
@@ -231,9 +231,9 @@ def test_a_run_that_diverges_ends_at_its_last_whole_state(tmp_path):
     images = load_hybrid_images(plan, Options(), 0, torch.device("cpu"))
     setting = plan.own("VAE")._replace(rate=1e30)
     with seeded(0):
-        model = untrained("VAE", plan, images.shape)
+        model = new_model("VAE", plan, images.shape)
     with sitting(tmp_path / "run", {}, Options(), None) as now:
-        steps = trained_run(setting, model, images.train, plan, now.folder / "it", 0, now)
+        steps = train_run(setting, model, images.train, plan, now.folder / "it", 0, now)
     assert steps == 0
     assert all(p.isfinite().all() for p in model.parameters())
     notes = tuple(_notes(plan, images, "cpu", {HybridRun(setting, 0): Outcome({}, {}, steps)}, {}))

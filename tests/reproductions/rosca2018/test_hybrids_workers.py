@@ -22,7 +22,7 @@ from elboscope.reproductions.rosca2018.hybrid_plan import MODELS, load_hybrid_im
 from elboscope.reproductions.rosca2018.hybrid_runs import hybrid_runs, run_name
 from elboscope.reproductions.rosca2018.hybrid_scores import Measured, hybrid_claims
 from elboscope.reproductions.rosca2018.hybrids import CELEBA, CIFAR_10, COLOR_MNIST
-from elboscope.reproductions.rosca2018.networks import untrained
+from elboscope.reproductions.rosca2018.networks import new_model
 from elboscope.sweeps.executor import Executor
 from elboscope.sweeps.study import run_state
 from elboscope.training import read_rows
@@ -186,10 +186,10 @@ def test_a_stopped_training_goes_on_from_its_last_step(tmp_path, monkeypatch, nu
 
     def weights(name):
         with seeded(0):
-            model = untrained("WGAN-GP", SMOKE, images.shape)
+            model = new_model("WGAN-GP", SMOKE, images.shape)
         with sitting(tmp_path / "run", {}, Options(resume=True), None) as now:
             folder = now.folder / name
-            hybrids_training.trained_run(setting, model, images.train, SMOKE, folder, 0, now)
+            hybrids_training.train_run(setting, model, images.train, SMOKE, folder, 0, now)
         return model.state_dict()
 
     whole = weights("whole")

@@ -19,8 +19,8 @@ from elboscope.reproductions.rosca2018.low_posterior_values import (
     _values,
     clustered_error,
     load_pictures,
+    new_model,
     uncovered,
-    untrained,
 )
 from elboscope.reproductions.rosca2018.networks import color_mnist_vae, dcgan_vae
 
@@ -156,7 +156,7 @@ def test_neighbours_are_grey_images_and_their_scores_those_of_binary_ones():
     images = load_pictures("color digits", 60, Options())
     plan = SMOKE
     with seeded(0):
-        model = untrained(COLOUR, plan, images).eval()
+        model = new_model(COLOUR, plan, images).eval()
     found = dict(_values(COLOUR, model, images, plan, 0, CPU))
     index = found["density.index"]
     grey = images.grey[index].flatten(1).mean(1).double()
@@ -197,7 +197,7 @@ def test_wrong_sides_and_wrong_names_are_refused():
         load_pictures("SVHN", 10, Options())
     images = load_pictures("color digits", 5, Options())
     with pytest.raises(InputError, match="maps: expected two or three numbers"):
-        untrained(COLOUR._replace(maps=(4,)), SMOKE, images)
+        new_model(COLOUR._replace(maps=(4,)), SMOKE, images)
 
 
 @pytest.fixture(scope="module")

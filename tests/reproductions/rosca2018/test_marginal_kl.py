@@ -15,7 +15,7 @@ from elboscope.reproductions.rosca2018.aggregate import AggregateValues
 from elboscope.reproductions.rosca2018.marginal_kl import (
     Subject,
     load_grey,
-    untrained_subject,
+    new_subject,
 )
 
 N, S = 100, 40
@@ -101,7 +101,7 @@ def test_notes_say_what_more_latents_do_and_where_the_mixture_says_nothing():
 def test_published_numbers_stand_beside_gaussians_of_the_same_data_alone():
     plan = marginal_kl.EXPERIMENT.plans["paper"]
     beside = {
-        s: next(marginal_kl._rows(s, values(30.0), plan)).published
+        s: next(marginal_kl._rows_of(s, values(30.0), plan)).published
         for s in plan.subjects
         if s.latents == 50
     }
@@ -120,7 +120,7 @@ def test_every_subject_of_the_paper_is_a_model_of_its_data():
     for subject in {s._replace(latents=2) for s in plan.subjects}:
         side = 28 if subject.data == "ColorMNIST" else 32
         with seeded(0):
-            model = untrained_subject(subject, plan, (3, side, side))
+            model = new_subject(subject, plan, (3, side, side))
             p = model.eval().decode(torch.zeros(1, 2))
         x = torch.randint(0, 256, (1, 3, side, side)) / 255
         # a mass of 256 levels, or a cross-entropy: neither is positive
@@ -128,7 +128,7 @@ def test_every_subject_of_the_paper_is_a_model_of_its_data():
         assert model.encode(x).event_shape == (2,)
     odd = replace(marginal_kl.SMOKE, maps={"CIFAR-10": (1,)})
     with pytest.raises(InputError, match="maps: expected two or three numbers"):
-        untrained_subject(PHOTO, odd, (3, 32, 32))
+        new_subject(PHOTO, odd, (3, 32, 32))
 
 
 def test_images_are_rounded_to_the_levels():

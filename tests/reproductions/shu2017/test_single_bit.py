@@ -9,14 +9,14 @@ import elboscope as es
 from elboscope.core import seeded
 from elboscope.models import SingleBit
 from elboscope.reproductions.frame.experiment import reproduce
-from elboscope.reproductions.frame.result import shown
+from elboscope.reproductions.frame.result import cells
 from elboscope.reproductions.frame.sitting import Options, Unfinished
 from elboscope.reproductions.shu2017 import single_bit
 from elboscope.reproductions.shu2017.network import (
     Bit,
     BitSchedule,
     bit_network,
-    evaluated,
+    evaluate,
     softplus_variance,
 )
 from elboscope.reproductions.shu2017.single_bit import (
@@ -42,7 +42,7 @@ STILL = Moved(4.9e-5, 0.03, 0.0299)
 @pytest.mark.parametrize("copies", [2, 10, 1000])
 def test_quadrature_of_any_model_agrees_with_the_closed_forms(copies):
     model = SingleBit(0.7, 0.4, copies)
-    found = evaluated(model, model.data())
+    found = evaluate(model, model.data())
     assert found.reconstruction == pytest.approx(model.reconstruction().item(), rel=1e-9)
     assert found.kl == pytest.approx(model.kl().item(), abs=1e-10)
     assert found.elbo == pytest.approx(model.elbo().item(), rel=1e-9)
@@ -54,7 +54,7 @@ def test_the_parts_of_an_untrained_network_add_up_and_agree_with_sampling():
     with seeded(0):
         model = bit_network(3)
     x = SingleBit(0.0, 1.0, 3).data().float()
-    found = evaluated(model, x)
+    found = evaluate(model, x)
     assert found.kl == pytest.approx(found.mutual_information + found.marginal_kl, abs=1e-6)
     assert 0 < found.mutual_information < LN2
     sampled = es.evidence_lower_bound(model, x, 20_000, seed=0)
@@ -78,7 +78,7 @@ def test_the_parts_of_an_untrained_network_add_up_and_agree_with_sampling():
 )
 def test_the_optima_of_all_numbers_of_copies(copies, elbo, reconstruction, kl):
     best = SingleBit.optimal(copies)
-    found = evaluated(best, best.data())
+    found = evaluate(best, best.data())
     assert found.elbo == pytest.approx(elbo, abs=1e-6)
     assert found.reconstruction == pytest.approx(reconstruction, abs=1e-5)
     assert found.kl == pytest.approx(kl, abs=1e-5)
@@ -180,7 +180,7 @@ def outcome(smoke):
 def test_a_run_shows_trained_and_best_beside_the_published(outcome):
     rows = {(row.label, row.quantity): row for row in outcome.rows}
     assert rows["D = 1", "distortion −E_q log p(x|z)"].published.value == 0.693
-    assert shown(rows["D = 1", "KL(q(z|x)‖p(z))"])[6] == "0"
+    assert cells(rows["D = 1", "KL(q(z|x)‖p(z))"])[6] == "0"
     for D in (1, 2, 10):
         gap = rows[f"D = {D}", "optimum − ELBO"]
         best, ours = (rows[name, "ELBO"].value for name in (f"D = {D}, optimum", f"D = {D}"))

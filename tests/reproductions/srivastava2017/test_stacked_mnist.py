@@ -22,9 +22,9 @@ from elboscope.reproductions.srivastava2017.networks import (
     SMOKE,
     PairDiscriminator,
     game_of,
+    new_model,
     perfect_modes,
     tally,
-    untrained,
 )
 from elboscope.reproductions.srivastava2017.stacked_mnist import (
     corrected_kl,
@@ -120,7 +120,7 @@ def test_models_begin_at_the_mean_colours_and_play_with_their_weights():
     x = color_digits(50, 10).train
     with seeded(0):
         for model in ENCODERS:
-            built = untrained(model, plan, x)
+            built = new_model(model, plan, x)
             with torch.no_grad():
                 made = built.decode(built.prior().sample((200,))).mean
             assert (made.mean((0, 2, 3)) - x.mean((0, 2, 3))).abs().max() < 0.05

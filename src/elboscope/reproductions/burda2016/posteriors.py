@@ -32,7 +32,7 @@ from elboscope.models.exact.quadrature import line
 from elboscope.plots.posteriors import PosteriorPanel, plot_posterior_contours
 from elboscope.training import IWAE, MIWAE, Objective
 
-from ..frame.claims import Claim, difference, judged, run_error
+from ..frame.claims import Claim, difference, judge, run_error
 from ..frame.experiment import Experiment, Request, Run
 from ..frame.images import Images, load_images
 from ..frame.networks import burda_vae
@@ -169,7 +169,7 @@ def _claims(run: ThisRun, found: Found) -> tuple[Claim, ...]:
         """Compares the IWAE with the VAE, or with zero."""
         other = torch.zeros_like(iwae.q) if alone else of(vae)
         runs = run_error([of(vae), of(iwae)]) / (math.sqrt(2) if alone else 1)
-        return judged(text, SOURCE, difference(of(iwae), other, runs=runs))
+        return judge(text, SOURCE, difference(of(iwae), other, runs=runs))
 
     return (
         claim("q of the IWAE is wider than q of the VAE: H[q]", lambda w: w.q),

@@ -26,11 +26,11 @@ from ..frame.claims import (
     Difference,
     agreement,
     difference,
-    judged,
+    judge,
     references,
     run_error,
 )
-from ..frame.evaluation import Measured, count_error, measured_members
+from ..frame.evaluation import Measured, count_error, measure_members
 from ..frame.experiment import Experiment, Request, Run, Sets
 from ..frame.images import Images, load_images, load_omniglot
 from ..frame.networks import LATENTS_2, burda_hierarchical_vae, burda_vae
@@ -107,16 +107,16 @@ def _entries(data: str) -> list[Entry]:
 
 def _run(run: ThisRun) -> Found:
     entries = (entry for data in run.data for entry in _entries(data))
-    return {entry: _measured(entry, run) for entry in entries}
+    return {entry: _measure(entry, run) for entry in entries}
 
 
-def _measured(entry: Entry, run: ThisRun) -> Measured:
+def _measure(entry: Entry, run: ThisRun) -> Measured:
     name, images, plan = str(entry), run.data[entry.data], run.plan
     seeds = run.seeds(plan.num_seeds)
     models = train_members(
         name, entry.build, entry.bound, images, plan.schedule, seeds, run.now, run.device
     )
-    return measured_members(name, models, images.test, plan.num_samples, seeds, run.now, run.device)
+    return measure_members(name, models, images.test, plan.num_samples, seeds, run.now, run.device)
 
 
 def _provenance(run: ThisRun, found: Found) -> Mapping[str, object]:
@@ -210,7 +210,7 @@ def _name(kind: tuple[str, int]) -> str:
 
 def _better(text: str, a: Measured, b: Measured, table: Iterable[Measured]) -> Claim:
     runs = run_error(values.log_px for values in table)
-    return judged(text, SOURCE, difference(a.log_px, b.log_px, runs=runs))
+    return judge(text, SOURCE, difference(a.log_px, b.log_px, runs=runs))
 
 
 def _more_units(text: str, a: Measured, b: Measured, table: Iterable[Measured]) -> Claim:
@@ -218,7 +218,7 @@ def _more_units(text: str, a: Measured, b: Measured, table: Iterable[Measured]) 
     error = math.hypot(near_a, near_b, run_error(_counts(values)[0] for values in table))
     value = (counts_a - counts_b).mean().item()
     S, n = a.log_px.shape
-    return judged(text, SOURCE, Difference(value, error, S, n, "units"))
+    return judge(text, SOURCE, Difference(value, error, S, n, "units"))
 
 
 def _agreement(entry: Entry, found: Measured) -> Claim:

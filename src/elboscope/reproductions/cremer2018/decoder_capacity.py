@@ -31,7 +31,7 @@ from torch import Tensor
 from elboscope.core import seeded
 from elboscope.estimators import active_units
 
-from ..frame.claims import Claim, difference, judged, run_error
+from ..frame.claims import Claim, difference, judge, run_error
 from ..frame.evaluation import count_error
 from ..frame.experiment import Experiment
 from ..frame.result import Row
@@ -45,8 +45,8 @@ from .gaps import (
     gap_provenance,
     gap_row,
     load_gap_images,
-    measured_gaps,
-    trained,
+    measure_gaps,
+    train_model,
 )
 
 NAME = "decoder-capacity"
@@ -110,8 +110,8 @@ def _of_seed(depth: int, run: GapRun, seed: int) -> Measured:
             images.train, encoder=(width, width), decoder=depth * (width,),
             latent_dim=plan.latents, nonlinearity="tanh",
         ).to(device)  # fmt: skip
-    trained(name, model, images.train, plan, seed, now, device)
-    gaps = measured_gaps(
+    train_model(name, model, images.train, plan, seed, now, device)
+    gaps = measure_gaps(
         name, model, images.first_of_train(plan.num_images).to(device), "diagonal", now,
         num_samples=plan.num_samples, max_steps=plan.max_steps, seed=seed, flow=False, full=True,
         num_temperatures=plan.num_temperatures,
@@ -178,7 +178,7 @@ def _claims(found: Found) -> Iterator[Claim]:
         )
         delta = difference(gap[fewer], gap[more], runs=runs, data=IMAGES)
         open_ = [_open_error(found[depth]) for depth in (fewer, more)]
-        yield judged(text, SOURCE, delta._replace(error=math.hypot(delta.error, *open_)))
+        yield judge(text, SOURCE, delta._replace(error=math.hypot(delta.error, *open_)))
 
 
 def _open_error(members: Sequence[Measured]) -> float:

@@ -37,7 +37,7 @@ from elboscope.estimators import evidence_lower_bound
 from elboscope.models import VAE, AuxiliaryRealNVP
 from elboscope.models.posteriors import PosteriorFamily
 
-from ..frame.claims import Claim, difference, judged, run_error
+from ..frame.claims import Claim, difference, judge, run_error
 from ..frame.experiment import Experiment
 from ..frame.result import Row
 from ..frame.sitting import Sitting
@@ -51,8 +51,8 @@ from .gaps import (
     gap_provenance,
     gap_row,
     load_gap_images,
-    measured_gaps,
-    trained,
+    measure_gaps,
+    train_model,
 )
 
 NAME = "flow-amortisation"
@@ -125,7 +125,7 @@ def _run(run: GapRun) -> Found:
     flow = AuxiliaryRealNVP(num_steps=2, hidden=plan.width, context=0)
 
     def after(name: str, seed: int, model: VAE) -> VAE:
-        return trained(name, model.to(device), images.train, plan, seed, now, device)
+        return train_model(name, model.to(device), images.train, plan, seed, now, device)
 
     def bounds(family: str, posterior: PosteriorFamily | None) -> Float64[Tensor, "S N"]:
         names = {s: f"linear encoder, {family}, seed {s}" for s in seeds}
@@ -137,7 +137,7 @@ def _run(run: GapRun) -> Found:
 
     whole = after("decoder", seeds[0], _whole(images.train, plan, seeds[0]))
     ffg, flows = bounds("FFG", None), bounds("Flow", flow)
-    gaps = measured_gaps(
+    gaps = measure_gaps(
         "decoder", whole, x, "diagonal", now,
         num_samples=plan.num_samples, max_steps=plan.max_steps, seed=seeds[0],
         num_temperatures=plan.num_temperatures,
@@ -198,7 +198,7 @@ def _claims(found: Found) -> Iterator[Claim]:
         if gap == "amortisation gap":  # both q* are in it
             open_ = [found.decoder.open_error(family) for family in ("diagonal", "flow")]
             delta = delta._replace(error=math.hypot(delta.error, *open_))
-        yield judged(text, SOURCE, delta)
+        yield judge(text, SOURCE, delta)
 
 
 def _notes(run: GapRun, found: Found) -> tuple[str, ...]:

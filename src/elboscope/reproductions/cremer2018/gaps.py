@@ -27,8 +27,8 @@ __all__ = [
     "gap_provenance",
     "gap_row",
     "load_gap_images",
-    "measured_gaps",
-    "trained",
+    "measure_gaps",
+    "train_model",
 ]
 
 import json
@@ -125,7 +125,7 @@ class Gaps(NamedTuple):
         return self.log_px - self.elbo
 
 
-def measured_gaps(
+def measure_gaps(
     name: str,
     model: LatentVariableModel,
     x: Float[Tensor, "N *X"],
@@ -170,7 +170,7 @@ def measured_gaps(
         >>> model = es.models.LinearGaussian.instance_1()
         >>> x, _ = model.sample(4, seed=0)
         >>> with sitting(Path(tempfile.mkdtemp()), {}, Options(), None) as now:
-        ...     gaps = measured_gaps("toy", model, x, "diagonal", now, num_samples=500, flow=False)
+        ...     gaps = measure_gaps("toy", model, x, "diagonal", now, num_samples=500, flow=False)
         >>> bool((gaps.amortisation.mean().abs() < 0.1)), sorted(gaps.candidates)
         (True, ['importance sampling from q', 'importance sampling from q* (diagonal)'])
     """
@@ -414,7 +414,7 @@ def gap_provenance(run: GapRun, found: object) -> Mapping[str, object]:
     )
 
 
-def trained(
+def train_model(
     name: str,
     model: VAE,
     x: UInt8[Tensor, "N *X"],

@@ -35,11 +35,11 @@ from elboscope.estimators.inference.grid import log_density_at
 from elboscope.estimators.inference.local_posteriors import rows_of
 from elboscope.plots import Figure, local_posteriors_data, plot_local_posteriors
 
-from ..frame.claims import Claim, difference, judged
+from ..frame.claims import Claim, difference, judge
 from ..frame.experiment import Experiment
 from ..frame.result import Row
 from ..frame.training import PUBLISHED_EPOCHS, Schedule, derived_seed
-from .gaps import IMAGES, GapPlan, GapRun, cremer_vae, gap_row, load_gap_images, trained
+from .gaps import IMAGES, GapPlan, GapRun, cremer_vae, gap_row, load_gap_images, train_model
 
 NAME = "latent-2d"
 SOURCE = "Cremer et al. 2018, figure of two latents, in words, arXiv 1801.03558"
@@ -115,7 +115,7 @@ def _run(run: GapRun) -> Found:
     with seeded(derived_seed(NAME, run.seed)):
         model = cremer_vae(images.train, encoder=hidden, decoder=hidden, latent_dim=2)
     placed = model.to(run.device)
-    model = trained(NAME, placed, images.train, plan, run.seed, run.now, run.device)
+    model = train_model(NAME, placed, images.train, plan, run.seed, run.now, run.device)
     x = images.first_of_train(plan.num_images).to(run.device)
     gap = _search(model, x, run)
     return Found(_fits(model, x, gap), gap, local_posteriors(model, x, gap, seed=run.seed))
@@ -202,7 +202,7 @@ def _claims(run: GapRun, found: Found) -> tuple[Claim, ...]:
         "KL, of the flow its upper bound": (fits.diagonal, fits.flow),
     }
     return tuple(
-        judged(text, SOURCE, difference(worse[None], better[None], data=IMAGES))
+        judge(text, SOURCE, difference(worse[None], better[None], data=IMAGES))
         for text, (worse, better) in pairs.items()
     )
 

@@ -27,12 +27,12 @@ from elboscope.models import VAE, AuxiliaryRealNVP
 from elboscope.plots.style import BLUE, GREY, INK, ORANGE
 from elboscope.training import AnnealedEntropy
 
-from ..frame.claims import ERRORS, Claim, Difference, judged
+from ..frame.claims import ERRORS, Claim, Difference, judge
 from ..frame.experiment import Experiment, Request, Run
 from ..frame.images import BinaryImages, load_binary_images
 from ..frame.result import Row
 from ..frame.training import PUBLISHED_EPOCHS, Schedule, derived_seed, train_to
-from .gaps import FLOW, Gaps, cremer_vae, measured_gaps
+from .gaps import FLOW, Gaps, cremer_vae, measure_gaps
 from .table1 import ANNEALED_SHARE
 
 NAME = "inference-overfitting"
@@ -131,7 +131,7 @@ def _over_training(name: str, run: ThisRun) -> Mapping[int, Mapping[str, Gaps]]:
     for epoch in plan.epochs:
         _train(epoch, name, model, run)
         found[epoch] = {
-            split: measured_gaps(
+            split: measure_gaps(
                 f"{name}, epoch {epoch}, {split}",
                 model,
                 x,
@@ -237,21 +237,21 @@ def overfitting_claims(found: Mapping[str, Mapping[int, Splits]]) -> Iterator[Cl
         large, regular = (list(found[n].values())[-1] for n in ("Large encoder", "Regular"))
         delta = _grown(large["validation"], regular["validation"], _amortisation, "validation")
         text = "validation: the larger encoder has the larger amortisation gap at the end"
-        yield judged(text, SOURCE, delta)
+        yield judge(text, SOURCE, delta)
 
 
 def _of_model(name: str, splits: list[Splits]) -> Iterator[Claim]:
     first, last = splits[0], splits[-1]
     grown = {s: _grown(last[s], first[s], _amortisation, s) for s in ("train", "validation")}
-    yield judged(f"{name}: the amortisation gap of validation images grows with training", SOURCE,
+    yield judge(f"{name}: the amortisation gap of validation images grows with training", SOURCE,
                  grown["validation"])  # fmt: skip
-    yield judged(f"{name}: the amortisation gap of training images shrinks with training", SOURCE,
+    yield judge(f"{name}: the amortisation gap of training images shrinks with training", SOURCE,
                  grown["train"], -1)  # fmt: skip
     text = f"{name}: training and validation differ more in amortisation than in approximation"
-    yield judged(text, SOURCE, _minus(*(_mean(_balance(last[s]), (2 * _open(last[s]),), s)
+    yield judge(text, SOURCE, _minus(*(_mean(_balance(last[s]), (2 * _open(last[s]),), s)
                                         for s in ("validation", "train"))))  # fmt: skip
     text = f"{name}: with training, inference overfits more than log p̂ does"
-    yield judged(text, SOURCE, _minus(*(_grown(last[s], first[s], _amortised, s)
+    yield judge(text, SOURCE, _minus(*(_grown(last[s], first[s], _amortised, s)
                                         for s in ("validation", "train"))))  # fmt: skip
 
 

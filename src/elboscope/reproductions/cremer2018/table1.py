@@ -20,7 +20,7 @@ __all__ = [
     "Networks",
     "column_claims",
     "gap_of",
-    "trained_column",
+    "train_column",
 ]
 
 import math
@@ -44,7 +44,7 @@ from ..frame.claims import (
     Published,
     agreement,
     difference,
-    judged,
+    judge,
     references,
     verdict,
 )
@@ -53,7 +53,7 @@ from ..frame.images import BinaryImages, load_binary_images
 from ..frame.result import Row
 from ..frame.sitting import Sitting
 from ..frame.training import PUBLISHED_EPOCHS, Schedule, derived_seed, file_name, train_to
-from .gaps import FLOW, FamilyName, Gaps, cremer_vae, measured_gaps
+from .gaps import FLOW, FamilyName, Gaps, cremer_vae, measure_gaps
 
 NAME = "inference-suboptimality-table1"
 SOURCE = "Cremer et al. 2018, Table 1, arXiv 1801.03558"
@@ -117,7 +117,7 @@ class Networks:
     flow: AuxiliaryRealNVP = FLOW
 
 
-def trained_column(
+def train_column(
     column: Column,
     images: BinaryImages,
     networks: Networks,
@@ -225,7 +225,7 @@ def _load(request: Request[Plan]) -> Sets[BinaryImages]:
 
 def _run(run: ThisRun) -> Found:
     columns = _chosen(run.plan.columns, run.options.columns)
-    return {column: _measured(column, run) for column in columns}
+    return {column: _measure(column, run) for column in columns}
 
 
 def _provenance(run: ThisRun, found: Found) -> Mapping[str, object]:
@@ -251,15 +251,15 @@ def _chosen(columns: Sequence[Column], asked: Sequence[str]) -> tuple[Column, ..
     return tuple(known[name.lower()] for name in asked) or tuple(columns)
 
 
-def _measured(column: Column, run: ThisRun) -> Mapping[str, Gaps]:
+def _measure(column: Column, run: ThisRun) -> Mapping[str, Gaps]:
     images, plan, now, device = run.data[column.data], run.plan, run.now, run.device
-    model = trained_column(column, images, plan.networks, plan.schedule, run.seed, now, device)
+    model = train_column(column, images, plan.networks, plan.schedule, run.seed, now, device)
     chosen = {
         "train": images.first_of_train(plan.num_images),
         "test": images.test[: plan.num_test],
     }
     return {
-        split: measured_gaps(
+        split: measure_gaps(
             f"{column}, {split}",
             model,
             chosen[split].to(device),
@@ -274,11 +274,11 @@ def _measured(column: Column, run: ThisRun) -> Mapping[str, Gaps]:
     }
 
 
-def _rows(run: ThisRun, found: Found) -> Iterator[Row]:
+def _rows(found: Found, plan: Plan) -> Iterator[Row]:
     for column, splits in found.items():
         for split, gaps in splits.items():
             for quantity, values in gap_of(gaps).items():
-                yield _row(column, split, quantity, values, run.plan)
+                yield _row(column, split, quantity, values, plan)
 
 
 def _row(column: Column, split: str, quantity: str, values: Float64[Tensor, " n"],
@@ -368,7 +368,7 @@ def _larger_part(column: Column, gaps: Gaps) -> Claim:
     larger, smaller = (gaps.amortisation, gaps.approximation)[::sign]
     # q* enters both, with opposite signs: what it may lack counts twice.
     delta = _widened(_difference(larger, smaller), gaps, gaps.family, gaps.family)
-    return judged(text, SOURCE, delta)
+    return judge(text, SOURCE, delta)
 
 
 def _variants(column: Column, found: FoundGaps) -> Iterator[Claim]:
@@ -404,7 +404,7 @@ def _changed(
     amount = high if theirs > 0 else low
     article = f"a {amount}" if "has" in words else amount
     text = f"{column.data}, {column.q}: {words.format(article)}"
-    yield judged(text, SOURCE, delta, _sign(theirs))
+    yield judge(text, SOURCE, delta, _sign(theirs))
 
 
 def _variant(name: str) -> Variant:
@@ -495,7 +495,7 @@ EXPERIMENT = Experiment(
     load=_load,
     run=_run,
     provenance=_provenance,
-    rows=_rows,
+    rows=lambda run, found: _rows(found, run.plan),
     claims=_claims,
     notes=_notes,
 )

@@ -19,7 +19,7 @@ __all__ = [
     "Verdict",
     "agreement",
     "difference",
-    "judged",
+    "judge",
     "references",
     "run_error",
     "student",
@@ -185,7 +185,7 @@ class Claim:
     error: float | None = None
 
 
-def judged(text: str, source: str, found: Difference, sign: Literal[1, -1] = 1) -> Claim:
+def judge(text: str, source: str, found: Difference, sign: Literal[1, -1] = 1) -> Claim:
     """Returns the claim with its verdict.
 
     Args:
@@ -195,7 +195,7 @@ def judged(text: str, source: str, found: Difference, sign: Literal[1, -1] = 1) 
         sign: The published sign of it.
 
     Example:
-        >>> judged("A is better than B", "a paper", Difference(0.5, 0.1, 2, 100)).verdict
+        >>> judge("A is better than B", "a paper", Difference(0.5, 0.1, 2, 100)).verdict
         'reproduced'
     """
     outcome = verdict(found.value, found.error, sign)
@@ -232,7 +232,7 @@ def without_verdict(claims: Iterable[Claim]) -> tuple[Claim, ...]:
     The evidence stays, so that a smoke run shows all that a longer one would.
 
     Example:
-        >>> claim = judged("A is better", "a paper", Difference(0.5, 0.1, 2, 100))
+        >>> claim = judge("A is better", "a paper", Difference(0.5, 0.1, 2, 100))
         >>> without_verdict([claim])[0].verdict
         'undecided'
     """

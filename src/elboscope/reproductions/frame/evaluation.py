@@ -10,7 +10,7 @@ et al.; it is a difference of two lower bounds, and no bound. Every model sees t
 
 from __future__ import annotations
 
-__all__ = ["Measured", "count_error", "measured_members"]
+__all__ = ["Measured", "count_error", "measure_members"]
 
 import math
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ class Measured(NamedTuple):
         return (self.khat >= 0.7).double().mean().item()
 
 
-def measured_members(
+def measure_members(
     name: str,
     models: Sequence[LatentVariableModel],
     x: Float[Tensor, "n *X"],

@@ -6,7 +6,7 @@ markers of the page by the results in the folder, one subfolder a run.
 
 from __future__ import annotations
 
-__all__ = ["results", "updated"]
+__all__ = ["results", "update"]
 
 import re
 import sys
@@ -37,11 +37,11 @@ def _part(path: Path, linked_from: Path) -> str:
     return re.sub(r"(!\[[^\]]*\]\()", rf"\1{place}/", text)
 
 
-def updated(page: str, content: str) -> str:
+def update(page: str, content: str) -> str:
     """Returns a page with other content between its markers.
 
     Example:
-        >>> "new" in updated(f"a {BEGIN} old {END} b", "new")
+        >>> "new" in update(f"a {BEGIN} old {END} b", "new")
         True
     """
     before, _, rest = page.partition(BEGIN)
@@ -51,7 +51,7 @@ def updated(page: str, content: str) -> str:
 
 def main(page: Path, folder: Path) -> None:
     """Rewrites the page."""
-    text = updated(page.read_text(encoding="utf-8"), results(folder, page.parent))
+    text = update(page.read_text(encoding="utf-8"), results(folder, page.parent))
     page.write_text(text, encoding="utf-8")
 
 

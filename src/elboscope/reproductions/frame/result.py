@@ -13,10 +13,10 @@ __all__ = [
     "Row",
     "Scale",
     "blocks",
+    "cells",
     "markdown",
     "meaning_of_errors",
     "plus_minus",
-    "shown",
     "tables",
     "with_unit",
 ]
@@ -179,11 +179,11 @@ class Row:
 HEADER = ("", "quantity", "ours", "epochs", "K", "n", "paper", "its epochs", "source")
 
 
-def shown(row: Row) -> tuple[str, ...]:
+def cells(row: Row) -> tuple[str, ...]:
     """Returns the cells of a row, below ``HEADER``.
 
     Example:
-        >>> shown(Row("VAE", "NLL", 86.71, 0.2, "sd over 4 runs", 3280, 5000, 10000))[2:6]
+        >>> cells(Row("VAE", "NLL", 86.71, 0.2, "sd over 4 runs", 3280, 5000, 10000))[2:6]
         ('86.71 ± 0.20', '3280', '5000', '10000')
     """
     published, beside = row.published, ("–", "–", "–")
@@ -316,7 +316,7 @@ def _about(row: Row) -> Iterator[str]:
 
 
 def _in_long_form(rows: Sequence[Row]) -> list[str]:
-    return markdown(HEADER, [shown(row) for row in rows]) if rows else []
+    return markdown(HEADER, [cells(row) for row in rows]) if rows else []
 
 
 def markdown(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -30,7 +30,7 @@ from elboscope.models import VAE, MixturePrior, VampPrior, mlp_vae, start_at_mea
 from elboscope.models.priors import PriorFamily
 from elboscope.training import ELBO
 
-from ..frame.claims import Claim, Difference, difference, judged
+from ..frame.claims import Claim, Difference, difference, judge
 from ..frame.experiment import Experiment, Request, Run
 from ..frame.images import BinaryImages, load_binary_images
 from ..frame.result import Row
@@ -163,7 +163,7 @@ def _over_training(setting: Setting, run: ThisRun) -> Mapping[int, Parts]:
             what = f"the surgery of {setting.name}, epoch {epoch}"
             now.pause_before(what, f"{path.stem}-trained")
             now.say(f"{setting.name}: surgery", epoch, plan.epochs[-1])
-            values = _measured(epoch, setting, model, run)
+            values = _measure(epoch, setting, model, run)
             now.keep(path.name, to_bytes({k: v.contiguous() for k, v in values.items()}))
         with safe_open(path, framework="pt") as kept:
             found[epoch] = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
@@ -184,7 +184,7 @@ def _train(epoch: int, setting: Setting, model: VAE, run: ThisRun) -> None:
     )  # fmt: skip
 
 
-def _measured(epoch: int, setting: Setting, model: VAE, run: ThisRun) -> dict[str, Tensor]:
+def _measure(epoch: int, setting: Setting, model: VAE, run: ThisRun) -> dict[str, Tensor]:
     images, plan, device = run.data, run.plan, run.device
     seed = derived_seed(f"surgery of {setting.name} at {epoch}", run.seed)
     x = images.first_of_train(len(images.train)).to(device)
@@ -290,12 +290,12 @@ def claims_of_many(name: str, parts: Parts, log_n: float) -> Iterator[Claim]:
     """
     information, marginal, kl = (parts[k] for k in ("information", "marginal_kl", "kl"))
     near = Difference(information[0].item() - log_n + NEAR, information[1].item(), 1, 0)
-    yield judged(
+    yield judge(
         f"{name}: the information I(n; z) is close to log N = {log_n:.2f} (within {NEAR:g} nats)",
         SURGERY,
         near,
     )
-    yield judged(
+    yield judge(
         f"{name}: the marginal KL is a large part of the average KL (above {PART:.0%})",
         SURGERY,
         _minus(marginal, kl, PART),
@@ -310,7 +310,7 @@ def claims_of(name: str, parts: Parts) -> Iterator[Claim]:
         parts: At the end of its training.
     """
     if "held_out" in parts:
-        yield judged(
+        yield judge(
             f"{name}: q(z) is not the prior, for the population either: held-out bound above 0",
             SURGERY,
             _minus(parts["held_out"], parts["held_out"], 0.0),
@@ -323,12 +323,12 @@ def _fitted(name: str, words: str, family: PriorDensity, parts: Parts) -> Iterat
     if f"gain.{family}" not in parts:
         return
     gain = parts[f"gain.{family}"]
-    yield judged(
+    yield judge(
         f"{name}: a {words} fitted to q(z) in the place of the prior improves the held-out bound",
         TWO_STAGE,
         _minus(gain, gain, 0.0),
     )
-    yield judged(
+    yield judge(
         f"{name}: what the {words} gains is less than the marginal KL",
         SURGERY,
         _minus(parts["marginal_kl"], gain, 1.0),
@@ -345,13 +345,13 @@ def claims_of_priors(found: Mapping[str, Parts], plain: str) -> Iterator[Claim]:
     for name, parts in found.items():
         if name == plain:
             continue
-        yield judged(
+        yield judge(
             f"{name}: a smaller marginal KL than with the standard normal",
             SURGERY,
             _minus(found[plain]["marginal_kl"], parts["marginal_kl"], 1.0),
         )
         better = difference(parts["test"][None], found[plain]["test"][None])
-        yield judged(f"{name}: a higher test bound than with the standard normal", VAMP, better)
+        yield judge(f"{name}: a higher test bound than with the standard normal", VAMP, better)
 
 
 def _minus(a: Tensor, b: Tensor, weight: float) -> Difference:

@@ -44,7 +44,7 @@ from elboscope.models import VAE
 from elboscope.plots.samples import sample_grid_data
 from elboscope.plots.style import BLUE, GREY, INK, ORANGE, RED, blank, legend_above
 
-from ..frame.claims import ERRORS, Claim, Verdict, difference, judged, verdict
+from ..frame.claims import ERRORS, Claim, Verdict, difference, judge, verdict
 from ..frame.experiment import Experiment, Request, Run
 from ..frame.result import Row
 from ..frame.sitting import Sitting
@@ -57,7 +57,7 @@ from .measures import (
     Value,
     latent_space,
     linear_collapse,
-    measured,
+    measure,
     pixel_eigenvalues,
     squared_errors,
 )
@@ -161,7 +161,7 @@ def _run(run: ThisRun) -> Found:
         for setting in (*SETTINGS, None)
     }
     values = {
-        setting: _remembered(models[setting], setting, test, plan, seed, run.now)
+        setting: _recall(models[setting], setting, test, plan, seed, run.now)
         for setting in SETTINGS
     }
     spaces = _spaces(models, test, plan, seed)
@@ -191,7 +191,7 @@ def _name(setting: Setting | None) -> str:
     return AUTOENCODER if setting is None else str(setting)
 
 
-def _remembered(
+def _recall(
     model: VAE, setting: Setting, x: Tensor, plan: Plan, seed: int, now: Sitting
 ) -> Measured:
     """Measures one VAE, or reads what a sitting before has measured."""
@@ -199,7 +199,7 @@ def _remembered(
     path = now.folder / name
     if not path.is_file():
         now.say(f"{setting}: measuring", 0, 1)
-        found = measured(model, x, setting.variance(x[0].numel()), plan.measure, seed)
+        found = measure(model, x, setting.variance(x[0].numel()), plan.measure, seed)
         now.keep(name, json.dumps(found))
     fields = json.loads(path.read_text(encoding="utf-8"))
     return Measured(*fields[:2], *((value, error) for value, error in fields[2:]))
@@ -340,7 +340,7 @@ def sweep_claims(
             spaces[name].uncovered,
             name,
         ),
-        judged(
+        judge(
             "an autoencoder reconstructs better than a VAE: squared error",
             SOURCE,
             difference(errors[name][None], errors[AUTOENCODER][None], unit="per image"),

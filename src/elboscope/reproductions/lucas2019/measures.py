@@ -17,7 +17,7 @@ __all__ = [
     "fitted_draws",
     "latent_space",
     "linear_collapse",
-    "measured",
+    "measure",
     "pixel_eigenvalues",
     "squared_errors",
 ]
@@ -116,7 +116,7 @@ class Latents(NamedTuple):
     outside: Bool[Tensor, " n"]
 
 
-def measured(
+def measure(
     model: VAE, x: Float[Tensor, "N *X"], sigma2: float, plan: SweepMeasure, seed: int
 ) -> Measured:
     """Returns the numbers of one VAE.

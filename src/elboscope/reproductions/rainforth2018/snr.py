@@ -51,7 +51,7 @@ from ..frame.claims import (
     Difference,
     Published,
     Verdict,
-    judged,
+    judge,
     references,
     run_error,
 )
@@ -263,12 +263,12 @@ def _trajectory(
             if epoch:
                 _train_to(epoch, name, objective, model, train, plan.schedule, seed, now)
             now.say(f"{name}, seed {seed}: drawing gradients", epoch, plan.epochs[-1])
-            now.keep(path.name, json.dumps(_measured(name, objective, model, x, plan, seed)))
+            now.keep(path.name, json.dumps(_measure(name, objective, model, x, plan, seed)))
         rows[epoch] = json.loads(path.read_text(encoding="utf-8"))
     return rows
 
 
-def _measured(
+def _measure(
     name: str,
     objective: Objective,
     model: LatentVariableModel,
@@ -464,7 +464,7 @@ def order_claims(runs: Sequence[Mapping[str, Rows]], plan: TrainingPlan) -> list
             "of log SNR",
         )
         text = f"during training the encoder's SNR of {high} is above that of {low}"
-        claims.append(judged(text, SOURCE, found))
+        claims.append(judge(text, SOURCE, found))
     return claims
 
 

@@ -24,11 +24,11 @@ from ..frame.claims import (
     Published,
     agreement,
     difference,
-    judged,
+    judge,
     references,
     run_error,
 )
-from ..frame.evaluation import GROUP, Measured, measured_members
+from ..frame.evaluation import GROUP, Measured, measure_members
 from ..frame.experiment import Experiment, Request, Run
 from ..frame.images import Images, load_images
 from ..frame.networks import burda_vae
@@ -87,15 +87,15 @@ def _load(request: Request[Plan]) -> Images:
 
 
 def _run(run: ThisRun) -> Found:
-    return {name: _measured(name, run) for name in OBJECTIVES}
+    return {name: _measure(name, run) for name in OBJECTIVES}
 
 
-def _measured(name: str, run: ThisRun) -> Measured:
+def _measure(name: str, run: ThisRun) -> Measured:
     images, plan, seeds = run.data, run.plan, run.seeds(run.plan.num_seeds)
     models = train_members(
         name, burda_vae, OBJECTIVES[name], images, plan.schedule, seeds, run.now, run.device
     )
-    return measured_members(name, models, images.test, plan.num_samples, seeds, run.now, run.device)
+    return measure_members(name, models, images.test, plan.num_samples, seeds, run.now, run.device)
 
 
 def _provenance(run: ThisRun, found: Found) -> Mapping[str, object]:
@@ -147,7 +147,7 @@ def _row(name: str, quantity: str, values: Tensor, plan: Plan, published: Publis
 
 def _claims(run: ThisRun, found: Found) -> tuple[Claim, ...]:
     signs = [
-        judged(
+        judge(
             f"{quantity}: {better} is higher than {other}",
             SOURCE,
             difference(

@@ -19,7 +19,7 @@ __all__ = [
     "Target",
     "estimates_of",
     "kl_difference",
-    "measured_aggregate",
+    "measure_aggregate",
 ]
 
 import json
@@ -133,7 +133,7 @@ def _marginal(
     return Difference(value, math.sqrt(within + rest), 1, N, data=IMAGES)
 
 
-def measured_aggregate(
+def measure_aggregate(
     name: str,
     model: LatentVariableModel,
     x: Float[Tensor, "N *X"],

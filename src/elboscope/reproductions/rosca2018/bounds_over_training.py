@@ -40,7 +40,7 @@ from torch import Tensor
 from elboscope.core import InputError, seeded
 from elboscope.plots.style import BLUE, GREEN, GREY, INK, ORANGE, RED, blank, dressed
 
-from ..frame.claims import ERRORS, Claim, Difference, difference, judged
+from ..frame.claims import ERRORS, Claim, Difference, difference, judge
 from ..frame.course import run_course
 from ..frame.experiment import Experiment, Request, Run
 from ..frame.result import Row
@@ -56,8 +56,7 @@ from .bounds_values import (
     load_data,
     values_of,
 )
-from .hybrid_runs import BATCH_SIZE, Kind, Pace, evaluation_draw, hybrid_course
-from .hybrid_runs import untrained_autoencoder as untrained
+from .hybrid_runs import BATCH_SIZE, Kind, Pace, evaluation_draw, hybrid_course, new_autoencoder
 
 NAME = "bounds-over-training"
 KINDS: tuple[Kind, ...] = ("VAE", "AAE", "VEEGAN")
@@ -102,7 +101,9 @@ def _course(kind: Kind, seed: int, run: ThisRun) -> Course:
     name, data, plan, now = f"{kind}, seed {seed}", run.data, run.plan, run.now
     with seeded(derived_seed(f"weights of {name}", seed)):
         x, hidden = data.train, plan.code_hidden
-        model = untrained(kind, x, plan.latents, plan.maps, hidden, plan.joint_maps).to(x.device)
+        model = new_autoencoder(kind, x, plan.latents, plan.maps, hidden, plan.joint_maps).to(
+            x.device
+        )
 
     def place(step: int) -> Path:
         return now.folder / f"{file_name(name)}-look-{step}.safetensors"
@@ -248,22 +249,22 @@ def claims_of(
     taus = {k: torch.tensor([[tau(r)] for r in runs]).double() for k, runs in values.items()}
     zero = torch.zeros_like(taus["VAE"])
     rising = _in_ranks(difference(taus["VAE"], zero))
-    yield judged("a VAE's ELBO rises over training (rank correlation τ > 0)", FIGURES, rising)
+    yield judge("a VAE's ELBO rises over training (rank correlation τ > 0)", FIGURES, rising)
     text = "a VAE's ELBO rises monotonically: from each look to the next (the smallest rise)"
-    yield judged(text, FIGURES, smallest_rise(values["VAE"]))
+    yield judge(text, FIGURES, smallest_rise(values["VAE"]))
     for kind in ("AAE", "VEEGAN"):
         text = (
             f"what the paper calls a bound of {kind} follows training less than a VAE's ELBO does "
             "(difference of τ)"
         )
-        yield judged(text, FIGURES, _in_ranks(difference(taus["VAE"], taus[kind])))
+        yield judge(text, FIGURES, _in_ranks(difference(taus["VAE"], taus[kind])))
         fall = smallest_rise(values[kind])
         text = (
             f"what the paper calls a bound of {kind} does not rise monotonically (the clearest "
             "fall between two looks)"
         )
         data = "draws" if kind == "VEEGAN" else fall.data
-        yield judged(text, FIGURES, fall._replace(value=-fall.value, data=data))
+        yield judge(text, FIGURES, fall._replace(value=-fall.value, data=data))
     yield from _underestimates(found, fitted)
 
 
@@ -276,12 +277,12 @@ def _underestimates(
         mixture = torch.stack([one["kl"] - one["information"] for one in last])
         text = f"{kind}: the KL by a classifier trained for nothing else {less}"
         apart = difference(mixture.mean(1, keepdim=True), by_classifier[:, 0, :1])
-        yield judged(text, CLASSIFIERS, apart)
+        yield judge(text, CLASSIFIERS, apart)
         if kind == "AAE":
             ratio = torch.stack([one["ratio"] for one in last])
             apart = difference(mixture, ratio, data="images of the mixture")
             text = f"{kind}: the KL by its own discriminator {less}"
-            yield judged(text, CLASSIFIERS, apart)
+            yield judge(text, CLASSIFIERS, apart)
 
 
 def _of(run: Course, name: str) -> Float64[Tensor, "K n"]:

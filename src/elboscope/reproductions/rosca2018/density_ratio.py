@@ -41,7 +41,7 @@ from torch import Tensor
 
 from elboscope.plots.style import BLUE, GREEN, GREY, ORANGE, RED, blank, legend_above
 
-from ..frame.claims import Claim, Difference, difference, judged
+from ..frame.claims import Claim, Difference, difference, judge
 from ..frame.course import Look, Rows
 from ..frame.experiment import Experiment, Run, no_data
 from ..frame.figures import Curve, curve
@@ -175,15 +175,15 @@ def ratio_claims(estimated: Estimated, learned: Learned) -> list[Claim]:
     for (n, regime), runs in estimated.items():
         what = "" if regime == "natural" else f" ({regime})"
         text = f"n = {n}{what}: the classifier's estimate is below the true KL(p‖q)"
-        claims.append(judged(text, SOURCE, _mean(_last(runs, "error")), sign=-1))
+        claims.append(judge(text, SOURCE, _mean(_last(runs, "error")), sign=-1))
     for (n, start), runs in learned.items():
         what = f"n = {n}" if start == "natural" else f"n = {n} ({start} at the start)"
         change = _mean(_last(runs, "reverse").log() - _first(runs, "reverse").log(), "of log KL")
         if n < DIVERGES:
-            claims.append(judged(f"{what}: learning lowers the true KL(q‖p)", SOURCE, change, -1))
+            claims.append(judge(f"{what}: learning lowers the true KL(q‖p)", SOURCE, change, -1))
         else:
             text = f"{what}: learning diverges, the true KL(q‖p) does not fall"
-            claims.append(judged(text, SOURCE, change))
+            claims.append(judge(text, SOURCE, change))
     return claims
 
 

@@ -21,7 +21,7 @@ __all__ = [
     "estimation",
     "gaussian_pair",
     "learning",
-    "looked_at",
+    "look_at",
 ]
 
 from collections.abc import Callable, Mapping
@@ -222,7 +222,7 @@ def estimation(
 
     def look(step: int) -> dict[str, float]:
         with evaluating(network), seeded(derived_seed(f"held out, {name}", seed)):
-            return looked_at(pair, network, size.num_held_out)
+            return look_at(pair, network, size.num_held_out)
 
     identity = {"size": asdict(size), "rate": plan.rate, "batch_size": plan.batch_size}
     course = Course(
@@ -231,7 +231,7 @@ def estimation(
     return run_course(course, now)
 
 
-def looked_at(pair: Pair, critic: Critic, num_draws: int) -> dict[str, float]:
+def look_at(pair: Pair, critic: Critic, num_draws: int) -> dict[str, float]:
     """Returns what a critic says of KL(p‖q), from the ambient random state.
 
     Args:
@@ -321,7 +321,7 @@ def learning(
 
     def look(step: int) -> dict[str, float]:
         with evaluating(gan), seeded(derived_seed(f"look, {name}", seed)):
-            return _looked_at(gan, p)
+            return _look_at(gan, p)
 
     identity = {"size": asdict(size), "rate": plan.rate, "batch_size": plan.batch_size}
     course = Course(
@@ -346,7 +346,7 @@ def _untrained(size: Size, seed: int) -> GAN:
     return GAN(q, network, latent_shape=(FACTORS_PER_DIM * n,), data_shape=(n,))
 
 
-def _looked_at(gan: GAN, p: MultivariateNormal) -> dict[str, float]:
+def _look_at(gan: GAN, p: MultivariateNormal) -> dict[str, float]:
     generator = gan.generator
     assert isinstance(generator, FactorGaussian)
     found = {"log_det": generator.log_det(), **divergences(generator, p)}

@@ -22,11 +22,11 @@ __all__ = [
     "evaluation_draw",
     "hybrid_course",
     "hybrid_runs",
+    "new_autoencoder",
     "one_process_each",
     "run_name",
     "this_run",
-    "trained_run",
-    "untrained_autoencoder",
+    "train_run",
 ]
 
 import json
@@ -64,8 +64,8 @@ from ..frame.sitting import Sitting, Workers, device_name
 from ..frame.training import derived_seed, file_name
 from ..frame.workers import IndependentRuns, in_processes, leave_result
 from .hybrid_plan import GANS, MODELS, HybridImages, HybridsPlan, Setting
-from .hybrid_scores import DATA, KINDS, PICTURES, Scores, kept_scores, measured_run, scores_of_data
-from .networks import optimizer_and_step, untrained
+from .hybrid_scores import DATA, KINDS, PICTURES, Scores, kept_scores, measure_run, scores_of_data
+from .networks import new_model, optimizer_and_step
 
 METRIC = "samples: critic_test"
 
@@ -170,9 +170,9 @@ def _outcome(
     folder.mkdir(exist_ok=True)
     with only_process(folder):
         with seeded(derived_seed(f"weights of {run.setting.model}", own_seed)):
-            model = untrained(run.setting.model, plan, images.shape).to(images.train.device)
-        steps = trained_run(run.setting, model, images.train, plan, folder, own_seed, now)
-        scores, pictures = measured_run(
+            model = new_model(run.setting.model, plan, images.shape).to(images.train.device)
+        steps = train_run(run.setting, model, images.train, plan, folder, own_seed, now)
+        scores, pictures = measure_run(
             run.name, model, images, plan, own_seed, now, kinds=run.kinds(plan)
         )
     return Outcome(scores, pictures, steps)
@@ -310,7 +310,7 @@ class Pace(NamedTuple):
     seed: int
 
 
-def untrained_autoencoder(
+def new_autoencoder(
     kind: Kind,
     x: UInt8[Tensor, "N 3 H W"],
     latents: int,
@@ -332,7 +332,7 @@ def untrained_autoencoder(
 
     Example:
         >>> x = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
-        >>> model = untrained("AAE", x, 3, (4, 8), (16,))
+        >>> model = new_autoencoder("AAE", x, 3, (4, 8), (16,))
         >>> model.latent_shape, list(model.adversaries)
         ((3,), ['code'])
     """
@@ -423,7 +423,7 @@ CHECKPOINT, ENDED = "checkpoint.safetensors", "model.safetensors"
 SAVED_EVERY = 500
 
 
-def trained_run(
+def train_run(
     setting: Setting,
     model: Trained,
     x: Float[Tensor, "N C H W"],

@@ -21,7 +21,7 @@ __all__ = [
     "data_rows",
     "hybrid_claims",
     "kept_scores",
-    "measured_run",
+    "measure_run",
     "model_rows",
     "over_settings",
     "own_runs",
@@ -60,7 +60,7 @@ from elboscope.estimators.samples.samplers import drawn_images
 from elboscope.models import Hybrid
 from elboscope.plots.style import BLUE, INK, ORANGE, blank, dressed, legend_above
 
-from ..frame.claims import Claim, Difference, difference, judged, student
+from ..frame.claims import Claim, Difference, difference, judge, student
 from ..frame.course import Trained
 from ..frame.result import Row
 from ..frame.sitting import Sitting
@@ -95,7 +95,7 @@ Scores = Mapping[str, Measured]
 """By ``"samples: modes_covered"``, and so on for every kind and score."""
 
 
-def measured_run(
+def measure_run(
     name: str,
     model: Trained,
     images: HybridImages,
@@ -286,14 +286,14 @@ def _farther(found: Found, plan: HybridsPlan, a: Model, b: Model) -> Difference:
 
 def _plus_plus(found: Found, plan: HybridsPlan) -> Iterator[Claim]:
     text = f"{plan.data}: VGH++ is nearer to the data than VGH (Ŵ of VGH − that of VGH++)"
-    yield judged(text, SOURCE, _farther(found, plan, "VGH", "VGH++"))
+    yield judge(text, SOURCE, _farther(found, plan, "VGH", "VGH++"))
     score = primary(plan.data)
     if score is None:
         return
     a, b = paired(found, plan.own("VGH++"), plan.own("VGH"), f"samples: {score}")
     quantity, unit = LABELS[score]
     text = f"{plan.data}: VGH++ is better than VGH in {quantity} (VGH++ − VGH)"
-    yield judged(text, SOURCE, difference(a, b, unit=unit))
+    yield judge(text, SOURCE, difference(a, b, unit=unit))
 
 
 def _beyond_autoencoders(found: Found, plan: HybridsPlan) -> Iterator[Claim]:
@@ -302,7 +302,7 @@ def _beyond_autoencoders(found: Found, plan: HybridsPlan) -> Iterator[Claim]:
             f"{plan.data}: {hybrid} is nearer to the data than {other} "
             f"(Ŵ of {other} − that of {hybrid})"
         )
-        yield judged(text, SOURCE, _farther(found, plan, other, hybrid))
+        yield judge(text, SOURCE, _farther(found, plan, other, hybrid))
 
 
 def _behind_gans(found: Found, plan: HybridsPlan) -> Iterator[Claim]:
@@ -312,7 +312,7 @@ def _behind_gans(found: Found, plan: HybridsPlan) -> Iterator[Claim]:
             f"{plan.data}: {hybrid} is not nearer to the data than the better GAN, here {gan} "
             f"(Ŵ of {hybrid} − that of {gan})"
         )
-        yield judged(text, SOURCE, _farther(found, plan, hybrid, gan))
+        yield judge(text, SOURCE, _farther(found, plan, hybrid, gan))
 
 
 def _autoencoder(found: Found, plan: HybridsPlan) -> Claim:
@@ -323,7 +323,7 @@ def _autoencoder(found: Found, plan: HybridsPlan) -> Claim:
         f"{plan.data}: the VAE's samples are {word}, here: {place} the data than those of the "
         f"worse GAN, {gan} (Ŵ of {gan} − that of the VAE)"
     )
-    return judged(text, SOURCE, _farther(found, plan, gan, "VAE"), -1 if poor else 1)
+    return judge(text, SOURCE, _farther(found, plan, gan, "VAE"), -1 if poor else 1)
 
 
 def _extreme(found: Found, plan: HybridsPlan, models: tuple[Model, ...], *, worst: bool) -> Model:
@@ -343,7 +343,7 @@ def _sensitivity(found: Found, plan: HybridsPlan) -> Iterator[Claim]:
                 f"{plan.data}: {hybrid} is more sensitive to its settings than {gan} "
                 "(log of the ratio of the sd of Ŵ over them)"
             )
-            yield judged(text, SOURCE, _log_ratio(a, b))
+            yield judge(text, SOURCE, _log_ratio(a, b))
 
 
 def _log_ratio(a: Float64[Tensor, " n"], b: Float64[Tensor, " m"]) -> Difference:

@@ -29,13 +29,13 @@ from elboscope.distributions.posteriors import LOG_VARIANCE_RANGE
 from elboscope.plots.samples import sample_grid_data
 from elboscope.plots.style import BLUE, GREEN, GREY, INK, ORANGE, blank, dressed, legend_above
 
-from ..frame.claims import Claim, Difference, difference, judged
+from ..frame.claims import Claim, Difference, difference, judge
 from ..frame.course import run_course
 from ..frame.experiment import Experiment, Request, Run, Sets
 from ..frame.result import Row
+from ..frame.sitting import Options
 from ..frame.training import derived_seed, file_name
-from .hybrid_runs import BATCH_SIZE, Pace, evaluation_draw, hybrid_course
-from .hybrid_runs import untrained_autoencoder as untrained
+from .hybrid_runs import BATCH_SIZE, Pace, evaluation_draw, hybrid_course, new_autoencoder
 from .latent_codes import (
     BINS,
     CPU,
@@ -77,11 +77,15 @@ ThisRun = Run[ScalingPlan, Available]
 
 
 def _load(request: Request[ScalingPlan]) -> Available:
+    return _images(request.plan, request.options)
+
+
+def _images(plan: ScalingPlan, options: Options) -> Available:
     """Faces may be missing, since the user brings them; digits must be there."""
     images, missing = Sets[Pictures](), []
-    for data in request.plan.data:
+    for data in plan.data:
         try:
-            images[data] = load_images(data, request.plan, request.options)
+            images[data] = load_images(data, plan, options)
         except InputError as problem:
             if data != FACES:
                 raise
@@ -91,7 +95,7 @@ def _load(request: Request[ScalingPlan]) -> Available:
 
 def _run(run: ThisRun) -> Found:
     subjects = (subject for subject in run.plan.subjects if subject.data in run.data.images)
-    return {subject: _measured(subject, run) for subject in subjects}
+    return {subject: _measure(subject, run) for subject in subjects}
 
 
 def _provenance(run: ThisRun, found: Found) -> Mapping[str, object]:
@@ -104,7 +108,7 @@ def _provenance(run: ThisRun, found: Found) -> Mapping[str, object]:
     )
 
 
-def _measured(subject: Subject, run: ThisRun) -> Codes:
+def _measure(subject: Subject, run: ThisRun) -> Codes:
     """The codes of a trained model; what a sitting before did is only read."""
     name, plan, seed, now = subject.label, run.plan, run.seed, run.now
     x = run.data.images[subject.data].x.to(run.device)
@@ -119,7 +123,7 @@ def _measured(subject: Subject, run: ThisRun) -> Codes:
 
     if not kept.is_file():
         with seeded(derived_seed(f"weights of {name}", seed)):
-            model = untrained(subject.kind, x, subject.latents, maps, hidden).to(x.device)
+            model = new_autoencoder(subject.kind, x, subject.latents, maps, hidden).to(x.device)
         now.say(f"{name}: training", 0, steps)
         pace = Pace(plan.rate, derived_seed(name, seed))
         identity = {"data": subject.data, "latents": subject.latents}
@@ -230,11 +234,11 @@ def claims_of(found: Found) -> Iterator[Claim]:
             vae[b].active - vae[a].active, _both(vae[a], vae[b]), 1, _num_images(vae[a])
         )
         left = IGNORED * (b - a) - more.value
-        yield judged(
+        yield judge(
             text, WORDS, more._replace(value=left, unit="units to spare", data=TRAINING_IMAGES)
         )
     few, many = sizes[0], sizes[-1]
-    yield judged(
+    yield judge(
         f"{data}: a VAE scales: its ELBO with {many} latents is not below that with {few}",
         WORDS,
         _paired(_elbo(vae[many]), _elbo(vae[few])),
@@ -243,7 +247,7 @@ def claims_of(found: Found) -> Iterator[Claim]:
         if subject.kind == "AAE" and subject.latents == many:
             base = found[subject._replace(latents=few)]
             wider = "even with a wider discriminator, " if subject.wide else ""
-            yield judged(
+            yield judge(
                 f"{data}: {wider}an AAE struggles: KL(q_N‖p) is larger with {many} latents than "
                 f"with {few}",
                 WORDS,
@@ -252,18 +256,18 @@ def claims_of(found: Found) -> Iterator[Claim]:
 
 
 def _pairs(place: str, vae: Codes, aae: Codes, d: int) -> Iterator[Claim]:
-    yield judged(
+    yield judge(
         f"{place}: an AAE's posterior means spread wider than a VAE's, which are concentrated "
         "at 0 (mean square)",
         WORDS,
         _paired(aae.spread, vae.spread)._replace(unit="z²"),
     )
-    yield judged(
+    yield judge(
         f"{place}: an AAE's posteriors are narrower than a VAE's (mean std)",
         WORDS,
         _paired(vae.std, aae.std)._replace(unit="z"),
     )
-    yield judged(
+    yield judge(
         f"{place}: an AAE's posterior std collapses to 0 (its mean is below {COLLAPSED:g})",
         WORDS,
         _paired(torch.full_like(aae.std, COLLAPSED), aae.std)._replace(unit="z below that"),
@@ -276,7 +280,7 @@ def _pairs(place: str, vae: Codes, aae: Codes, d: int) -> Iterator[Claim]:
         "of d",
         TRAINING_IMAGES,
     )
-    yield judged(f"{place}: an AAE uses more of them than a VAE (active units)", WORDS, share)
+    yield judge(f"{place}: an AAE uses more of them than a VAE (active units)", WORDS, share)
     number = Difference(
         (aae.effective - vae.effective) / d,
         math.hypot(aae.effective_error.item(), vae.effective_error.item()) / d,
@@ -286,11 +290,11 @@ def _pairs(place: str, vae: Codes, aae: Codes, d: int) -> Iterator[Claim]:
         TRAINING_IMAGES,
     )
     text = f"{place}: an AAE spreads its KL over more of them than a VAE (effective number)"
-    yield judged(text, WORDS, number)
+    yield judge(text, WORDS, number)
     dense = share._replace(value=aae.active / d - DENSE, error=aae.active_error.item() / d)
     text = f"{place}: an AAE's codes are dense (more than {DENSE:.0%} of the units active)"
-    yield judged(text, WORDS, dense._replace(unit="of d above that"))
-    yield judged(
+    yield judge(text, WORDS, dense._replace(unit="of d above that"))
+    yield judge(
         f"{place}: an AAE's codes match the prior less than a VAE's (KL(q_N‖p))",
         WORDS,
         _paired(aae.marginal, vae.marginal),

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from elboscope.plots.low_posterior import plot_low_posterior
 
-from ..frame.claims import Claim, Difference, Verdict, judged
+from ..frame.claims import Claim, Difference, Verdict, judge
 from ..frame.experiment import Experiment, Request, Run, Sets
 from ..frame.result import Row, Scale
 from ..frame.training import file_name
@@ -50,7 +50,7 @@ from .low_posterior_values import (
     clustered_error,
     figure_data,
     load_pictures,
-    measured,
+    measure,
 )
 
 NAME = "low-posterior-samples"
@@ -70,7 +70,7 @@ def _load(request: Request[LowPlan]) -> Sets[Pictures]:
 
 def _run(run: ThisRun) -> Found:
     return {
-        subject: measured(subject, run.data[subject.data], run.plan, run.seed, run.now, run.device)
+        subject: measure(subject, run.data[subject.data], run.plan, run.seed, run.now, run.device)
         for subject in run.plan.subjects
     }
 
@@ -209,12 +209,12 @@ def claims_of(subject: Subject, values: Values) -> Iterator[Claim]:
     for order, words in ORDERS.items():
         low = f"{subject.name}: samples lowest in {words}"
         yield from of_data(low, order, values)
-        yield judged(
+        yield judge(
             f"{low} have nearest datapoints with a higher KL(q(z|x) ‖ p(z)) than data",
             SOURCE,
             mean_difference(values, f"{order}.kl.neighbours", f"{order}.kl.data"),
         )
-        yield judged(
+        yield judge(
             f"{low} have nearest datapoints with a higher KL(q(z|x) ‖ p(z)) than the nearest "
             "datapoints of ordinary samples",
             CONTROL,
@@ -224,11 +224,11 @@ def claims_of(subject: Subject, values: Values) -> Iterator[Claim]:
 
 def _color_mnist(low: str, order: Order, values: Values) -> Iterator[Claim]:
     ink = mean_difference(values, f"{order}.intensity.low", "intensity.ordinary", "intensity")
-    yield judged(f"{low} have thicker strokes (more ink) than ordinary samples", SOURCE, ink)
+    yield judge(f"{low} have thicker strokes (more ink) than ordinary samples", SOURCE, ink)
     yield of_separation(f"{low} get a lower likelihood than data", values[f"{order}.separation"], 1)
     bound = mean_difference(values, f"{order}.elbo.neighbours", f"{order}.elbo.data")
     text = f"{low} have nearest datapoints with a lower likelihood than data: ELBO"
-    yield judged(text, SOURCE, bound, sign=-1)
+    yield judge(text, SOURCE, bound, sign=-1)
 
 
 def _cifar(low: str, order: Order, values: Values) -> Iterator[Claim]:
@@ -239,7 +239,7 @@ def _cifar(low: str, order: Order, values: Values) -> Iterator[Claim]:
         ("white", share, "of the values"),
     ):
         found = mean_difference(values, f"{order}.{quantity}.low", f"{quantity}.data", unit)
-        yield judged(f"{low} have white backgrounds: {words} above that of data", SOURCE, found)
+        yield judge(f"{low} have white backgrounds: {words} above that of data", SOURCE, found)
     text = f"{low} are scored higher than data"
     yield of_separation(text, values[f"{order}.separation"], -1)
 
@@ -304,7 +304,7 @@ def of_uncovered(name: str, share: Float64[Tensor, "2"]) -> Claim:
     value, error = share.tolist()
     more = Difference(value - COVERED, error, 1, 0, "of the prior draws")
     text = f"{name}: the prior has large pockets that q(z) does not cover: share above 1 %"
-    claim = judged(text, SOURCE, more)
+    claim = judge(text, SOURCE, more)
     if claim.verdict == "contradicted":
         reason = "; a small share rules out no pockets, since rare draws of q(z) set the level"
         return replace(claim, verdict="undecided", evidence=claim.evidence + reason)

@@ -24,9 +24,9 @@ __all__ = [
     "clustered_error",
     "figure_data",
     "load_pictures",
-    "measured",
-    "trained",
-    "untrained",
+    "measure",
+    "new_model",
+    "train_model",
 ]
 
 import math
@@ -241,7 +241,7 @@ def _train(name: str, num_images: int | None, options: Options) -> Tensor:
     raise InputError("data", expected=expected, got=repr(name))
 
 
-def untrained(subject: Subject, plan: LowPlan, images: Pictures) -> VAE:
+def new_model(subject: Subject, plan: LowPlan, images: Pictures) -> VAE:
     """Returns the model of a subject, drawn from the ambient random state.
 
     The bias of its last layer begins at the mean colour of the images.
@@ -261,7 +261,7 @@ def untrained(subject: Subject, plan: LowPlan, images: Pictures) -> VAE:
     return start_at_mean(model, images.grey)
 
 
-def trained(
+def train_model(
     subject: Subject,
     model: VAE,
     images: Pictures,
@@ -333,7 +333,7 @@ Values = Mapping[str, Tensor]
 """By dotted names: ``density.elbo.low`` holds the ELBO of the samples lowest in log q(z)."""
 
 
-def measured(
+def measure(
     subject: Subject,
     images: Pictures,
     plan: LowPlan,
@@ -350,8 +350,8 @@ def measured(
     path = now.folder / f"{name}-values.safetensors"
     if not path.is_file():
         with seeded(derived_seed(subject.name, seed)):
-            model = untrained(subject, plan, images).to(device)
-        trained(subject, model, images, plan, seed, now, device)
+            model = new_model(subject, plan, images).to(device)
+        train_model(subject, model, images, plan, seed, now, device)
         now.pause_before(f"the low-posterior samples of {subject.name}", f"{name}-trained")
         now.say(f"{subject.name}: prior draws against all posteriors", 0, 1)
         used = derived_seed(f"evaluation of {subject.name}", seed)

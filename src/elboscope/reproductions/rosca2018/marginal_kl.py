@@ -22,9 +22,9 @@ __all__ = [
     "Likelihood",
     "Subject",
     "load_grey",
+    "new_subject",
     "plot_marginal_kls",
-    "trained_subject",
-    "untrained_subject",
+    "train_subject",
 ]
 
 import math
@@ -45,12 +45,12 @@ from elboscope.plots.style import BLUE, FAINT, GREEN, GREY, INK, Figure, blank, 
 from elboscope.training import ELBO
 from elboscope.training.slices import train_in_slices
 
-from ..frame.claims import Claim, Difference, difference, judged, references
+from ..frame.claims import Claim, Difference, difference, judge, references
 from ..frame.experiment import Experiment, Request, Run, Sets
 from ..frame.result import Row
 from ..frame.sitting import Options, Sitting
 from ..frame.training import derived_seed, file_name
-from .aggregate import AggregateValues, kl_difference, measured_aggregate
+from .aggregate import AggregateValues, kl_difference, measure_aggregate
 from .low_posterior_values import BATCH_SIZE, BETAS, EPS, constant_rate, load_pictures
 from .networks import color_mnist_vae, dcgan_vae
 
@@ -171,7 +171,7 @@ def load_grey(data: str, plan: KLPlan, options: Options) -> Grey:
     return Grey(x, content_checksum(x))
 
 
-def untrained_subject(subject: Subject, plan: KLPlan, data_shape: tuple[int, int, int]) -> VAE:
+def new_subject(subject: Subject, plan: KLPlan, data_shape: tuple[int, int, int]) -> VAE:
     """Returns the VAE, its weights drawn from the ambient random state."""
     flow = RealNVP(hidden=plan.flow_hidden, context=plan.flow_context)
     normal = subject.likelihood == "dequantized_normal"
@@ -192,7 +192,7 @@ def untrained_subject(subject: Subject, plan: KLPlan, data_shape: tuple[int, int
     raise InputError("maps", expected="two or three numbers", got=str(plan.maps[subject.data]))
 
 
-def trained_subject(
+def train_subject(
     name: str,
     model: VAE,
     x: Float[Tensor, "N 3 H W"],
@@ -310,7 +310,7 @@ def _load(request: Request[KLPlan]) -> Sets[Grey]:
 
 def _run(run: ThisRun) -> Found:
     return {
-        subject: _measured(subject, run.data[subject.data].x.to(run.device), run)
+        subject: _measure(subject, run.data[subject.data].x.to(run.device), run)
         for subject in run.plan.subjects
     }
 
@@ -325,14 +325,14 @@ def _provenance(run: ThisRun, found: Found) -> Mapping[str, object]:
     )
 
 
-def _measured(subject: Subject, x: Tensor, run: ThisRun) -> AggregateValues:
+def _measure(subject: Subject, x: Tensor, run: ThisRun) -> AggregateValues:
     plan, seed, now = run.plan, run.seed, run.now
     name, epochs = subject.label, plan.epochs[subject.data]
     colours, height, width = x.shape[1:]
     with seeded(derived_seed(name, seed)):
-        model = untrained_subject(subject, plan, (colours, height, width)).to(x.device)
-    trained_subject(name, model, x[: plan.num_train], plan, epochs, seed, now)
-    return measured_aggregate(name, model, x, plan.num_draws, plan.num_reconstructed, seed, now)
+        model = new_subject(subject, plan, (colours, height, width)).to(x.device)
+    train_subject(name, model, x[: plan.num_train], plan, epochs, seed, now)
+    return measure_aggregate(name, model, x, plan.num_draws, plan.num_reconstructed, seed, now)
 
 
 def _rows(run: ThisRun, found: Found) -> Iterator[Row]:
@@ -380,7 +380,7 @@ def _claims(found: Found) -> Iterator[Claim]:
         data="held-out images of the least certain VAE",
     )  # fmt: skip
     text = "no VAE matches its prior: KL(q‖p) > 0, by the held-out lower bound of each"
-    yield judged(text, SOURCE, least)
+    yield judge(text, SOURCE, least)
 
 
 def _flows(found: Found) -> Iterator[Claim]:
@@ -391,7 +391,7 @@ def _flows(found: Found) -> Iterator[Claim]:
                 f"{subject.data}, {subject.latents} latents: a flow as posterior (RNVP) does not "
                 "reduce KL(q_N‖p) against the diagonal Gaussian (difference RNVP − FFG)"
             )
-            yield judged(text, f"{SOURCE}, Fig. 1", kl_difference(values, gaussian))
+            yield judge(text, f"{SOURCE}, Fig. 1", kl_difference(values, gaussian))
 
 
 def _likelihoods(found: Found) -> Iterator[Claim]:
@@ -402,7 +402,7 @@ def _likelihoods(found: Found) -> Iterator[Claim]:
                 f"{subject.data}, {subject.latents} latents: KL(q_N‖p) is larger with "
                 f"{LABELS[subject.likelihood]} than with Bernoulli"
             )
-            yield judged(text, SOURCE, kl_difference(values, plain))
+            yield judge(text, SOURCE, kl_difference(values, plain))
 
 
 def _surety(values: AggregateValues) -> float:

@@ -37,13 +37,13 @@ from elboscope.estimators import RatioClassifier
 from elboscope.models import LinearGaussian
 from elboscope.plots.style import BLUE, FAINT, GREEN, INK, ORANGE, RED, Figure, blank
 
-from ..frame.claims import Claim, Difference, difference, judged, references
+from ..frame.claims import Claim, Difference, difference, judge, references
 from ..frame.experiment import Experiment, Request, Run
 from ..frame.result import Row
 from ..frame.sitting import Sitting
 from ..frame.training import derived_seed
 from .aggregate import Estimated, Target, estimates_of
-from .marginal_kl import Grey, KLPlan, Subject, load_grey, trained_subject, untrained_subject
+from .marginal_kl import Grey, KLPlan, Subject, load_grey, new_subject, train_subject
 
 NAME = "marginal-kl-estimators"
 COLOUR = "ColorMNIST"
@@ -151,7 +151,7 @@ def _run(run: ThisRun) -> Estimates:
     tried = classifiers(plan.width, plan.steps)
     few = {name: tried[name] for name in (STOPPED, "2 layers", "2 layers, activation noise")}
     return {
-        target: _estimated(target, tried if target.truth is None else few, plan, seed, now)
+        target: _estimate(target, tried if target.truth is None else few, plan, seed, now)
         for target in targets
     }
 
@@ -174,8 +174,8 @@ def _trained(x: torch.Tensor, plan: Plan, seed: int, now: Sitting) -> Target:
     name, epochs = subject.label, plan.vae.epochs[COLOUR]
     colours, height, width = x.shape[1:]
     with seeded(derived_seed(name, seed)):
-        model = untrained_subject(subject, plan.vae, (colours, height, width)).to(x.device)
-    trained_subject(name, model, x[: plan.vae.num_train], plan.vae, epochs, seed, now)
+        model = new_subject(subject, plan.vae, (colours, height, width)).to(x.device)
+    train_subject(name, model, x[: plan.vae.num_train], plan.vae, epochs, seed, now)
     return Target(name, model, x, None)
 
 
@@ -197,7 +197,7 @@ def linear_target(name: str, shift: float, plan: Plan, seed: int) -> Target:
     return Target(label, model, x, model.marginal_kl().item())
 
 
-def _estimated(
+def _estimate(
     target: Target,
     tried: Mapping[str, RatioClassifier],
     plan: Plan,
@@ -380,20 +380,20 @@ def claims_of(found: Found) -> Iterator[Claim]:
     gaussians = best_mixture(found)
     densities = {gaussians: "mixture of Gaussians", "maf": "flow", "lstm": "LSTM"}
     best = max(densities, key=lambda n: found[n].mean)
-    yield judged(
+    yield judge(
         "classifiers without noise underestimate the marginal KL: the largest of theirs is below "
         "the mixture of all posteriors",
         f"{SOURCE}, Fig. 4",
         _unpaired(found["mixture"], found[largest]),
     )
-    yield judged(
+    yield judge(
         "the same against the best lower bound, which no finite mixture inflates: "
         f"{densities[best]} − classifier",
         f"{SOURCE}, Fig. 4",
         _paired(found[best], found[largest]),
     )
     yield from _explosions(found)
-    yield judged(
+    yield judge(
         "every density model stays short of the mixture of all posteriors; the best of them: "
         f"{densities[best]}",
         f"{SOURCE}, Fig. 21",
@@ -401,7 +401,7 @@ def claims_of(found: Found) -> Iterator[Claim]:
     )
     for name in ("maf", "lstm"):
         text = f"the {densities[name]} comes nearer than the best mixture of Gaussians"
-        claim = judged(text, f"{SOURCE}, Fig. 21", _paired(found[name], found[gaussians]))
+        claim = judge(text, f"{SOURCE}, Fig. 21", _paired(found[name], found[gaussians]))
         yield claim if found[name].settled else _not_refuted(claim, "it was still improving")
 
 
@@ -411,7 +411,7 @@ def _explosions(found: Found) -> Iterator[Claim]:
         if name.startswith("ratio") and NOISE in name:
             label = name.removeprefix("ratio, ")
             text = f"{label}: the estimate explodes, beyond the average KL, which no KL(q_N‖p) can"
-            claim = judged(text, SOURCE, _unpaired(estimate, found["average KL"]))
+            claim = judge(text, SOURCE, _unpaired(estimate, found["average KL"]))
             yield _not_refuted(claim, "the published noise and steps are not at hand")
 
 

@@ -8,7 +8,7 @@ and the decoder's gives what its likelihood asks for, where a GAN's has a tanh.
 
 from __future__ import annotations
 
-__all__ = ["color_mnist_vae", "dcgan_vae", "optimizer_and_step", "untrained"]
+__all__ = ["color_mnist_vae", "dcgan_vae", "new_model", "optimizer_and_step"]
 
 from collections.abc import Callable, Mapping
 
@@ -198,12 +198,12 @@ ADVERSARIES: Mapping[Model, tuple[Adversary, ...]] = {
 }
 
 
-def untrained(model: Model, plan: HybridsPlan, shape: tuple[int, int, int]) -> Trained:
+def new_model(model: Model, plan: HybridsPlan, shape: tuple[int, int, int]) -> Trained:
     """Returns a model, its weights drawn from the ambient random state.
 
     Example:
         >>> plan = HybridsPlan(data="ColorMNIST", maps=(4, 8), latents=2)
-        >>> sorted(untrained("VEEGAN", plan, (3, 8, 8)).adversaries)
+        >>> sorted(new_model("VEEGAN", plan, (3, 8, 8)).adversaries)
         ['joint']
     """
     if model in GANS:
@@ -239,7 +239,7 @@ def optimizer_and_step(
 
     Example:
         >>> plan = HybridsPlan(data="ColorMNIST", maps=(4, 8), latents=2)
-        >>> gan = untrained("DCGAN", plan, (3, 8, 8))
+        >>> gan = new_model("DCGAN", plan, (3, 8, 8))
         >>> optimizer, step = optimizer_and_step(plan.own("DCGAN"), plan, gan)
         >>> sorted(step(Minibatch(torch.rand(5, 3, 8, 8), 0.0)).measured)
         ['data_accuracy', 'data_loss', 'generator_loss']

@@ -21,10 +21,10 @@ __all__ = [
     "BitSchedule",
     "Variance",
     "bit_network",
-    "evaluated",
+    "evaluate",
+    "new_model",
     "softplus_variance",
     "train_bits",
-    "untrained",
 ]
 
 import math
@@ -160,7 +160,7 @@ def train_bits(
         TrainingInterrupted: Ctrl-C or SIGTERM; the state is saved.
         InputError: The training diverged.
     """
-    models = stack([untrained(name, num_copies, seed, variance) for seed in seeds])
+    models = stack([new_model(name, num_copies, seed, variance) for seed in seeds])
     x = SingleBit(0.0, 1.0, num_copies).data().float()
     now.say(f"{name}: training", 0, schedule.steps)
     run = train_in_slices(
@@ -184,7 +184,7 @@ def train_bits(
     return [member(models, s) for s in range(len(seeds))]
 
 
-def untrained(name: str, num_copies: int, seed: int, variance: Variance = "softplus") -> VAE:
+def new_model(name: str, num_copies: int, seed: int, variance: Variance = "softplus") -> VAE:
     """Returns the network with which a seed's training begins."""
     with seeded(derived_seed(name, seed)):
         return bit_network(num_copies, variance)
@@ -195,7 +195,7 @@ def _objective(model: LatentVariableModel, x: Tensor, epoch: float, *, num_sampl
 
 
 @torch.no_grad()
-def evaluated(model: LatentVariableModel, x: Float[Tensor, "two n"]) -> Bit:
+def evaluate(model: LatentVariableModel, x: Float[Tensor, "two n"]) -> Bit:
     """Returns the parts of the average bound of the two rows, by quadrature.
 
     Args:
@@ -204,7 +204,7 @@ def evaluated(model: LatentVariableModel, x: Float[Tensor, "two n"]) -> Bit:
 
     Example:
         >>> best = SingleBit.optimal(2)
-        >>> round(evaluated(best, best.data()).elbo, 6)
+        >>> round(evaluate(best, best.data()).elbo, 6)
         -0.907558
     """
     with evaluating(model):

@@ -55,13 +55,13 @@ from ..frame.claims import (
     Published,
     Verdict,
     difference,
-    judged,
+    judge,
     references,
 )
 from ..frame.experiment import Experiment, Run, no_data
 from ..frame.result import Row
 from ..frame.sitting import Sitting
-from .network import Bit, BitSchedule, Variance, evaluated, train_bits, untrained
+from .network import Bit, BitSchedule, Variance, evaluate, new_model, train_bits
 
 NAME = "single-bit"
 COPIES = (1, 2, 3, 5, 10, 100, 1000)
@@ -163,7 +163,7 @@ class Found(NamedTuple):
 
 def _run(run: ThisRun) -> Found:
     entries, seeds = _entries(run.plan), run.seeds(run.plan.num_seeds)
-    found = {entry: _measured(entry, run.plan, seeds, run.now) for entry in entries}
+    found = {entry: _measure(entry, run.plan, seeds, run.now) for entry in entries}
     moved = _blog(run.seed, run.now)
     copies = run.plan.copies
     table = {entry.copies: found[entry].bits for entry in entries[: len(copies)]}
@@ -190,10 +190,10 @@ def _entries(plan: Plan) -> list[Entry]:
     return [*main, *lengths, Entry(f"{label}, variance exp(r)", D, plan.schedule, "exponential")]
 
 
-def _measured(entry: Entry, plan: Plan, seeds: Sequence[int], now: Sitting) -> Measured:
+def _measure(entry: Entry, plan: Plan, seeds: Sequence[int], now: Sitting) -> Measured:
     models = train_bits(entry.label, entry.copies, entry.schedule, seeds, now, entry.variance)
     x = SingleBit(0.0, 1.0, entry.copies).data().float()
-    bits = [evaluated(model, x) for model in models]
+    bits = [evaluate(model, x) for model in models]
     chunk = max(100, CHUNK // entry.copies)
     sampled = evidence_lower_bound(models[0], x, plan.num_check, seed=seeds[0], sample_chunk=chunk)
     error = sampled.mc_stderr.square().sum().sqrt().item() / 2
@@ -202,16 +202,16 @@ def _measured(entry: Entry, plan: Plan, seeds: Sequence[int], now: Sitting) -> M
 
 def _optimum(copies: int) -> Bit:
     model = SingleBit.optimal(copies)
-    return evaluated(model, model.data())
+    return evaluate(model, model.data())
 
 
 def _blog(seed: int, now: Sitting) -> Moved:
     """Trains as the blog did: a rate of 1e-6 and 49 steps, one copy."""
     label = "D = 1, rate 1e-6"
     (after,) = train_bits(label, 1, BLOG_SCHEDULE, [seed], now)
-    before = untrained(label, 1, seed)
+    before = new_model(label, 1, seed)
     x = SingleBit(0.0, 1.0).data().float()
-    return Moved(_distance(before, after), evaluated(before, x).kl, evaluated(after, x).kl)
+    return Moved(_distance(before, after), evaluate(before, x).kl, evaluate(after, x).kl)
 
 
 def _distance(before: VAE, after: VAE) -> float:
@@ -309,7 +309,7 @@ def bit_claims(
     claims = [_collapses(_column(trained[1]))]
     for D, gain in used.items():
         text = f"{D} copies: the latent is used, the ELBO is above the collapsed −{D} ln 2"
-        claims.append(judged(text, SOURCE, difference(gain, torch.zeros_like(gain))))
+        claims.append(judge(text, SOURCE, difference(gain, torch.zeros_like(gain))))
     return (*claims, _never_beaten(trained, optimum), _initialisation(moved))
 
 

@@ -30,10 +30,10 @@ __all__ = [
     "Tally",
     "course_of",
     "game_of",
+    "new_model",
     "perfect_modes",
     "scores_of",
     "tally",
-    "untrained",
 ]
 
 import math
@@ -115,7 +115,7 @@ class PairDiscriminator(nn.Module):
         return t
 
 
-def untrained(model: Model, plan: StackedPlan, x: Float[Tensor, "N 3 H W"]) -> Trained:
+def new_model(model: Model, plan: StackedPlan, x: Float[Tensor, "N 3 H W"]) -> Trained:
     """Returns a model, its weights drawn from the ambient random state.
 
     Args:
@@ -125,7 +125,7 @@ def untrained(model: Model, plan: StackedPlan, x: Float[Tensor, "N 3 H W"]) -> T
 
     Example:
         >>> from elboscope.reproductions.srivastava2017.networks import SMOKE
-        >>> sorted(untrained("VEEGAN", SMOKE, torch.rand(4, 3, 8, 8)).adversaries)
+        >>> sorted(new_model("VEEGAN", SMOKE, torch.rand(4, 3, 8, 8)).adversaries)
         ['joint']
     """
     shape = tuple(x.shape[1:])
@@ -200,7 +200,7 @@ def course_of(
     Args:
         model: Which.
         plan: Its pace.
-        built: Of :func:`untrained`, on the device of x.
+        built: Of :func:`new_model`, on the device of x.
         x: Training images; a minibatch is drawn with replacement.
         look: Called at the steps that are measured.
         seed: Random seed of all draws of the training.

@@ -53,7 +53,7 @@ from ..frame.claims import (
     Claim,
     Difference,
     Published,
-    judged,
+    judge,
     references,
     student,
 )
@@ -76,10 +76,10 @@ from .networks import (
     StackedPlan,
     Tally,
     course_of,
+    new_model,
     perfect_modes,
     scores_of,
     tally,
-    untrained,
 )
 
 NAME = "stacked-mnist"
@@ -140,7 +140,7 @@ def _run(run: ThisRun) -> _Found:
 def _looks(model: Model, seed: int, run: ThisRun) -> Rows:
     name, plan, data, now = _name(model, seed), run.plan, run.data, run.now
     with seeded(derived_seed(f"weights of {model}", seed)):
-        built = untrained(model, plan, data.train).to(data.train.device)
+        built = new_model(model, plan, data.train).to(data.train.device)
     last = plan.paces[model].steps
 
     def look(step: int) -> Mapping[str, float]:
@@ -263,10 +263,10 @@ def stacked_claims(found: Found, num: int, classes: int) -> list[Claim]:
         )
         value, error = _mean_and_error(found[model], f"samples: {key}")
         gap = Difference(value - needed, error, len(found[model]), num, "modes", "samples")
-        claims.append(judged(text, OURS, gap))
+        claims.append(judge(text, OURS, gap))
     more = _difference(found["VEEGAN"], found["DCGAN"], "samples: modes", num)
     text = "VEEGAN covers more modes than DCGAN (published: 150 against 99)"
-    return [*claims, judged(text, SOURCE, more)]
+    return [*claims, judge(text, SOURCE, more)]
 
 
 def _difference(a: Sequence[Rows], b: Sequence[Rows], key: str, num: int) -> Difference:
