@@ -53,7 +53,7 @@ def trained(resolved: Resolved, images: Images, out: Path, *, resume: bool) -> T
         resolved.settings,
         out,
         binarisation=resolved.binarisation,
-        x_valid=images.validation,
+        x=images.validation,
         resume=resume,
         progress=sys.stderr.isatty(),
         config=dump(resolved.config),

@@ -185,6 +185,7 @@ class Recorded:
             run.kept = weights(run.module)
         if run.settings.patience is not None and _settled(run):
             _judge(run, held_out.elbo)
+        self.reporter.epoch(round(run.epoch))
         self.since = time.perf_counter()
 
     def save(self) -> None:
@@ -209,7 +210,7 @@ def _until_invalid(run: Run, bounds: Iterator[Bound | Played]) -> Iterator[Bound
         if run.record["in_support"]:
             raise
         raise InputError(
-            "x",
+            "x_train",
             expected=f"values in the support of the {run.record['likelihood']} likelihood",
             got="values outside it, which the likelihood refuses",
             do="Choose a binarisation, or a likelihood for these values.",
@@ -242,14 +243,14 @@ def _first_bad(run: Run) -> int:
 
 def _evaluate(run: Run) -> HeldOut:
     data, settings = run.data, run.settings
-    if data.x_valid is None or round(run.epoch) % settings.validate_every or not run.bounded:
+    if data.x is None or round(run.epoch) % settings.validate_every or not run.bounded:
         return HeldOut(math.nan, math.nan)
     return held_out_bound(
         cast(LatentVariableModel, run.model),
-        data.x_valid,
+        data.x,
         seed=settings.seed,
         num_samples=settings.validation_samples,
-        condition=data.condition_valid,
+        condition=data.condition,
     )
 
 
@@ -332,7 +333,7 @@ def recorded(run: Run, result: Bound | Played) -> Tensor:
 
 def samples_per_s(run: Run) -> float:
     """Returns the datapoints a second of this epoch's steps."""
-    taken = len(run.state.losses) / run.steps_per_epoch * len(run.data.x)
+    taken = len(run.state.losses) / run.steps_per_epoch * len(run.data.x_train)
     return taken / max(run.state.epoch_seconds, 1e-9)
 
 

@@ -36,7 +36,7 @@ from elboscope.distributions import GaussianLikelihood, diagonal_gaussian
 from elboscope.models import VAE
 from elboscope.nn import conv_decoder, conv_encoder
 from elboscope.objectives import Reduction, implied_variance, kl_weighted
-from elboscope.training.schedules import constant
+from elboscope.training import constant
 from elboscope.training.slices import train_in_slices
 
 from ..frame.sitting import Sitting
