@@ -44,7 +44,7 @@ SEVERAL = 5
 
 
 class Spread(NamedTuple):
-    """Of the means over trials whose every run finished.
+    """How far the trials' means lie apart, over trials whose every run finished.
 
     Attributes:
         low: The least mean.
@@ -67,7 +67,7 @@ class Effect(NamedTuple):
     """The means over the values of one hyper-parameter.
 
     Attributes:
-        name: Of the hyper-parameter.
+        name: The hyper-parameter.
         groups: Value or third, mean of the trials' means, how many trials.
     """
 
@@ -86,9 +86,9 @@ class Difference(NamedTuple):
 
     Attributes:
         trial: The other's number.
-        mean: Of the differences.
+        mean: The mean difference.
         stderr: Its error; NaN below two seeds.
-        half_width: Of the 95 % interval, by Student's t with n − 1 degrees of freedom.
+        half_width: Half the 95 % interval, by Student's t with n − 1 degrees of freedom.
     """
 
     trial: int

@@ -138,7 +138,7 @@ def train(
         settings.objective.players(model)  # raises before anything is written
     else:
         _require_bounded(model, settings)
-    module = _placed(trainable_module(model), settings)
+    module = _place(trainable_module(model), settings)
     _require_batches(module, settings)
     data = prepare_data(
         model, x_train, settings, binarisation,
@@ -189,7 +189,7 @@ def _warnings(record: Mapping[str, object]) -> list[str]:
     return found
 
 
-def _placed(module: nn.Module, settings: TrainingSettings) -> nn.Module:
+def _place(module: nn.Module, settings: TrainingSettings) -> nn.Module:
     if settings.device is not None:
         module.to(settings.device)
     if settings.compile:

@@ -212,7 +212,7 @@ class SlicedRun:
         earlier: Seconds spent in earlier sittings.
         saved_at: When the last checkpoint was written.
         now: The time after the last step.
-        replay: Takes the step; captured anew when the objective's weight moves.
+        replay: Takes the step; captured again when the objective's weight moves.
         weight: The weight that the captured step follows.
     """
 
