@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from elboscope.sweeps.result import RunResult, SweepResult, TrialResult
-from elboscope.sweeps.sensitivity import effects, lead, spread
+from elboscope.sweeps.sensitivity import effects, lead, save, spread, to_json
 from elboscope.sweeps.space import Choices, Range, Run, SweepPlan, Trial, grid
 from elboscope.sweeps.study import RunState
-from elboscope.sweeps.tables import save, to_json
 
 SEEDS = (0, 1, 2)
 SPACE = {"a": Choices("a", (0, 10)), "b": Choices("b", (0, 1, 2))}

@@ -114,7 +114,7 @@ def test_a_run_folder_of_each_game(game: Game, build, tmp_path: Path) -> None:
 
 def test_the_held_out_bound_of_a_hybrid_is_that_of_its_densities(tmp_path: Path) -> None:
     model, x = hybrid("data", "code")(), data(400)
-    result = train(model, x[:200], settings(VGH(), epochs=1), x_valid=x[200:])
+    result = train(model, x[:200], settings(VGH(), epochs=1), x=x[200:])
     elbo = es.evidence_lower_bound(model, x[200:], 200, seed=3)
     told = result.history[-1]["validation_elbo"]
     one_draw = 1.5 / 200**0.5  # of one z for each datapoint

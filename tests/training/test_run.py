@@ -148,7 +148,7 @@ def test_the_row_is_the_mean_of_what_the_steps_reported() -> None:
 def test_held_out_bound_agrees_with_the_row_and_splits_into_two_parts() -> None:
     valid = grey(400, seed=3).round()
     model = SmallVAE()
-    result = train(model, X, settings(epochs=1), x_valid=valid)
+    result = train(model, X, settings(epochs=1), x=valid)
     again = held_out_bound(model, valid, seed=0)
     row = result.history[0]
     assert (row["validation_elbo"], row["validation_kl"]) == (again.elbo, again.kl)
@@ -216,6 +216,10 @@ def test_without_tensorboard_it_is_said_once(tmp_path: Path, monkeypatch, capsys
 
 def test_a_library_call_is_silent_and_progress_goes_to_standard_error(capsys) -> None:
     train(SmallVAE(), X, settings(epochs=1))
+    assert capsys.readouterr() == ("", "")
+    calls: list[tuple[int, int]] = []
+    train(SmallVAE(), X, settings(epochs=2), progress=lambda *call: calls.append(call))
+    assert calls == [(1, 2), (2, 2)]
     assert capsys.readouterr() == ("", "")
     train(SmallVAE(), X, settings(epochs=1), progress=True)
     shown = capsys.readouterr()
@@ -313,11 +317,13 @@ def test_settings_out_of_range(change: dict[str, object], message: str) -> None:
 
 def test_data_and_models_that_do_not_fit(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    with pytest.raises(InputError, match=r"x: expected values in \[0, 1\]"):
+    with pytest.raises(InputError, match=r"x_train: expected values in \[0, 1\]"):
         train(SmallVAE(), 3 * X, settings(), folder, binarisation=Binarisation("dynamic"))
-    with pytest.raises(InputError, match="condition: expected 50 rows, one a datapoint; got 3"):
-        train(SmallVAE(), X, settings(), folder, condition=torch.zeros(3))
-    with pytest.raises(InputError, match="x: expected enough datapoints to train on; got 1"):
+    with pytest.raises(
+        InputError, match="condition_train: expected 50 rows, one a datapoint; got 3"
+    ):
+        train(SmallVAE(), X, settings(), folder, condition_train=torch.zeros(3))
+    with pytest.raises(InputError, match="x_train: expected enough datapoints to train on; got 1"):
         train(SmallVAE(), X[:1], settings(validation_fraction=0.9), folder)
     with pytest.raises(ContractError, match="event shape"):
         train(SmallVAE(), X[:, :5], settings(), folder)
@@ -325,7 +331,9 @@ def test_data_and_models_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"model: expected an nn.Module with parameters"):
         train(frozen, X, settings(), folder)
     assert not folder.exists()  # a refused call leaves nothing behind
-    with pytest.raises(InputError, match="x: expected values in the support of the Bernoulli"):
+    with pytest.raises(
+        InputError, match="x_train: expected values in the support of the Bernoulli"
+    ):
         train(SmallVAE(), grey(), settings())
 
 

@@ -25,7 +25,7 @@ from .parser import Arguments
 from .progress import say
 from .resolve import resolve
 from .target import load_target
-from .train_command import trained
+from .train_command import run_training
 
 CONFIG: dict[str, Any] = {
     "data": "digits",
@@ -61,7 +61,7 @@ def _run(arguments: Arguments) -> int:
     images = data.load(resolved.data)
     say(images)
     say(f"training: {resolved.settings.epochs} epochs, {resolved.binarisation}")
-    result = trained(resolved, images, folder, resume=_is_demo(folder))
+    result = run_training(resolved, images, folder, resume=_is_demo(folder))
     say(f"{result.status}; run folder {folder}")
     arguments.data = arguments.binarise = arguments.data_dir = None
     target = load_target(str(folder))

@@ -90,7 +90,7 @@ def _trained_on(
 ) -> Tensor:
     """Returns what the run was fitted to, without the part it held out; dynamic: one draw."""
     images = data.load(run.data, data_dir)
-    x = prepare_data(target.model, images.train, run.settings, binarisation).x
+    x = prepare_data(target.model, images.train, run.settings, binarisation).x_train
     again = binarisation.mode == "dynamic"
     return binarisation.fixed_draw(x, stream=TRAIN_STREAM) if again else x
 

@@ -1,7 +1,7 @@
 """From what a user typed to an object in their code: ``FILE.py:name`` or ``package.module:name``.
 
 The file is executed, as ``python FILE.py`` would, with its folder on the search path and
-``__name__`` not ``"__main__"``. Whatever it raises is the user's to mend: the message says which
+``__name__`` not ``"__main__"``. Whatever it raises is the user's to fix: the message says which
 exception, and the line of their file it came from.
 """
 

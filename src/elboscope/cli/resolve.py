@@ -271,7 +271,7 @@ def _made(path: str, init_args: Mapping[str, Any], data_shape: tuple[int, ...]) 
     arguments = {k: _argument(path, k, v) for k, v in init_args.items()}
     if "data_shape" in _parameters(target):
         arguments["data_shape"] = data_shape
-    return called(f"model ({path})", target, arguments)
+    return call(f"model ({path})", target, arguments)
 
 
 def _argument(path: str, name: str, value: Any) -> Any:
@@ -280,11 +280,11 @@ def _argument(path: str, name: str, value: Any) -> Any:
         return _tuples(value)
     what = f"{name} ({value['class_path']})"
     settings = {k: _tuples(v) for k, v in value["init_args"].items()}
-    return called(what, family(value["class_path"], f"model ({path}).{name}"), settings)
+    return call(what, family(value["class_path"], f"model ({path}).{name}"), settings)
 
 
-def called(what: str, build: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """Calls what the user named; whatever it raises is told as theirs to mend.
+def call(what: str, build: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """Calls what the user named; whatever it raises is reported as theirs to fix.
 
     Raises:
         UsageError: It raised.
@@ -298,7 +298,7 @@ def called(what: str, build: Callable[..., Any], arguments: Mapping[str, Any]) -
         given = ", ".join(f"{k}={v}" for k, v in arguments.items()) or "no arguments"
         raise UsageError(
             what, expected=f"a model for {given}", got=f"{type(error).__name__}: {error}",
-            do="Mend the arguments; --debug shows where it was raised.",
+            do="Fix the arguments; --debug shows where it was raised.",
         ) from error  # fmt: skip
 
 
@@ -306,7 +306,7 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
-# The classes that a configuration may name: elboscope's own by name, anybody's by place.
+# The classes that a configuration may name: elboscope's own by name, any other by place.
 
 MODELS = (
     *("mlp_vae", "conv_vae", "pixelcnn_vae"),

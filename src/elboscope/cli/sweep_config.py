@@ -12,6 +12,8 @@
      workers: 2
      executor: local                      # slurm, with resources: {cpus: 4, minutes: 120, ...}
      folder: sweeps/digits
+
+A file of its own because a section of the configuration is read without running anything.
 """
 
 from __future__ import annotations
@@ -219,7 +221,7 @@ def _plain(what: str, value: Any) -> Any:
 
 
 def _number_of(value: Any) -> Any:
-    """YAML takes 1e-4, without a point, for a text; nobody means one."""
+    """YAML takes 1e-4, without a point, for a text; no one means one."""
     if isinstance(value, str) and value[:1] in "+-.0123456789":
         try:
             return float(value)

@@ -17,7 +17,7 @@ from elboscope.training import load_run
 from .config import read_config
 from .errors import UsageError, did_you_mean
 from .load import EXPECTED, import_object, is_reference
-from .resolve import Resolved, called, resolve
+from .resolve import Resolved, call, resolve
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Target:
 
     @property
     def binarisation(self) -> Binarisation:
-        """How its training data were binarised; "none" where nobody knows."""
+        """How its training data were binarised; "none" where it is unknown."""
         return Binarisation("none") if self.run is None else self.run.binarisation
 
 
@@ -67,7 +67,7 @@ def load_target(name: str) -> Target:
 def _from_code(name: str) -> Sampled:
     found = import_object(name)
     if inspect.isclass(found) or inspect.isfunction(found):
-        found = called(name, found, {})
+        found = call(name, found, {})
     if not (isinstance(found, GenerativeModel) or is_implicit(found)):
         raise UsageError(
             name, expected="a model, with prior(), decode(z) and encode(x)",

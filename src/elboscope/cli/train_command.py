@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["absolute", "require_device", "run", "trained"]
+__all__ = ["absolute", "require_device", "run", "run_training"]
 
 import sys
 from pathlib import Path
@@ -33,12 +33,12 @@ def run(arguments: Arguments) -> int:
     out = _out(arguments)
     images = data.load(resolved.data, arguments.data_dir)
     say(images)
-    result = trained(resolved, images, out, resume=arguments.resume)
+    result = run_training(resolved, images, out, resume=arguments.resume)
     say(_summary(result, out))
     return DIVERGED if result.diverged else 0
 
 
-def trained(resolved: Resolved, images: Images, out: Path, *, resume: bool) -> TrainingResult:
+def run_training(resolved: Resolved, images: Images, out: Path, *, resume: bool) -> TrainingResult:
     """Builds the model from the seed, trains it on the training part, and records both."""
     with seeded(resolved.settings.seed):
         model = resolved.model(images.data_shape)
@@ -53,7 +53,7 @@ def trained(resolved: Resolved, images: Images, out: Path, *, resume: bool) -> T
         resolved.settings,
         out,
         binarisation=resolved.binarisation,
-        x_valid=images.validation,
+        x=images.validation,
         resume=resume,
         progress=sys.stderr.isatty(),
         config=dump(resolved.config),
@@ -79,7 +79,7 @@ def absolute(config: Config) -> Config:
 
 
 def _out(arguments: Arguments) -> Path:
-    """Returns the run folder: as told, or that of a run's own config.yaml, or runs/NAME."""
+    """Returns the run folder: as given, or that of a run's own config.yaml, or runs/NAME."""
     if arguments.out is not None:
         return Path(arguments.out).expanduser()
     config = Path(arguments.config).expanduser()

@@ -42,7 +42,7 @@ def implied_variance(kl_weight: float, reduction: Reduction, num_pixels: int) ->
 
     Args:
         kl_weight: w, the factor of the KL; the factor of the squared error is 1.
-        reduction: Of the squared error over pixels: ``"sum"`` or ``"mean"``.
+        reduction: How the squared error is taken over pixels: ``"sum"`` or ``"mean"``.
         num_pixels: D.
 
     Raises:

@@ -91,9 +91,9 @@ class Executor:
     @property
     def environment(self) -> dict[str, str]:
         """The threads of a run: two workers with all cores each would be slower than one."""
-        cpus, told = self.resources.cpus, os.environ.get("OMP_NUM_THREADS")
-        if cpus is None and told:
-            return {"OMP_NUM_THREADS": told}
+        cpus, threads = self.resources.cpus, os.environ.get("OMP_NUM_THREADS")
+        if cpus is None and threads:
+            return {"OMP_NUM_THREADS": threads}
         share = max(1, (os.cpu_count() or 1) // self.workers) if self.kind == "local" else 1
         return {"OMP_NUM_THREADS": str(cpus or share)}
 

@@ -30,7 +30,7 @@ class RunResult:
     Attributes:
         run: Which.
         state: Where it stands; "failed" too if it lacks the metric.
-        value: Of the metric; ``None`` unless it finished.
+        value: The metric; ``None`` unless it finished.
         epochs: Trained.
         seconds: Spent training.
     """

@@ -95,7 +95,7 @@ class Range:
         low: The least.
         high: The largest.
         log: Uniform in the logarithm.
-        num_points: Of a grid, ends included; without it the range has no grid.
+        num_points: Points of a grid, ends included; without it the range has no grid.
 
     Raises:
         InputError: low ≥ high, a value that is not finite, a logarithm of what is not positive.
@@ -235,7 +235,7 @@ class SweepPlan:
         direction: Which values are better.
         epoch: The value of the "last" epoch, or of the "best": that is a choice made by the
             number itself and flatters it.
-        seed: Of the draws of the sampler.
+        seed: Random seed of the sampler.
 
     Raises:
         InputError: No seed or one twice, a number of trials missing or not wanted.

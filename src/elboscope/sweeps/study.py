@@ -121,7 +121,7 @@ def open_study(folder: Path | None, plan: SweepPlan) -> Iterator[Study]:
     """Opens the study in a folder that this process alone holds, and mends what a kill left.
 
     Args:
-        folder: Of the sweep; ``None`` keeps nothing, for a look at the points.
+        folder: The sweep's folder; ``None`` keeps nothing, for a look at the points.
         plan: What is asked for.
 
     Raises:
@@ -189,7 +189,7 @@ def claim(folder: Path, plan: SweepPlan, about: Mapping[str, object]) -> None:
     """Writes down what the folder is for, or compares it with what is there.
 
     Args:
-        folder: Of the sweep, held by this process.
+        folder: The sweep's folder, held by this process.
         plan: Its ``trials`` may grow from call to call; nothing else may change.
         about: What else makes the runs what they are, such as the configuration.
 

@@ -81,7 +81,7 @@ def sweep(
 
     Args:
         plan: Points, seeds, and what is compared.
-        folder: Of the sweep; run folders are ``trial-000/seed-0`` in it.
+        folder: The sweep's folder; run folders are ``trial-000/seed-0`` in it.
         prepare: Writes what a run needs into its folder and returns the command that begins or
             continues the run there; it must leave ``run.json`` and ``metrics.csv`` like
             :func:`elboscope.train`.

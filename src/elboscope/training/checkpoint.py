@@ -172,7 +172,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             str(path),
             expected="a checkpoint of this program",
             got=str(error).splitlines()[0],
-            do="The file was changed from outside: train anew in another folder.",
+            do="The file was changed from outside: train again in another folder.",
         ) from error
 
 

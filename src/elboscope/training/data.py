@@ -35,29 +35,29 @@ class TrainingData(NamedTuple):
     """What the loop sees.
 
     Attributes:
-        x: Training data; grey under dynamic binarisation, which is drawn batch by batch.
+        x_train: Training data; grey under dynamic binarisation, which is drawn batch by batch.
+        condition_train: Their conditions.
+        x: Held-out data, one fixed draw; ``None`` without any.
         condition: Their conditions.
-        x_valid: Held-out data, one fixed draw; ``None`` without any.
-        condition_valid: Their conditions.
         record: Sizes, checksum and treatment for ``run.json``.
     """
 
-    x: Tensor
+    x_train: Tensor
+    condition_train: Tensor | None
+    x: Tensor | None
     condition: Tensor | None
-    x_valid: Tensor | None
-    condition_valid: Tensor | None
     record: Mapping[str, object]
 
 
 def prepare_data(
     model: Sampled,
-    x: object,
+    x_train: object,
     settings: TrainingSettings,
     binarisation: Binarisation,
     *,
-    x_valid: object = None,
+    x: object = None,
+    condition_train: Tensor | None = None,
     condition: Tensor | None = None,
-    condition_valid: Tensor | None = None,
 ) -> TrainingData:
     """Holds out a part, places everything like the model, and makes the fixed draws.
 
@@ -65,28 +65,29 @@ def prepare_data(
         InputError: No data are left to train on, values are out of range, or conditions and
             data do not pair up.
     """
-    train, treatment = as_tensor(x)
+    train, treatment = as_tensor(x_train, name="x_train")
     valid: Tensor | None
-    _require_pairs(train, condition, "condition")
+    _require_pairs(train, condition_train, "condition_train")
     if binarisation.mode == "dynamic":
-        require_range(train, 0.0, 1.0, name="x", do="Rescale x or use binarisation 'none'.")
+        do = "Rescale x_train or use binarisation 'none'."
+        require_range(train, 0.0, 1.0, name="x_train", do=do)
     record: dict[str, object] = {
         "checksum": data_id(train),
         "shape": list(train.shape),
         "treatment": treatment,
     }
-    if x_valid is not None:
-        valid = as_tensor(x_valid, name="x_valid").x
-        _require_pairs(valid, condition_valid, "condition_valid")
+    if x is not None:
+        valid = as_tensor(x, name="x").x
+        _require_pairs(valid, condition, "condition")
         record["validation_checksum"] = data_id(valid)
     else:
-        train, valid, condition, condition_valid = _hold_out(train, condition, settings)
+        train, valid, condition_train, condition = _hold_out(train, condition_train, settings)
     if valid is None and settings.patience is not None:
         raise InputError(
             "patience",
             expected="held-out data, whose bound tells when to stop",
             got=f"patience {settings.patience} and none held out",
-            do="Raise validation_fraction, pass x_valid, or leave patience out.",
+            do="Raise validation_fraction, pass held-out data x, or leave patience out.",
         )
     if binarisation.mode != "dynamic":
         train = binarisation.fixed_draw(train, stream=TRAIN_STREAM)
@@ -98,9 +99,9 @@ def prepare_data(
         valid = None if valid is None else placed_like(valid, model)
     return TrainingData(
         train,
-        None if condition is None else condition.to(train.device),
+        None if condition_train is None else condition_train.to(train.device),
         valid,
-        None if condition_valid is None else condition_valid.to(train.device),
+        None if condition is None else condition.to(train.device),
         record,
     )
 
@@ -124,7 +125,7 @@ def _hold_out(
         return x, None, condition, None
     if num_valid >= len(x):
         raise InputError(
-            "x",
+            "x_train",
             expected="enough datapoints to train on",
             got=f"{len(x)}, all of them held out",
             do="Lower validation_fraction.",

@@ -5,7 +5,9 @@ its rows from the order, and adds its bounds to sums. Nothing is read back. On C
 captured once as a graph and replayed: no Python runs within an epoch, whose time for the small
 networks of the literature is otherwise that of launching kernels. On a CPU the same function is
 called instead, with the same arithmetic. A graph holds the numbers that it was captured with, so
-one whose weight of the objective has changed is captured anew.
+one whose weight of the objective has changed is captured again.
+
+A file of its own because a captured step is an idea of its own: it knows no folder and no clock.
 
 Random numbers come from the device's default generator, which graphs advance at each replay.
 """

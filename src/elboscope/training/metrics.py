@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
@@ -110,10 +111,12 @@ class Reporter:
     Attributes:
         show: Takes (epochs done, text); ``None`` shows nothing.
         say: Takes a sentence.
+        done: Takes the epochs done, after each.
     """
 
     show: Callable[[float, str], None] | None = None
     say: Callable[[str], None] | None = None
+    done: Callable[[int], None] | None = None
     _next: float = 0.0
 
     def step(self, epoch: float, value: Tensor, rate: float, held_out: float | None) -> None:
@@ -134,6 +137,11 @@ class Reporter:
         text = "  ".join(f"{name} {value.item():.3g}" for name, value in losses.items())
         self.show(epoch, f"{text}  {rate:8,.0f} samples/s")
 
+    def epoch(self, number: int) -> None:
+        """Reports the end of an epoch."""
+        if self.done is not None:
+            self.done(number)
+
     def note(self, text: str) -> None:
         """Says a sentence once."""
         if self.say is not None:
@@ -141,14 +149,20 @@ class Reporter:
 
 
 @contextmanager
-def reporting(epochs: int, enabled: bool) -> Iterator[Reporter]:
-    """Yields the reporter: a rich progress bar on standard error, or silence.
+def reporting(
+    epochs: int, progress: Callable[[int, int], None] | bool | None
+) -> Iterator[Reporter]:
+    """Yields the reporter: a rich bar on standard error, a call after each epoch, or silence.
 
     Example:
-        >>> with reporting(3, enabled=False) as reporter:
-        ...     reporter.note("nobody hears this")
+        >>> with reporting(3, progress=lambda done, total: print(done, "of", total)) as reporter:
+        ...     reporter.epoch(1)
+        1 of 3
     """
-    if not enabled:
+    if callable(progress):
+        yield Reporter(done=partial(_call, progress, epochs))
+        return
+    if not progress:
         yield Reporter()
         return
     from rich.console import Console
@@ -173,6 +187,10 @@ def reporting(epochs: int, enabled: bool) -> Iterator[Reporter]:
             lambda epoch, text: bar.update(task, completed=int(epoch), numbers=text),
             lambda text: bar.console.print(text, markup=False, highlight=False),
         )
+
+
+def _call(progress: Callable[[int, int], None], epochs: int, done: int) -> None:
+    progress(done, epochs)
 
 
 # TensorBoard events beside ``metrics.csv``, where TensorBoard is installed.

@@ -2,6 +2,8 @@ r"""A recorded run: rows, the held-out bound, checkpoints, and the ends of a run
 
 A run ends because its epochs are over, because the held-out bound stopped improving, because the
 loss or the weights are no longer numbers, or because someone interrupted it.
+
+A file of its own because it is the course of a run with a folder, which ``run.py`` only prepares.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ __all__ = [
     "diverged_row",
     "epoch_row",
     "finish",
-    "recorded",
+    "measurements",
     "samples_per_s",
 ]
 
@@ -77,7 +79,7 @@ def _restore(run: Run, folder: RunFolder) -> None:
     run.history = read_rows(folder.metrics)[: run.state.num_rows]
     run.looked_at = len(run.state.losses)
     run.record["resumed_at_step"] = run.state.step
-    if run.epoch > run.settings.epochs:  # before config.yaml would be told so
+    if run.epoch > run.settings.epochs:  # before config.yaml would say so
         raise InputError(
             "epochs",
             expected=f"at least the {run.epoch:.4g} that the run in {folder.path} has trained",
@@ -128,7 +130,7 @@ class Recorded:
         if bound is None:
             return False
         now, state = time.perf_counter(), self.run.state
-        state.values.append(recorded(self.run, bound))
+        state.values.append(measurements(self.run, bound))
         state.losses.append(bound.loss)
         state.epoch_seconds += now - self.since
         self.since = now
@@ -185,6 +187,7 @@ class Recorded:
             run.kept = weights(run.module)
         if run.settings.patience is not None and _settled(run):
             _judge(run, held_out.elbo)
+        self.reporter.epoch(round(run.epoch))
         self.since = time.perf_counter()
 
     def save(self) -> None:
@@ -209,7 +212,7 @@ def _until_invalid(run: Run, bounds: Iterator[Bound | Played]) -> Iterator[Bound
         if run.record["in_support"]:
             raise
         raise InputError(
-            "x",
+            "x_train",
             expected=f"values in the support of the {run.record['likelihood']} likelihood",
             got="values outside it, which the likelihood refuses",
             do="Choose a binarisation, or a likelihood for these values.",
@@ -242,14 +245,14 @@ def _first_bad(run: Run) -> int:
 
 def _evaluate(run: Run) -> HeldOut:
     data, settings = run.data, run.settings
-    if data.x_valid is None or round(run.epoch) % settings.validate_every or not run.bounded:
+    if data.x is None or round(run.epoch) % settings.validate_every or not run.bounded:
         return HeldOut(math.nan, math.nan)
     return held_out_bound(
         cast(LatentVariableModel, run.model),
-        data.x_valid,
+        data.x,
         seed=settings.seed,
         num_samples=settings.validation_samples,
-        condition=data.condition_valid,
+        condition=data.condition,
     )
 
 
@@ -322,7 +325,7 @@ def columns_of(run: Run) -> tuple[str, ...]:
     return ("step", "epoch", *run.objective.columns, *held_out, "learning_rate", *CLOCK)
 
 
-def recorded(run: Run, result: Bound | Played) -> Tensor:
+def measurements(run: Run, result: Bound | Played) -> Tensor:
     """Returns what a step adds to its epoch's means: B bounds, or one number a column."""
     if isinstance(result, Bound):
         return result.value
@@ -332,7 +335,7 @@ def recorded(run: Run, result: Bound | Played) -> Tensor:
 
 def samples_per_s(run: Run) -> float:
     """Returns the datapoints a second of this epoch's steps."""
-    taken = len(run.state.losses) / run.steps_per_epoch * len(run.data.x)
+    taken = len(run.state.losses) / run.steps_per_epoch * len(run.data.x_train)
     return taken / max(run.state.epoch_seconds, 1e-9)
 
 
@@ -346,13 +349,13 @@ def epoch_row(run: Run, held_out: HeldOut) -> Row:
     else:
         loss = torch.stack(run.state.losses).double().mean().item()
         measured = {"train_bound": values.mean().item(), "loss": loss}
-    told = {"validation_elbo": held_out.elbo, "validation_kl": held_out.kl}
-    return _chosen(run, measured | told | _when(run, run.state.step, run.epoch))
+    bounds = {"validation_elbo": held_out.elbo, "validation_kl": held_out.kl}
+    return _columns_alone(run, measured | bounds | _when(run, run.state.step, run.epoch))
 
 
 def diverged_row(run: Run, step: int, epoch: float) -> Row:
     """Returns the row of a step whose loss was no number: it has none."""
-    return _chosen(run, _when(run, step, epoch))
+    return _columns_alone(run, _when(run, step, epoch))
 
 
 def _when(run: Run, step: int, epoch: float) -> Row:
@@ -366,5 +369,5 @@ def _when(run: Run, step: int, epoch: float) -> Row:
     }
 
 
-def _chosen(run: Run, row: Row) -> Row:
+def _columns_alone(run: Run, row: Row) -> Row:
     return {name: row.get(name, math.nan) for name in columns_of(run)}

@@ -80,16 +80,16 @@ class TrainingResult:
 
 def train(
     model: Sampled,
-    x: object,
+    x_train: object,
     settings: TrainingSettings | None = None,
     folder: str | PathLike[str] | None = None,
     *,
-    x_valid: object = None,
+    x: object = None,
+    condition_train: Tensor | None = None,
     condition: Tensor | None = None,
-    condition_valid: Tensor | None = None,
     binarisation: Binarisation | None = None,
     resume: bool = False,
-    progress: bool = False,
+    progress: Callable[[int, int], None] | bool | None = None,
     config: str = "",
     about: Mapping[str, object] | None = None,
     launcher: Launcher | None = None,
@@ -102,15 +102,16 @@ def train(
 
     Args:
         model: Any model of ``nn.Module`` networks; its device and dtype are followed.
-        x: Training data ``(N, *X)``: a Tensor, array, Dataset or DataLoader.
+        x_train: Training data ``(N, *X)``: a Tensor, array, Dataset or DataLoader.
         settings: Epochs, batch size, objective, learning rate, …
         folder: The run folder; ``None`` leaves nothing on disk and cannot be resumed.
-        x_valid: Held-out data; ``None`` holds out ``settings.validation_fraction`` of x.
-        condition: One row per datapoint, for ``model.given``.
-        condition_valid: One row per held-out datapoint.
-        binarisation: How grey values become binary; ``None`` leaves x as it is.
+        x: Held-out data; ``None`` holds out ``settings.validation_fraction`` of x_train.
+        condition_train: One row per training datapoint, for ``model.given``.
+        condition: One row per held-out datapoint.
+        binarisation: How grey values become binary; ``None`` leaves the data as they are.
         resume: Continue the run in the folder from its last checkpoint.
-        progress: Show a progress bar on standard error.
+        progress: Called with the epochs done and their number; True shows a bar with nats and
+            samples per second on standard error.
         config: Text of ``config.yaml``.
         about: More entries of ``run.json``, such as the data set's name.
         launcher: Owns device and backward pass; ``None`` is the one device of the model.
@@ -126,25 +127,25 @@ def train(
     Example:
         >>> import torch, elboscope as es
         >>> model = es.from_modules(nn.Linear(3, 4), nn.Linear(2, 3))
-        >>> x = torch.tensor([[0.0, 1.0, 1.0]]).repeat(100, 1)
-        >>> result = train(model, x, TrainingSettings(epochs=2, learning_rate=0.1))
+        >>> x_train = torch.tensor([[0.0, 1.0, 1.0]]).repeat(100, 1)
+        >>> result = train(model, x_train, TrainingSettings(epochs=2, learning_rate=0.1))
         >>> result.status, [row["epoch"] for row in result.history]
         ('finished', [1.0, 2.0])
     """
     settings, binarisation = settings or TrainingSettings(), binarisation or Binarisation("none")
     if isinstance(settings.objective, Game):
-        _require_playable(settings, condition)
+        _require_playable(settings, condition_train)
         settings.objective.players(model)  # raises before anything is written
     else:
         _require_bounded(model, settings)
-    module = _placed(trainable_module(model), settings)
+    module = _place(trainable_module(model), settings)
     _require_batches(module, settings)
     data = prepare_data(
-        model, x, settings, binarisation,
-        x_valid=x_valid, condition=condition, condition_valid=condition_valid,
+        model, x_train, settings, binarisation,
+        x=x, condition_train=condition_train, condition=condition,
     )  # fmt: skip
     record = _record(model, settings, binarisation, data) | dict(about or {})
-    launcher = launcher or SingleDevice(data.x.device)
+    launcher = launcher or SingleDevice(data.x_train.device)
     with ExitStack() as stack:
         run_folder = stack.enter_context(open_run(folder, resume=resume)) if folder else None
         stack.enter_context(seeded(settings.seed))
@@ -159,8 +160,8 @@ def train(
             reporter.note(note)
         step = _step(run, binarisation, launcher)
         batches = minibatches(
-            data.x, settings.batch_size, settings.seed,
-            condition=data.condition, binarisation=binarisation, start=run.state.step,
+            data.x_train, settings.batch_size, settings.seed,
+            condition=data.condition_train, binarisation=binarisation, start=run.state.step,
         )  # fmt: skip
         status = take_steps(Recorded(run, fit(step, batches), reporter, track), stop)
         finish(run, status if status != "interrupted" else f"interrupted by {stop.reason}")
@@ -188,7 +189,7 @@ def _warnings(record: Mapping[str, object]) -> list[str]:
     return found
 
 
-def _placed(module: nn.Module, settings: TrainingSettings) -> nn.Module:
+def _place(module: nn.Module, settings: TrainingSettings) -> nn.Module:
     if settings.device is not None:
         module.to(settings.device)
     if settings.compile:
@@ -197,15 +198,15 @@ def _placed(module: nn.Module, settings: TrainingSettings) -> nn.Module:
     return module
 
 
-def _require_playable(settings: TrainingSettings, condition: Tensor | None) -> None:
+def _require_playable(settings: TrainingSettings, condition_train: Tensor | None) -> None:
     """Refuses what has no meaning in a game."""
-    told = {"patience": settings.patience, "aggressive_epochs": settings.aggressive_epochs}
-    for name, value in {**told, "condition": condition}.items():
+    watched = {"patience": settings.patience, "aggressive_epochs": settings.aggressive_epochs}
+    for name, value in {**watched, "condition_train": condition_train}.items():
         if value is not None:
             raise InputError(
                 name,
                 expected=f"none for a game ({type(settings.objective).__name__})",
-                got="a condition" if name == "condition" else repr(value),
+                got="a condition" if name == "condition_train" else repr(value),
                 do="A game follows no bound that could be watched; train all epochs.",
             )
 
@@ -236,8 +237,12 @@ def _record(
     binarisation: Binarisation,
     data: TrainingData,
 ) -> dict[str, object]:
-    sample = binarisation.fixed_draw(data.x[:16]) if binarisation.mode == "dynamic" else data.x
-    rows = data.condition
+    sample = (
+        binarisation.fixed_draw(data.x_train[:16])
+        if binarisation.mode == "dynamic"
+        else data.x_train
+    )
+    rows = data.condition_train
     objective = settings.objective or ELBO()
     return run_record(
         model, sample, settings, objective, binarisation, condition=rows, data=data.record
@@ -269,7 +274,7 @@ def _bounded_step(
     )  # fmt: skip
     if settings.aggressive_epochs is None:
         return step
-    draw = random_minibatches(data.x, settings.batch_size, data.condition, binarisation)
+    draw = random_minibatches(data.x_train, settings.batch_size, data.condition_train, binarisation)
     return lagging_inference_step(
         step, encoder_step, decoder_step, draw, settings.aggressive_epochs
     )

@@ -291,7 +291,7 @@ class Run:
     @property
     def steps_per_epoch(self) -> int:
         """T."""
-        return steps_per_epoch(len(self.data.x), self.settings.batch_size)
+        return steps_per_epoch(len(self.data.x_train), self.settings.batch_size)
 
     @property
     def epoch(self) -> float:

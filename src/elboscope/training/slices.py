@@ -71,7 +71,7 @@ class Slice:
 def train_in_slices(
     model: LatentVariableModel,
     objective: Callable[[LatentVariableModel, Tensor, float], Bound],
-    x: Shaped[Tensor, "N *X"],
+    x_train: Shaped[Tensor, "N *X"],
     folder: str | PathLike[str],
     *,
     epochs: int,
@@ -98,12 +98,12 @@ def train_in_slices(
             weight that moves, such as that of :class:`~elboscope.training.AnnealedEntropy`, is
             asked for in the middle of each epoch and stays for all of it; a function without a
             ``weight`` must not change with the epoch.
-        x: Training data, on the device of the model. Bytes are grey values 0 … 255, made
+        x_train: Training data, on the device of the model. Bytes are grey values 0 … 255, made
             [0, 1]; floating values are taken as they are.
         folder: Where the run is kept.
         epochs: Passes over the data, all sittings together.
         batch_size: B, of each member.
-        seed: Of the shuffling and of all noise; member s is shuffled with seed + s.
+        seed: Random seed of the shuffling and of all noise; member s is shuffled with seed + s.
         learning_rate: Adam's rate.
         schedule: Its factor at a time in epochs, asked once an epoch.
         betas: Adam's decay rates.
@@ -127,23 +127,24 @@ def train_in_slices(
     Example:
         >>> import tempfile, torch, elboscope as es
         >>> model = es.models.mlp_vae((6,), 2, (8,))
-        >>> x = torch.full((40, 6), 51, dtype=torch.uint8)
-        >>> run = train_in_slices(model, es.training.IWAE(5), x, tempfile.mkdtemp(), epochs=3)
+        >>> x_train = torch.full((40, 6), 51, dtype=torch.uint8)
+        >>> run = train_in_slices(model, es.training.IWAE(5), x_train, tempfile.mkdtemp(),
+        ...                       epochs=3)
         >>> run.status, run.step, run.bounds.shape
         ('finished', 6, torch.Size([3, 1]))
     """
     began = time.monotonic()
     path, binarisation = Path(folder), binarisation or Binarisation("dynamic")
-    _check(x, epochs, batch_size)
+    _check(x_train, epochs, batch_size)
     module = trainable_module(model)
     members = num_members(module)
     optimizer = torch.optim.Adam(
         [p for p in module.parameters() if p.requires_grad],
-        lr=torch.full((), learning_rate, device=x.device),
+        lr=torch.full((), learning_rate, device=x_train.device),
         betas=betas,
         eps=eps,
         fused=True,
-        capturable=x.device.type == "cuda",
+        capturable=x_train.device.type == "cuda",
     )
     identity = {
         "objective": _name(objective),
@@ -155,12 +156,12 @@ def train_in_slices(
         "betas": list(betas),
         "eps": eps,
         "binarisation": str(binarisation),
-        "data": data_id(x),
+        "data": data_id(x_train),
     }
     path.mkdir(parents=True, exist_ok=True)
     with only_process(path), seeded(seed), interruptible() as stop:
         module.train()
-        step = GraphedStep(model, objective, optimizer, x, batch_size, members, binarisation)
+        step = GraphedStep(model, objective, optimizer, x_train, batch_size, members, binarisation)
         run = SlicedRun(path, step, module, identity, seed, epochs,
                    lambda epoch: learning_rate * schedule(epoch), began,
                    slice_seconds, checkpoint_seconds, progress)  # fmt: skip
@@ -211,7 +212,7 @@ class SlicedRun:
         earlier: Seconds spent in earlier sittings.
         saved_at: When the last checkpoint was written.
         now: The time after the last step.
-        replay: Takes the step; captured anew when the objective's weight moves.
+        replay: Takes the step; captured again when the objective's weight moves.
         weight: The weight that the captured step follows.
     """
 

@@ -180,7 +180,7 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 @dataclass
 class Interruption:
-    """Whether an end was asked for, and by what; empty while nobody did."""
+    """Whether an end was asked for, and by what; empty while no one did."""
 
     reason: str = ""
 

@@ -422,8 +422,8 @@ def test_messages() -> None:
         train(gan(), x, TrainingSettings(objective=GANGame(), patience=3))
     with pytest.raises(InputError, match=r"likelihood, without which there is no ELBO; got GAN, "):
         train(gan(), x, TrainingSettings())
-    with pytest.raises(InputError, match=r"condition: expected none for a game"):
-        train(gan(), x, TrainingSettings(objective=GANGame()), condition=x)
+    with pytest.raises(InputError, match=r"condition_train: expected none for a game"):
+        train(gan(), x, TrainingSettings(objective=GANGame()), condition_train=x)
     with pytest.raises(InputError, match="cost: expected one of likelihood, squared"):
         require_words("cost", "l1", get_args(Cost))
     with pytest.raises(InputError, match="encoder_weight: expected a finite number ≥ 0; got -1"):
