@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from elboscope.cli.config import apply_overrides, dump, read_config
-from elboscope.cli.errors import UsageError
 from elboscope.cli.resolve import resolve
+from elboscope.cli.terminal import UsageError
 from elboscope.models import FullCovariance, RealNVP
 from elboscope.training import IWAE, BetaELBO
 

@@ -4,13 +4,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, MultivariateNormal, Normal
 
-from elboscope.core.torch_errors import (
-    first_line,
-    lacks_gradient,
-    met_nan,
-    refuses_nan,
-    refuses_values,
-)
+from elboscope.core.errors import first_line, lacks_gradient, met_nan, refuses_nan, refuses_values
 
 NAN = torch.full((3, 3), torch.nan)
 

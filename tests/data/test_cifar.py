@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from elboscope.core import InputError
 from elboscope.data import read_cifar_batch
-from elboscope.data.formats import parse_cifar_batch
+from elboscope.data.official import parse_cifar_batch
 
 from .conftest import cifar_bytes
 

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from elboscope.core import InputError
 from elboscope.data import read_idx
-from elboscope.data.formats import parse_idx
+from elboscope.data.official import parse_idx
 
 from .conftest import idx_bytes
 

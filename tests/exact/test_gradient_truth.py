@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from elboscope.core import InputError, seeded
-from elboscope.models.exact.gaussian_toy import elbo_gradient, iwae_snr_constant, path_gradient
 from elboscope.models.exact.linear_gaussian import LinearGaussian
+from elboscope.models.exact.linear_toys import elbo_gradient, iwae_snr_constant, path_gradient
 from elboscope.models.exact.quadrature import line
 
 x = torch.ones(1, 1, dtype=torch.float64)

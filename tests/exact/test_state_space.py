@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from elboscope.core import InputError, log_weights, seeded
-from elboscope.models.exact.chains import LinearGaussianStateSpace
+from elboscope.models.exact.linear_toys import LinearGaussianStateSpace
 
 x = torch.tensor([[0.5, -0.2, 1.0, 1.5, 0.3]], dtype=torch.float64)
 

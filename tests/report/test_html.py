@@ -12,9 +12,8 @@ from hand_made_evidence import complete_diagnosis, complete_evidence, page_of, s
 
 from elboscope.core import Finding
 from elboscope.report import Diagnosis, estimates_of
-from elboscope.report.html import notebook_table
-from elboscope.report.questions import QUESTIONS
-from elboscope.report.rows import number, row_of
+from elboscope.report.html import QUESTIONS, notebook_table
+from elboscope.report.tables import number, row_of
 
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)>&\"'"
 

@@ -11,11 +11,10 @@ import time
 import pytest
 
 from elboscope.core import InputError
-from elboscope.sweeps.executor import Executor
+from elboscope.sweeps.executor import Executor, held
 from elboscope.sweeps.space import Choices, Range, SweepPlan
 from elboscope.sweeps.study import run_state
 from elboscope.sweeps.sweep import SweepInterrupted, sweep
-from elboscope.sweeps.task import held
 
 TWO = Executor(workers=2)
 

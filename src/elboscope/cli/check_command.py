@@ -6,9 +6,8 @@ __all__ = ["run"]
 
 from elboscope.core import Capabilities, check_model, evaluating, placed_like, seeded
 
-from .evaluation_data import evaluation_data
+from .evaluation_data import evaluation_data, load_target
 from .parser import Arguments
-from .target import load_target
 
 PROBLEMS = 1
 

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import UsageError, did_you_mean
+from .terminal import UsageError, did_you_mean
 
 SECTIONS = ("data", "binarisation", "model", "objective", "training")
 CLASSES = ("model", "objective")

@@ -19,12 +19,10 @@ import torch
 from elboscope import data
 
 from .diagnose_command import diagnosed
-from .errors import UsageError
-from .evaluation_data import evaluation_data
+from .evaluation_data import evaluation_data, load_target
 from .parser import Arguments
-from .progress import say
 from .resolve import resolve
-from .target import load_target
+from .terminal import UsageError, say
 from .train_command import run_training
 
 CONFIG: dict[str, Any] = {

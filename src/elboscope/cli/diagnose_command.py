@@ -18,13 +18,11 @@ from elboscope.diagnostics.budget import budget_named
 from elboscope.diagnostics.quantities.prior import SURGERY
 from elboscope.objectives import Objective, kl_weighted
 from elboscope.report import Diagnosis, diagnose
-from elboscope.report.rows import number, row_of
+from elboscope.report.tables import number, row_of
 
-from .errors import UsageError
-from .evaluation_data import EvaluationData, evaluation_data
+from .evaluation_data import EvaluationData, Target, evaluation_data, load_target
 from .parser import Arguments
-from .progress import say, shown_progress
-from .target import Target, load_target
+from .terminal import UsageError, say, shown_progress
 
 
 def run(arguments: Arguments) -> int:

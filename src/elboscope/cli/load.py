@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from .errors import UsageError, did_you_mean
+from .terminal import UsageError, did_you_mean
 
 EXPECTED = "a run folder, FILE.py:name or package.module:name"
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from elboscope.reproductions import EXPERIMENTS, SCALES, names_taking
 
-from .errors import UsageError, did_you_mean
+from .terminal import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction["_Parser"]

@@ -21,9 +21,8 @@ from elboscope.reproductions.frame.sitting import Options, Unfinished, Workers, 
 from elboscope.sweeps.executor import Executor, Kind, Resources, require_slurm
 from elboscope.sweeps.study import require_extra
 
-from .errors import UsageError
 from .parser import ALSO_LOCAL, SLURM_ONLY, WHO, Arguments
-from .progress import say, shown_progress
+from .terminal import UsageError, say, shown_progress
 
 # A slice has ended and the work has not: EX_TEMPFAIL, so that a shell loop can go on.
 UNFINISHED, SOME_FAILED = 75, 1

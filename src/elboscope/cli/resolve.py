@@ -35,8 +35,8 @@ from elboscope.objectives import known_objectives
 from elboscope.training import Game, Objective, TrainingSettings
 
 from .config import Config, require_key
-from .errors import UsageError, did_you_mean
 from .load import import_object, is_reference
+from .terminal import UsageError, did_you_mean
 
 WORDS = {
     int: "a whole number",

@@ -12,9 +12,9 @@ from elboscope.core import evaluating, generated, is_implicit, seeded
 from elboscope.plots.samples import plot_sample_grid, sample_grid_data
 from elboscope.report import replace_with
 
-from .errors import UsageError
+from .evaluation_data import load_target
 from .parser import Arguments
-from .target import load_target
+from .terminal import UsageError
 
 
 def run(arguments: Arguments) -> int:

@@ -29,10 +29,9 @@ from elboscope.sweeps.study import open_study, require_extra
 from elboscope.sweeps.sweep import sweep
 
 from .config import SECTIONS, SWEEP, Config, dump, read_config
-from .errors import UsageError
 from .parser import Arguments
-from .progress import say, shown_progress
 from .sweep_config import SweepConfig, check_points, configuration, sweep_config
+from .terminal import UsageError, say, shown_progress
 from .train_command import absolute, require_device
 
 SOME_FAILED = 1

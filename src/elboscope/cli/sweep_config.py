@@ -32,8 +32,8 @@ from elboscope.training import COLUMNS
 from elboscope.training.games.base import Game
 
 from .config import Config, override, require_key
-from .errors import UsageError, did_you_mean
 from .resolve import OBJECTIVES, Resolved, find_objective, resolve
+from .terminal import UsageError, did_you_mean
 
 KEYS = (
     *("parameters", "seeds", "sampler", "trials", "metric", "direction", "epoch", "seed"),

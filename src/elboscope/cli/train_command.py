@@ -16,11 +16,10 @@ from elboscope.data import Images
 from elboscope.training import TrainingResult, TrainingSettings, train
 
 from .config import Config, apply_overrides, dump, read_config
-from .errors import UsageError
 from .load import is_reference
 from .parser import Arguments
-from .progress import say
 from .resolve import Resolved, resolve
+from .terminal import UsageError, say
 
 DIVERGED = 1
 

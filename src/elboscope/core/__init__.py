@@ -1,6 +1,5 @@
 """The vocabulary that everything speaks: a model, its log-weights, an estimate, a finding."""
 
-from .bound import Bound
 from .capabilities import Capabilities, family, is_in_support
 from .contract import check_model
 from .errors import ContractError, InputError
@@ -8,7 +7,7 @@ from .estimate import Axis, Estimate, Side, data_id, paired_difference, standard
 from .finding import SEVERITIES, Finding, Severity
 from .implicit import ImplicitGenerator, PointMass, Sampled, as_generative, generated, is_implicit
 from .model import GenerativeModel, LatentVariableModel, evaluating, given, modules_of, placed_like
-from .parameters import reached_parameters, split_parameters
+from .parameters import Bound, reached_parameters, split_parameters
 from .random import seeded
 from .weights import (
     ParetoSmoothed,

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent
 from torch.distributions.kl import kl_divergence
 
+from .errors import first_line, refuses_nan
 from .model import GenerativeModel, LatentVariableModel
-from .torch_errors import first_line, refuses_nan
 from .weights import SamplesWithDensity
 
 

@@ -1,4 +1,4 @@
-r"""Which parameters are the encoder's: those that the autograd graph of ``encode`` reaches.
+r"""What an objective returns, and whose parameters follow which of its losses.
 
 The encoder's :math:`\phi` are the parameters from which the posterior's draws and density are
 computed; the decoder's :math:`\theta` are the rest. Names and attributes are not asked, so that
@@ -7,7 +7,9 @@ a VampPrior (which shares the encoder) or a tied weight is counted once, as the 
 
 from __future__ import annotations
 
-__all__ = ["reached_parameters", "split_parameters"]
+__all__ = ["Bound", "reached_parameters", "split_parameters"]
+
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -76,3 +78,21 @@ def reached_parameters(output: Tensor) -> set[nn.Parameter]:
             leaves.add(leaf)
         queue.extend(parent for parent, _ in node.next_functions)
     return leaves
+
+
+# What an objective returns: what is reported and what is differentiated are two things.
+
+
+class Bound(NamedTuple):
+    r"""A lower bound on :math:`\log p(x)` and the loss whose gradient is followed.
+
+    Attributes:
+        value: The bound per datapoint, in nats, detached, to be maximised. It is never the
+            surrogate whose gradient is right but whose value exceeds the bound.
+        loss: The scalar to minimise.
+        encoder_loss: A second scalar, where the encoder follows another one.
+    """
+
+    value: Float[Tensor, " B"]
+    loss: Float[Tensor, ""]
+    encoder_loss: Float[Tensor, ""] | None = None

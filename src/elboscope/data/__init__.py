@@ -5,11 +5,11 @@ from .binarisation import Binarisation
 from .brought import celeba, omniglot
 from .color_mnist import color_digits, color_mnist, stack_digits
 from .files import from_file, load, read_array
-from .formats import read_cifar_batch, read_idx
 from .images import Images
 from .inputs import Batch, as_tensor
 from .locations import data_directory
 from .named import cifar10, digits, fashion_mnist, mnist
+from .official import read_cifar_batch, read_idx
 
 __all__ = [
     "Availability",

@@ -16,10 +16,9 @@ from torch import Tensor
 
 from elboscope.core import InputError
 
-from .formats import parse_cifar_batch, parse_idx
 from .images import Images, read_archive, read_content, split
 from .locations import VARIABLE, check_content, data_directory, fetch, locate
-from .official import CIFAR10, FASHION_MNIST, MNIST, OfficialSet
+from .official import CIFAR10, FASHION_MNIST, MNIST, OfficialSet, parse_cifar_batch, parse_idx
 
 SCALED = "8-bit values scaled by 1/255"
 

@@ -28,7 +28,7 @@ from elboscope.core import (
     evaluating,
     placed_like,
 )
-from elboscope.core.torch_errors import first_line, met_nan
+from elboscope.core.errors import first_line, met_nan
 from elboscope.estimators import DiscriminatorKL, ElboSurgery, LogLikelihood
 
 from .budget import STANDARD, Budget, budget_named

@@ -38,7 +38,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 from torch import Tensor
 
 from elboscope.core import Estimate, GenerativeModel, LatentVariableModel, Sampled
-from elboscope.core.torch_errors import first_line, lacks_gradient
+from elboscope.core.errors import first_line, lacks_gradient
 
 from .evidence import Evidence, Key, is_generator
 from .plan import Plan

@@ -42,7 +42,7 @@ from elboscope.core import (
     is_in_support,
     placed_like,
 )
-from elboscope.core.torch_errors import refuses_values
+from elboscope.core.errors import refuses_values
 from elboscope.data import as_tensor
 
 

@@ -3,10 +3,9 @@
 from .architectures import conv_vae, mlp_vae, start_at_mean
 from .autoencoder import Autoencoder, completeness, continuity, conv_autoencoder, mlp_autoencoder
 from .exact.bimodal import Bimodal, SeparatedPosteriors
-from .exact.chains import LinearChain, LinearGaussianStateSpace
 from .exact.enumerable import EnumerableBernoulli, SingleBit
-from .exact.gaussian_toy import GaussianToy
 from .exact.linear_gaussian import LinearGaussian
+from .exact.linear_toys import GaussianToy, LinearChain, LinearGaussianStateSpace
 from .exact.quadrature import grid_log_likelihood
 from .from_modules import from_modules
 from .gan import GAN, color_mnist_gan, dcgan, mlp_gan

@@ -18,14 +18,7 @@ from elboscope.core import Estimate, Finding, InputError, Sampled, data_id
 from elboscope.core.files import replace_with
 from elboscope.core.version import VERSION
 from elboscope.data import as_tensor
-from elboscope.diagnostics import (
-    CHECKS,
-    Budget,
-    Evidence,
-    Progress,
-    estimates_of,
-    gather_evidence,
-)
+from elboscope.diagnostics import CHECKS, Budget, Evidence, Progress, estimates_of, gather_evidence
 
 from .findings_json import findings_json
 from .tables import datatree, estimates_dataframe, netcdf

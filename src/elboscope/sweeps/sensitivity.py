@@ -1,4 +1,4 @@
-r"""How much the settings matter, beside how much the seed does.
+r"""How much the settings matter beside the seed, and the tables of a sweep.
 
 With m_t the mean of trial t over its seeds: the *spread* is the sd of the m_t over trials, and
 their range; the *noise* is the pooled sd over seeds, √(Σ (n_t − 1) s_t² / Σ (n_t − 1)). Means

@@ -18,11 +18,20 @@ from pathlib import Path
 from elboscope.core.files import only_process
 from elboscope.training.steps import Interruption, interruptible
 
-from .executor import Executor, Job, SlurmJob, in_queue
+from .executor import (
+    ATTEMPTS,
+    FAILED,
+    Executor,
+    Job,
+    RunTask,
+    SlurmJob,
+    held,
+    in_queue,
+    write_outcome,
+)
 from .result import RunResult, SweepResult, result_of, value_of
 from .space import Run, SweepPlan, Trial
 from .study import OUTCOME, Study, claim, open_study, require_extra, run_state
-from .task import ATTEMPTS, FAILED, RunTask, held, write_outcome
 
 POLL_SECONDS, SLOW_POLL_SECONDS = 0.2, 5.0
 PATIENCE_SECONDS = 120.0  # for checkpoints after Ctrl-C

@@ -22,11 +22,10 @@ from elboscope.objectives import (
 )
 
 from .data import Minibatch, minibatches
+from .games.adversarial import AAE, WAEGAN, WAEMMD, WGANGP, GANGame, reconstruction_cost
 from .games.base import Game, Turn, encoder_parameters
-from .games.codes import AAE, WAEGAN, WAEMMD, reconstruction_cost
 from .games.hybrids import VGH, VGHPlusPlus
 from .games.pairs import AVB, VEEGAN, MatchedELBO, contrast
-from .games.samples import WGANGP, GANGame
 from .games.step import Played, adversarial_step, game_optimizer
 from .metrics import COLUMNS, HeldOut, Row, held_out_bound, read_rows
 from .run import TrainingResult, train

@@ -27,11 +27,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from elboscope.core import (
-    Bound,
-    InputError,
-    LatentVariableModel,
-)
+from elboscope.core import Bound, InputError, LatentVariableModel
 from elboscope.objectives import Objective
 
 from .checkpoint import TrainingState, load_checkpoint, save_checkpoint, weights

@@ -26,7 +26,7 @@ from elboscope.diagnostics.gather import measure
 from elboscope.diagnostics.plan import plan_for
 from elboscope.diagnostics.quantities import reasons_of, title_of
 from elboscope.models import LinearGaussian
-from elboscope.report.questions import QUESTIONS
+from elboscope.report.html import QUESTIONS
 
 MODULES = {
     info.name: import_module(f"{lists.__name__}.{info.name}")

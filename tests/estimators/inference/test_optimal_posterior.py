@@ -15,14 +15,9 @@ from elboscope.estimators.inference.gaussian_families import (
     FullGaussian,
     matched_noise,
 )
-from elboscope.estimators.inference.gaussian_search import (
-    Stage,
-    ascend,
-    gaussian_search,
-)
+from elboscope.estimators.inference.gaussian_search import Stage, ascend, gaussian_search
 from elboscope.estimators.inference.optimal_posterior import _family, no_worse_than_encoder
-from elboscope.estimators.inference.starting_points import starting_points
-from elboscope.estimators.inference.target import Target, score
+from elboscope.estimators.inference.target import Target, score, starting_points
 from elboscope.estimators.inputs import prepared
 from elboscope.models import LinearGaussian
 from elboscope.models.exact.bimodal import Bimodal

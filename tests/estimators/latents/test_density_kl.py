@@ -11,7 +11,7 @@ from elboscope.core import InputError, paired_difference, seeded
 from elboscope.estimators import marginal_kl
 from elboscope.estimators.latents import density as density_kl
 from elboscope.estimators.latents.density import AutoregressiveLSTM, FlowDensity, descend
-from elboscope.estimators.latents.gaussian_mixture import fitted_mixture
+from elboscope.estimators.latents.held_out import fitted_mixture
 from elboscope.models import LinearGaussian
 
 from .test_surgery import Given

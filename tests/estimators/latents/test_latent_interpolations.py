@@ -8,7 +8,7 @@ from torch.distributions import MultivariateNormal
 
 import elboscope as es
 from elboscope.core import InputError
-from elboscope.estimators.latents.interpolations import _is_pair
+from elboscope.estimators.latents.paths import _is_pair
 from elboscope.models import LinearGaussian, mlp_vae
 from elboscope.models.exact.affine_encoder import AffineDiagonal
 

@@ -12,7 +12,7 @@ from elboscope.estimators import discriminator_kl
 from elboscope.report import Diagnosis, estimates_of
 from elboscope.report.panels import panels_of
 from elboscope.report.panels.samples import discriminator_panel, scores_panel
-from elboscope.report.rows import number
+from elboscope.report.tables import number
 
 DIGITS = es.data.digits().test
 

@@ -7,7 +7,7 @@ from elboscope import estimators
 from elboscope.core import seeded
 from elboscope.models.exact.quadrature import grid_log_likelihood
 from elboscope.reproductions.burda2016.posteriors import grid_posterior
-from elboscope.reproductions.frame.networks import burda_vae
+from elboscope.reproductions.frame.training import burda_vae
 
 
 @pytest.fixture

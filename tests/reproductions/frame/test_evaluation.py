@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from elboscope.models import LinearGaussian
-from elboscope.reproductions.frame.evaluation import count_error, measure_members
 from elboscope.reproductions.frame.sitting import Options, Unfinished, sitting
+from elboscope.reproductions.frame.training import count_error, measure_members
 
 CPU = torch.device("cpu")
 

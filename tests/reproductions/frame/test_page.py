@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from elboscope.reproductions import EXPERIMENTS
-from elboscope.reproductions.frame.page import BEGIN, END, main, results, update
+from elboscope.reproductions.frame.result import BEGIN, END, main, results, update
 
 DOCS = Path(__file__).parents[3] / "docs"
 

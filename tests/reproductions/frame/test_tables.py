@@ -9,10 +9,10 @@ import torch
 
 from elboscope.core import InputError
 from elboscope.reproductions.burda2016 import table1 as iwae_table1
-from elboscope.reproductions.frame.evaluation import Measured
 from elboscope.reproductions.frame.experiment import Run, reproduce
 from elboscope.reproductions.frame.images import load_images
 from elboscope.reproductions.frame.sitting import Options, Sitting, Unfinished
+from elboscope.reproductions.frame.training import Measured
 from elboscope.reproductions.rainforth2018 import tighter_bounds as tighter_bounds_table1
 
 NAMES = ("iwae-table1", "tighter-bounds-table1", "iwae-posteriors", "latent-2d")

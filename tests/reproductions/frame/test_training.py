@@ -5,9 +5,8 @@ import torch
 
 from elboscope.core import InputError
 from elboscope.reproductions.frame.images import load_images
-from elboscope.reproductions.frame.networks import burda_vae
 from elboscope.reproductions.frame.sitting import Options, sitting
-from elboscope.reproductions.frame.training import Schedule, train_members
+from elboscope.reproductions.frame.training import Schedule, burda_vae, train_members
 from elboscope.training import IWAE, MIWAE
 
 CPU = torch.device("cpu")

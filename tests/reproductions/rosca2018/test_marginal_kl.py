@@ -12,11 +12,7 @@ from elboscope.reproductions.frame.experiment import reproduce
 from elboscope.reproductions.frame.sitting import Options, Unfinished
 from elboscope.reproductions.rosca2018 import marginal_kl
 from elboscope.reproductions.rosca2018.aggregate import AggregateValues
-from elboscope.reproductions.rosca2018.marginal_kl import (
-    Subject,
-    load_grey,
-    new_subject,
-)
+from elboscope.reproductions.rosca2018.marginal_kl import Subject, load_grey, new_subject
 
 N, S = 100, 40
 PHOTO = Subject("CIFAR-10", "bernoulli", "FFG", 50)

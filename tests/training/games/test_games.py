@@ -33,8 +33,8 @@ from elboscope.training import (
     game_optimizer,
     train,
 )
+from elboscope.training.games.adversarial import Cost
 from elboscope.training.games.base import require_words
-from elboscope.training.games.codes import Cost
 
 ADVERSARIES = ("data", "code", "joint")
 

@@ -25,15 +25,7 @@ from typing import NamedTuple
 from elboscope.core import Estimate, Finding, Severity, paired_difference
 from elboscope.estimators import InferenceGap
 
-from ..decision import (
-    ERRORS,
-    check,
-    exceeds,
-    gap_thresholds,
-    graded,
-    rate_of,
-    weights_usable,
-)
+from ..decision import ERRORS, check, exceeds, gap_thresholds, graded, rate_of, weights_usable
 from ..evidence import Evidence
 from ..quantities.inference import INFERENCE_GAP
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from elboscope import estimators
 from elboscope.core import Estimate, given, seeded
 from elboscope.estimators import LatentInterpolations, LatentManifold, LatentTraversals
-from elboscope.estimators.latents.traversals import LEVELS
+from elboscope.estimators.latents.paths import LEVELS
 
 from ..plan import batches
 from ..quantity import (

@@ -38,15 +38,7 @@ from elboscope.estimators import (
 )
 
 from ..plan import Plan, duration, rows_of, stratified
-from ..quantity import (
-    Number,
-    Quantity,
-    Subject,
-    no_density,
-    no_encoder,
-    no_likelihood,
-    no_weights,
-)
+from ..quantity import Number, Quantity, Subject, no_density, no_encoder, no_likelihood, no_weights
 from .likelihood import ELBO
 
 NUM_LOW, NUM_SHOWN = 100, 16

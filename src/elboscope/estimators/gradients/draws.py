@@ -36,7 +36,7 @@ from torch.func import functional_call, vjp, vmap
 from torch.overrides import TorchFunctionMode
 
 from elboscope.core import Bound, LatentVariableModel, modules_of, seeded, split_parameters
-from elboscope.core.torch_errors import first_line
+from elboscope.core.errors import first_line
 
 # Elements (draws × samples × datapoints × pixels) of one chunk, and its gradients' elements.
 CHUNK_ELEMENTS = 2**18

@@ -28,8 +28,7 @@ from ..inputs import blocks, first_answered
 from .flow_family import FIXED, FlowParameters, LocalFlow, local_flow
 from .gaussian_families import DiagonalGaussian, FullGaussian, Parameters, matched_noise
 from .gaussian_search import ARRIVED, Optimised, Run, Search
-from .starting_points import starting_points
-from .target import Target, score, take
+from .target import Target, score, starting_points, take
 
 # Flows are dear: their starts compete on few datapoints, and on all only if they clearly differ.
 SUBSET, DOUBT = 10, -2.0

@@ -62,7 +62,7 @@ from .gap_result import (
 )
 from .gaussian_search import WINDOW
 from .optimal_posterior import FamilyName, OptimalPosterior
-from .starting_points import require_real_latents
+from .target import require_real_latents
 
 TRAIN_STREAM = 0x7EA1  # training data have draws of their own
 FAMILIES = ("diagonal", "full", "flow")

@@ -32,15 +32,14 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal
 
 from elboscope.core import Estimate, LatentVariableModel, given, standard_error
-from elboscope.core.torch_errors import refuses_values
+from elboscope.core.errors import refuses_values
 
 from ..inputs import Inputs, first_answered
 from ..likelihood.annealed import annealed_importance_sampling
 from ..likelihood.importance import Weigh, as_estimate, averages, from_posterior, reduce_weights
 from ..streaming import Progress, SharedProgress, Streaming
 from .optimal_posterior import FamilyName, OptimalPosterior, optimal_posterior
-from .starting_points import own_gaussian
-from .target import Target
+from .target import Target, own_gaussian
 
 # Of these datapoints, not more indices are printed.
 NAMED = 8

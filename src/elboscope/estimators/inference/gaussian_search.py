@@ -35,8 +35,7 @@ from elboscope.core import seeded
 
 from .convergence import Trial
 from .gaussian_families import DiagonalGaussian, Family, GaussianFamily, Parameters, matched_noise
-from .starting_points import Begin
-from .target import Target, score, take
+from .target import Begin, Target, score, take
 
 # Many small problems at once: for every datapoint the member of a family with the largest ELBO.
 #

@@ -28,8 +28,7 @@ from torch.distributions import Distribution
 from elboscope.core import GenerativeModel, InputError, evaluating, given, seeded
 
 from ..inputs import blocks, likelihood_of, prepared, require_positive
-from .starting_points import require_real_latents
-from .target import Target
+from .target import Target, require_real_latents
 
 # The first grid reaches so many of the prior's standard deviations, and a q's of its own.
 REACH, REACH_OF_Q = 7.5, 7.0

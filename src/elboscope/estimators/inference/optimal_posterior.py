@@ -35,8 +35,7 @@ from .convergence import Convergence, Trial, joined, judge
 from .flow_search import flow_search
 from .gaussian_families import DiagonalGaussian, Family, FullGaussian, Parameters
 from .gaussian_search import SELECT, WINDOW, Optimised, Search, gaussian_search, search_starts
-from .starting_points import own_gaussian, require_real_latents, starting_points
-from .target import Target, score
+from .target import Target, own_gaussian, require_real_latents, score, starting_points
 
 FamilyName = Literal["diagonal", "full", "flow"]
 

@@ -33,8 +33,7 @@ from elboscope.core import (
 
 from ..inputs import Inputs, require_positive
 from .gaussian_families import DiagonalGaussian, Parameters, matched_noise
-from .starting_points import own_gaussian, require_real_latents
-from .target import Target
+from .target import Target, own_gaussian, require_real_latents
 
 # Samples with which the refined q is compared with the encoder's, at least; as many more than
 # latents as make their covariance I, which is exact for Gaussians.

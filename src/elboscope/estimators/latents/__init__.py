@@ -11,15 +11,14 @@ from .decoder_use import implied_kl_weight, implied_variance, zeroing_effect
 from .discriminator import DiscriminatorKL, discriminator_kl
 from .fitted_prior import FittedPriorModel, fit_prior
 from .held_out import held_out_marginal_kl
-from .interpolations import LatentInterpolations, latent_interpolations
 from .low_posterior import LatentSamples, LowPosteriorSamples, low_posterior_samples
 from .low_posterior_analysis import LowSampleAnalysis, Separation, auroc, examine_low_samples
 from .marginal_kl import marginal_kl
 from .monitor import Monitor
+from .paths import LatentInterpolations, LatentTraversals, latent_interpolations, latent_traversals
 from .pictures import LatentManifold, latent_manifold
 from .ratio import RatioClassifier
 from .surgery import ElboSurgery, elbo_surgery, mutual_information
-from .traversals import LatentTraversals, latent_traversals
 from .units import active_units, posterior_variance, unit_kl
 
 __all__ = [

@@ -31,17 +31,13 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
-from elboscope.core import (
-    Estimate,
-    InputError,
-    standard_error,
-)
+from elboscope.core import Estimate, InputError, standard_error
 from elboscope.distributions import masked_autoregressive_flow
 
 from ..inputs import blocks
 from .aggregate import averages
 from .aggregate_parts import Part, Parts
-from .gaussian_mixture import LogDensity, fitted_mixture, one_thread
+from .held_out import LogDensity, fitted_mixture, one_thread
 
 DensityFamily = Literal["gmm", "maf", "lstm"]
 DENSITIES: tuple[DensityFamily, ...] = ("gmm", "maf", "lstm")

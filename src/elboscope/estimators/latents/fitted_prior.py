@@ -41,7 +41,7 @@ from ..inputs import require_positive
 from .aggregate import averages
 from .aggregate_parts import Part, Parts, split_aggregate
 from .density import FlowDensity, fit_network
-from .gaussian_mixture import Covariance, mixture_distribution, one_thread
+from .held_out import Covariance, mixture_distribution, one_thread
 
 PriorDensity = Literal["gmm", "flow"]
 # (components, covariance), where the datapoints suffice for the parameters.

@@ -37,7 +37,7 @@ from elboscope.core import (
     given,
     seeded,
 )
-from elboscope.core.torch_errors import first_line
+from elboscope.core.errors import first_line
 
 from ..inputs import blocks, prepared, require_positive
 from ..posteriors import DiagonalPosteriors, Posteriors, encode_posteriors, gaussian_posteriors

@@ -40,7 +40,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from elboscope.core.torch_errors import refuses_values
+from elboscope.core.errors import refuses_values
 
 # The smallest factor of ε, see :class:`Noise`.
 SHRINKAGE = 0.1

@@ -69,7 +69,7 @@ def panels_of(question: str, evidence: Evidence) -> tuple[Panel, ...]:
     """Returns the panels of a question, by its key.
 
     Args:
-        question: A key of :data:`elboscope.report.questions.QUESTIONS`.
+        question: A key of :data:`elboscope.report.html.QUESTIONS`.
         evidence: What was computed.
     """
     made = (make(evidence) for make in PANELS.get(question, ()))

@@ -27,7 +27,7 @@ from elboscope.diagnostics.quantities.samples import DISCRIMINATOR_KL, PRIOR_SAM
 from elboscope.estimators import Disagreement
 from elboscope.plots.surgery import WORDS
 
-from ..rows import number
+from ..tables import number
 from .kinds import Listing, Missing, Panel, Pictures, drawing
 
 NUM_SHOWN = 16

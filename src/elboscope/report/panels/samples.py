@@ -19,7 +19,7 @@ from elboscope.diagnostics.quantities.samples import (
 )
 from elboscope.estimators.samples.result import BETTER, beside, plain
 
-from ..rows import number
+from ..tables import number
 from .kinds import Listing, Missing, Panel, Pictures, Scores, drawing
 
 NOT_IMAGES = "the data do not look like images: (H, W), (C, H, W) or a flat square"

@@ -35,9 +35,8 @@ from elboscope.training import IWAE, MIWAE, Objective
 from ..frame.claims import Claim, difference, judge, run_error
 from ..frame.experiment import Experiment, Request, Run
 from ..frame.images import Images, load_images
-from ..frame.networks import burda_vae
 from ..frame.result import Row
-from ..frame.training import PUBLISHED_EPOCHS, Schedule, train_members
+from ..frame.training import PUBLISHED_EPOCHS, Schedule, burda_vae, train_members
 
 NAME = "iwae-posteriors"
 SOURCE = "Burda et al. 2016, in words, arXiv 1509.00519"
@@ -266,7 +265,7 @@ def grid_posterior(
         points: Nodes along a side.
 
     Example:
-        >>> from elboscope.reproductions.frame.networks import burda_vae
+        >>> from elboscope.reproductions.frame.training import burda_vae
         >>> x = torch.ones(1, 1, 2, 2)
         >>> found = grid_posterior(burda_vae(x, 2, (4,)), x, points=50)
         >>> round(found.mass().sum().item(), 6)

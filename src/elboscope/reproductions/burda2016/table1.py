@@ -21,21 +21,22 @@ from torch import Tensor
 
 from elboscope.training import IWAE, MIWAE, Objective
 
-from ..frame.claims import (
-    Claim,
-    Difference,
-    agreement,
-    difference,
-    judge,
-    references,
-    run_error,
-)
-from ..frame.evaluation import Measured, count_error, measure_members
+from ..frame.claims import Claim, Difference, agreement, difference, judge, references, run_error
 from ..frame.experiment import Experiment, Request, Run, Sets
 from ..frame.images import Images, load_images, load_omniglot
-from ..frame.networks import LATENTS_2, burda_hierarchical_vae, burda_vae
 from ..frame.result import Row
-from ..frame.training import PUBLISHED_EPOCHS, Build, Schedule, train_members
+from ..frame.training import (
+    LATENTS_2,
+    PUBLISHED_EPOCHS,
+    Build,
+    Measured,
+    Schedule,
+    burda_hierarchical_vae,
+    burda_vae,
+    count_error,
+    measure_members,
+    train_members,
+)
 
 NAME = "iwae-table1"
 SOURCE = "Burda et al. 2016, Table 1, arXiv 1509.00519"

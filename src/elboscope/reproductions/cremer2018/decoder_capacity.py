@@ -32,10 +32,9 @@ from elboscope.core import seeded
 from elboscope.estimators import active_units
 
 from ..frame.claims import Claim, difference, judge, run_error
-from ..frame.evaluation import count_error
 from ..frame.experiment import Experiment
 from ..frame.result import Row
-from ..frame.training import PUBLISHED_EPOCHS, Schedule, derived_seed
+from ..frame.training import PUBLISHED_EPOCHS, Schedule, count_error, derived_seed
 from .gaps import (
     IMAGES,
     GapPlan,

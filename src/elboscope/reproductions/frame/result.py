@@ -1,4 +1,4 @@
-"""A reproduction's outcome: rows, claims, what they must be read with, and how it is kept.
+"""A reproduction's outcome: rows, claims, notes, how it is kept, and the page of all.
 
 ``result.json`` is the record; ``result.md`` and the figures are made of the same content. Each
 file is replaced in one rename, the record last: where it exists, the others are there too.
@@ -17,12 +17,16 @@ __all__ = [
     "markdown",
     "meaning_of_errors",
     "plus_minus",
+    "results",
     "tables",
+    "update",
     "with_unit",
 ]
 
 import json
 import math
+import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
@@ -329,3 +333,55 @@ def markdown(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[s
     rule = tuple("---" for _ in header)
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, rule, *rows)]
     return [*("| " + " | ".join(row) + " |" for row in cells), ""]
+
+
+# The page of the results that are kept: made of their ``result.md``, never typed.
+#
+# ``python -m elboscope.reproductions.frame.result PAGE.md FOLDER`` replaces what stands between the
+# two markers of the page by the results in the folder, one subfolder a run.
+
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+
+
+def results(folder: Path, linked_from: Path) -> str:
+    """Returns the results below a folder as one text, their headings two levels lower.
+
+    Args:
+        folder: Its subfolders hold a ``result.md`` each.
+        linked_from: The folder of the page, from which pictures are linked.
+
+    Example:
+        >>> results(Path("/nowhere"), Path("/"))
+        'No result is kept yet.'
+    """
+    parts = [_part(path, linked_from) for path in sorted(folder.glob("*/result.md"))]
+    return "\n\n".join(parts) or "No result is kept yet."
+
+
+def _part(path: Path, linked_from: Path) -> str:
+    text = path.read_text(encoding="utf-8").strip()
+    text = re.sub(r"^#", "###", text, flags=re.MULTILINE)
+    place = path.parent.resolve().relative_to(linked_from.resolve()).as_posix()
+    return re.sub(r"(!\[[^\]]*\]\()", rf"\1{place}/", text)
+
+
+def update(page: str, content: str) -> str:
+    """Returns a page with other content between its markers.
+
+    Example:
+        >>> "new" in update(f"a {BEGIN} old {END} b", "new")
+        True
+    """
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{content}\n\n{END}{after}"
+
+
+def main(page: Path, folder: Path) -> None:
+    """Rewrites the page."""
+    text = update(page.read_text(encoding="utf-8"), results(folder, page.parent))
+    page.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:3]))

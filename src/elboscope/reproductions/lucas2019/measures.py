@@ -43,7 +43,7 @@ from elboscope.estimators import (
 from elboscope.models import VAE, completeness, continuity
 from elboscope.models.exact.affine_encoder import principal_components
 
-from ..frame.evaluation import count_error
+from ..frame.training import count_error
 
 CODES = 1024
 Value = tuple[float, float]

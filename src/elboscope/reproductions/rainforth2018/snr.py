@@ -46,21 +46,12 @@ from elboscope.plots.style import Figure
 from elboscope.training import CIWAE, IWAE, MIWAE, PIWAE, Objective
 from elboscope.training.slices import train_in_slices
 
-from ..frame.claims import (
-    Claim,
-    Difference,
-    Published,
-    Verdict,
-    judge,
-    references,
-    run_error,
-)
+from ..frame.claims import Claim, Difference, Published, Verdict, judge, references, run_error
 from ..frame.experiment import Experiment, Request, Run
 from ..frame.images import BINARISATION, Images, load_images
-from ..frame.networks import burda_vae
 from ..frame.result import Row
 from ..frame.sitting import Sitting
-from ..frame.training import Schedule, file_name
+from ..frame.training import Schedule, burda_vae, file_name
 
 NAME = "snr-figure"
 PERTURBATIONS = {"near": 0.01, "far": 0.5}

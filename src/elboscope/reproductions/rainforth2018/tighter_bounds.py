@@ -19,21 +19,19 @@ from torch import Tensor
 
 from elboscope.training import CIWAE, IWAE, MIWAE, PIWAE, Objective
 
-from ..frame.claims import (
-    Claim,
-    Published,
-    agreement,
-    difference,
-    judge,
-    references,
-    run_error,
-)
-from ..frame.evaluation import GROUP, Measured, measure_members
+from ..frame.claims import Claim, Published, agreement, difference, judge, references, run_error
 from ..frame.experiment import Experiment, Request, Run
 from ..frame.images import Images, load_images
-from ..frame.networks import burda_vae
 from ..frame.result import Row
-from ..frame.training import PUBLISHED_EPOCHS, Schedule, train_members
+from ..frame.training import (
+    GROUP,
+    PUBLISHED_EPOCHS,
+    Measured,
+    Schedule,
+    burda_vae,
+    measure_members,
+    train_members,
+)
 
 NAME = "tighter-bounds-table1"
 SOURCE = "Rainforth et al. 2018, Table 1, arXiv 1802.04537"

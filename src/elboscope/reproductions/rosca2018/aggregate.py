@@ -48,7 +48,7 @@ from elboscope.estimators.inputs import blocks, prepared
 from elboscope.estimators.latents.aggregate import averages, draw_aggregate
 from elboscope.estimators.latents.aggregate_parts import Parts, split_aggregate
 from elboscope.estimators.latents.density import DensityFamily, density_kl_of
-from elboscope.estimators.latents.gaussian_mixture import fitted_mixture, one_thread
+from elboscope.estimators.latents.held_out import fitted_mixture, one_thread
 from elboscope.estimators.latents.ratio import ratio_kl_of
 from elboscope.estimators.latents.surgery import average_kl_of, information_of, marginal_kl_of
 from elboscope.estimators.likelihood.bounds import analytic_kl

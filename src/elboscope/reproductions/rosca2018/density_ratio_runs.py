@@ -49,7 +49,7 @@ from elboscope.models.exact.gaussian_pair import (
 from elboscope.nn import mlp_discriminator
 from elboscope.objectives import discriminator_loss, ratio_accuracy
 from elboscope.training.data import Minibatch
-from elboscope.training.games.samples import GANGame
+from elboscope.training.games.adversarial import GANGame
 from elboscope.training.games.step import adversarial_step, game_optimizer
 
 from ..frame.course import Course, Rows, run_course

@@ -46,8 +46,8 @@ from elboscope.data import Binarisation
 from elboscope.models import Hybrid, start_at_mean
 from elboscope.models.hybrids import Adversary, color_mnist_hybrid, dcgan_hybrid
 from elboscope.nn import conv_joint_discriminator
+from elboscope.sweeps.executor import held
 from elboscope.sweeps.study import run_state
-from elboscope.sweeps.task import held
 from elboscope.training import AAE, ELBO, VEEGAN, adversarial_step, game_optimizer
 from elboscope.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint, weights
 from elboscope.training.data import Minibatch, minibatches

@@ -49,15 +49,7 @@ from elboscope.estimators import evidence_lower_bound
 from elboscope.models import VAE, SingleBit
 from elboscope.plots.style import BLUE, GREEN, GREY, ORANGE, blank, legend_above
 
-from ..frame.claims import (
-    ERRORS,
-    Claim,
-    Published,
-    Verdict,
-    difference,
-    judge,
-    references,
-)
+from ..frame.claims import ERRORS, Claim, Published, Verdict, difference, judge, references
 from ..frame.experiment import Experiment, Run, no_data
 from ..frame.result import Row
 from ..frame.sitting import Sitting

@@ -67,8 +67,8 @@ from elboscope.nn import (
 )
 from elboscope.training import AVB, VEEGAN, VGH, GANGame, VGHPlusPlus
 from elboscope.training.data import Minibatch
+from elboscope.training.games.adversarial import Cost
 from elboscope.training.games.base import Game
-from elboscope.training.games.codes import Cost
 from elboscope.training.games.step import adversarial_step, game_optimizer
 
 from ..frame.course import Course, Trained

@@ -49,14 +49,7 @@ from elboscope.estimators import sampler_of
 from elboscope.models import Hybrid
 from elboscope.plots.style import BLUE, GREEN, GREY, ORANGE, RED, blank, legend_above
 
-from ..frame.claims import (
-    Claim,
-    Difference,
-    Published,
-    judge,
-    references,
-    student,
-)
+from ..frame.claims import Claim, Difference, Published, judge, references, student
 from ..frame.course import Look, Rows, Trained, run_course
 from ..frame.experiment import Experiment, Request, Run
 from ..frame.figures import curve, plot_pictures

@@ -29,8 +29,8 @@ from torch import Tensor
 from elboscope.core import LatentVariableModel, generated
 from elboscope.objectives import discriminator_loss, non_saturating_loss, ratio_accuracy
 
+from .adversarial import Cost, reconstruction_cost
 from .base import Game, Turn, require_weights, require_words
-from .codes import Cost, reconstruction_cost
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ from elboscope import objectives
 from elboscope.core import InputError, LatentVariableModel, generated
 from elboscope.objectives import discriminator_loss, non_saturating_loss, ratio_accuracy
 
+from .adversarial import BOTH
 from .base import Game, Turn, require_weights
-from .codes import BOTH
 
 # Added to the variance of the contrast, as in the authors' program.
 VARIANCE_FLOOR = 1e-4

@@ -1,4 +1,4 @@
-"""What the command line says when something is wrong, and with which exit code it ends.
+"""What the terminal shows: bars, errors in one line, and the exit code.
 
 A user's mistake is one line and code 2. A defect of the program is one line that says so, and
 code 70 (``EX_SOFTWARE``), so that the two can be told apart; ``--debug`` shows the traceback of
@@ -7,13 +7,16 @@ either. Nothing in here imports torch: the mistake may be in the first word of t
 
 from __future__ import annotations
 
-__all__ = ["UsageError", "did_you_mean", "reported"]
+__all__ = ["UsageError", "did_you_mean", "reported", "say", "shown_progress"]
 
 import difflib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from elboscope.diagnostics import Progress
 
 OK, USER, INTERNAL, INTERRUPTED, TERMINATED = 0, 2, 70, 130, 143
 
@@ -24,7 +27,7 @@ class UsageError(Exception):
     Example:
         >>> raise UsageError("x.yaml", expected="a file", got="a folder", do="Name the file.")
         Traceback (most recent call last):
-        elboscope.cli.errors.UsageError: x.yaml: expected a file; got a folder. Name the file.
+        elboscope.cli.terminal.UsageError: x.yaml: expected a file; got a folder. Name the file.
     """
 
     def __init__(self, what: str, *, expected: str, got: str, do: str = "") -> None:
@@ -104,3 +107,53 @@ def _say(text: str, code: int) -> int:
     sys.stdout.flush()
     print(f"elboscope: {text}", file=sys.stderr)
     return code
+
+
+# Sentences that break between words, and bars for whatever takes more than a moment.
+
+
+def say(text: object) -> None:
+    """Prints a sentence, broken between words on a terminal and not at all elsewhere.
+
+    Example:
+        >>> say("[0, 1] stays as it is")
+        [0, 1] stays as it is
+    """
+    if not sys.stdout.isatty():
+        print(text)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    Console().print(Text(str(text)))
+
+
+@contextmanager
+def shown_progress(title: str) -> Iterator[Progress | None]:
+    """Yields ``progress(stage, done, total)``, or None if stderr is no terminal.
+
+    Example:
+        >>> with shown_progress("diagnosing") as progress:
+        ...     progress is None  # under a test's captured stderr
+        True
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[stage]}", markup=False),
+        TimeElapsedColumn(),
+    )
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None, stage="")
+
+        def show(stage: str, done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, stage=stage)
+
+        yield show
