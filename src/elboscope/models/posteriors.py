@@ -7,7 +7,7 @@ behind the encoder: it reads :math:`(\mu, \log\sigma^2, h)`, the context being
 :math:`\mathrm{ELU}(h)`, holds the networks of the flow and returns q(z|x). Without a family the
 posterior is the diagonal Gaussian.
 
-Over 400 lines because the families and the one head that reads them are one idea.
+The file is long because the families and the one head that reads them are one idea.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 What is drawn are the estimates log p̂(x), each a lower bound in expectation; a low value can be
 an unlikely datapoint or one whose estimate failed, and the Pareto k̂ beside it tells which.
 
-Over 400 lines because the four pictures of one question stand together.
+The file is long because the four pictures of one question stand together.
 """
 
 from __future__ import annotations

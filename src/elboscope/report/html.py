@@ -3,6 +3,8 @@
 Nothing is fetched: styles, pictures and bokeh's code are in the page, and a content security
 policy in it forbids the rest. Every string is escaped by jinja2; the exceptions are the drawings
 that this library made itself, which hold no text of the user's.
+
+A file of its own because the page is the one renderer that draws.
 """
 
 from __future__ import annotations

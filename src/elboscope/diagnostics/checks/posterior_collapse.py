@@ -6,7 +6,7 @@ A unit is active when its posterior mean moves with x, :math:`\mathrm{Var}_x\,\m
 no mutual information between x and z; and when units carry nats that the decoder ignores. Which
 of these it is, and the treatment that goes with it, is said by :func:`cause_of`.
 
-The verdict, its causes and the table of units are one file: they share their thresholds.
+The file is long because the verdict, its causes and the table of units share thresholds.
 
 References:
     | Importance Weighted Autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519

@@ -5,6 +5,8 @@ The best Gaussian covers one mode, and an ascent of the ELBO begun there never s
 prior covers all of them, and from it the weight of the data rises slowly. Starts that end apart
 show how much the optimiser leaves behind; the rounds of :mod:`.flow_ascent` never go below where
 they began.
+
+A file of its own because a flow is found by other means than a Gaussian.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ The schedule is that of Burda et al. or its first epochs: Adam with ε = 10⁻�
 3^i epochs at the rate :math:`10^{-3} \cdot 10^{-i/7}`, i = 0 … 7: 3280 epochs. The seeds are
 trained at once, as one stack (:func:`elboscope.models.stacked.stack`), in slices of time
 (:func:`elboscope.training.slices.train_in_slices`); every scale takes this one path.
+
+The file is long because what is trained, how, and how it is evaluated are one path.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ from 2304 to μ and log σ. Decoder: a linear layer to 32×8×8, transposed conv
 Batches of 100, Adam at 1e-3, one sample. Images of 8×8 pixels get two small convolutions instead.
 
 The autoencoder has the same networks, its code is μ, and its loss is the squared error alone.
+
+A file of its own because the networks and their two optimisers are those of a blog.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ VEEGAN  −(E T(G(z), z) + E‖z − F(G(z))‖² + (d/2) ln 2πe), the negative
 The AAE has an explicit q(z|x) and p(x|z), so that its ELBO stands beside. Of its code
 discriminator's KL, −E C(ẑ), and of that of a classifier trained for nothing else, the mixture
 tells what they should be: KL(q_N‖p) = E[kl_n − i_n], on the same images and the same draws.
+
+A file of its own because what a value is comes apart from who is trained.
 """
 
 from __future__ import annotations

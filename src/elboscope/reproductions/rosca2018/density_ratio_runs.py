@@ -4,6 +4,8 @@ A pair is drawn anew for each seed: x = Aw + b with ten factors a dimension, ent
 variance 1/m, those of b with the variance one. Its divergence grows with the dimension by itself,
 so beside this *natural* regime stand two in which it is the same for every dimension. Where q is
 learned, a second start gives it the mean of p: only a covariance is left to be learned.
+
+A file of its own because runs are kept apart from what is said of them.
 """
 
 from __future__ import annotations

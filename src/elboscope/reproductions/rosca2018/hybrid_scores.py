@@ -7,6 +7,8 @@ bound: for a model that learned from the ratios of an adversary there is none to
 Scores are kept one file a part, and a sitting may end between two of them.
 
 The file is long because every score is measured, tabled, judged and drawn here.
+
+The file is long because every score of a hybrid is here: kept, tabled, judged, drawn.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ z has one dimension, so that nothing about the trained network needs to be sampl
 is a sum over equidistant nodes, for the reconstruction, for the mutual information
 :math:`\tfrac12 \sum_x \mathrm{KL}(q(z|x) \| q(z))` and for the marginal KL alike. The two that are
 not the KL add up to it; each is computed by itself.
+
+A file of its own because its bound is computed by quadrature, not sampled.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ those of z behind the convolutions. Without it T tells all pairs apart after som
 at T ≈ ±10, and the generator forgets all modes but one.
 
 The file is long because each of the five comes with its game, its pace and its score.
+
+A file of its own because five games are as much as one file can hold.
 """
 
 from __future__ import annotations
