@@ -43,8 +43,14 @@ from .kl_weight import (
     kl_weighted,
     reconstruction,
 )
-from .schedules import cyclical, entropy_annealing, linear_warm_up
-from .settings import Objective, known_objectives, objective
+from .settings import (
+    Objective,
+    cyclical,
+    entropy_annealing,
+    known_objectives,
+    linear_warm_up,
+    objective,
+)
 from .total_correlation import (
     BetaTCVAE,
     MinibatchEstimator,

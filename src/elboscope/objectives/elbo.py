@@ -36,8 +36,7 @@ from torch.distributions import Distribution, Independent, kl_divergence
 from elboscope.core import Bound, InputError, LatentVariableModel, family, given, log_joint
 
 from .gradient_estimators import pathwise_draws, pathwise_weights, require_reparameterised
-from .schedules import cyclical, entropy_annealing, linear_warm_up
-from .settings import Nonnegative, Weight, objective
+from .settings import Nonnegative, Weight, cyclical, entropy_annealing, linear_warm_up, objective
 
 
 def elbo(

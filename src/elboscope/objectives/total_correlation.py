@@ -32,8 +32,7 @@ from elboscope.core import Bound, InputError, LatentVariableModel, family, given
 
 from .elbo import elbo
 from .gradient_estimators import require_reparameterised
-from .schedules import linear_warm_up
-from .settings import Nonnegative, Weight, at_least, objective
+from .settings import Nonnegative, Weight, at_least, linear_warm_up, objective
 
 MinibatchEstimator = Literal["mss", "mws"]
 
