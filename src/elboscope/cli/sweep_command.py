@@ -22,8 +22,7 @@ from rich.text import Text
 from elboscope import data
 from elboscope.core.files import replace_file
 from elboscope.sweeps.executor import require_slurm
-from elboscope.sweeps.result import RunResult, SweepResult, TrialResult
-from elboscope.sweeps.sensitivity import effects, lead, save, spread
+from elboscope.sweeps.result import RunResult, SweepResult, TrialResult, effects, lead, save, spread
 from elboscope.sweeps.space import Run, SweepPlan, Trial, grid
 from elboscope.sweeps.study import open_study, require_extra
 from elboscope.sweeps.sweep import sweep

@@ -8,8 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elboscope.sweeps.result import RunResult, SweepResult, TrialResult
-from elboscope.sweeps.sensitivity import effects, lead, save, spread, to_json
+from elboscope.sweeps.result import (
+    RunResult,
+    SweepResult,
+    TrialResult,
+    effects,
+    lead,
+    save,
+    spread,
+    to_json,
+)
 from elboscope.sweeps.space import Choices, Range, Run, SweepPlan, Trial, grid
 from elboscope.sweeps.study import RunState
 
