@@ -1,7 +1,7 @@
 """The recipes of CONTRIBUTING.md are followed to the letter, in a copy of the sources.
 
 A recipe is a heading ``### A thing (N files and a test)`` with steps below it: ``New file `PATH`:``
-or ``In `PATH`, below `LINE`:``, each followed by a code block. The last step is the test.
+or ``In `PATH`, below `LINE`:`` (or ``above``), each with a code block. The last is the test.
 """
 
 import os
@@ -18,7 +18,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 RECIPE = re.compile(r"^### (.+?) \((\d+) files? and a test\)\n(.*?)(?=^##|\Z)", re.M | re.S)
 STEP = re.compile(
-    r"^(?:New file `(?P<new>[^`]+)`|In `(?P<old>[^`]+)`, below `(?P<line>[^`]+)`):\n+"
+    r"^(?:New file `(?P<new>[^`]+)`"
+    r"|In `(?P<old>[^`]+)`, (?P<side>below|above) `(?P<line>[^`]+)`):\n+"
     r"```\w*\n(?P<text>.*?)^```",
     re.M | re.S,
 )
@@ -53,7 +54,8 @@ def follow(step: re.Match[str], root: Path) -> None:
     lines = path.read_text().splitlines(keepends=True)
     places = [i for i, line in enumerate(lines) if line.strip() == step["line"]]
     assert len(places) == 1, f"{step['line']!r} stands {len(places)} times in {path}"
-    path.write_text("".join([*lines[: places[0] + 1], step["text"], *lines[places[0] + 1 :]]))
+    at = places[0] + (step["side"] == "below")
+    path.write_text("".join([*lines[:at], step["text"], *lines[at:]]))
 
 
 ALL = tuple(recipes((ROOT / "CONTRIBUTING.md").read_text()))
@@ -68,7 +70,7 @@ def test_a_recipe_touches_as_many_files_as_it_promises(recipe):
 def test_each_recipe_works(tmp_path):
     assert len(ALL) >= 5
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "tests/conftest.py"):
+    for name in ("pyproject.toml", "tests/conftest.py", "docs/reproductions.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     for recipe in ALL:

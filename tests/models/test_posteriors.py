@@ -206,8 +206,9 @@ training: {epochs: 1, seed: 0, tensorboard: false}
 
 
 def test_a_trained_run_is_loaded_with_its_flow(tmp_path, capsys):
-    from elboscope.cli.evaluation_data import load_target
     from elboscope.cli.main import main
+
+    from elboscope.cli.evaluation_data import load_target
 
     config, run = tmp_path / "c.yaml", tmp_path / "run"
     config.write_text(CONFIG.replace("analytic_kl: false", "analytic_kl: true"))
