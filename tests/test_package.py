@@ -56,6 +56,7 @@ def test_every_name_of_a_room_resolves_and_is_documented(room):
     assert set(names) <= set(es.estimators.__all__)
 
 
+@pytest.mark.slow
 def test_a_type_checker_agrees(tmp_path):
     """What mypy accepts runs, and what left the flat list is refused by both."""
     mypy = pytest.importorskip("mypy.api")

@@ -107,7 +107,8 @@ def test_ctrl_c_says_how_to_resume(folder):
     [
         ("my_file.py:model", "x.npy"),
         pytest.param("my_conv_file.py:model", "images.npy", marks=pytest.mark.slow),
-        ("my_conv_file.py:model", "x.npy"),  # flat pixels are laid out as the model has them
+        # flat pixels are laid out as the model has them
+        pytest.param("my_conv_file.py:model", "x.npy", marks=pytest.mark.slow),
     ],
 )
 def test_the_example_files_are_diagnosed(folder, capsys, target, data):

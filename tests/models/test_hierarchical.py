@@ -103,6 +103,7 @@ def test_pathwise_gradient_is_the_same_in_expectation_when_frozen():
     assert (difference.mean(0) / error).abs().max() < 4.5
 
 
+@pytest.mark.slow
 def test_diagnose_answers_and_says_what_it_cannot_be_asked():
     model = off_by()
     x, _ = model.sample(120, seed=6)

@@ -17,7 +17,7 @@ from hand_made_evidence import complete_evidence
 
 @pytest.fixture(scope="module")
 def gap():
-    return complete_evidence().inference_gap
+    return complete_evidence()["inference_gap"]
 
 
 def test_the_steps_are_the_paired_parts_and_add_up(gap):

@@ -71,6 +71,7 @@ def test_failed_runs_begin_again_when_asked_to(tmp_path, prepare, plan_of, scrip
     assert [run.value for run in again.runs] == [1.0 - 1 / 2]  # of seed 0, two epochs
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, prepare, plan_of, capfd):
     plan, folder = plan_of(x=[1.0], epochs=[2, 60]), tmp_path / "s"
     running = folder / "trial-001" / "seed-0"
@@ -116,6 +117,7 @@ DRIVER = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("all_of_it", [False, True], ids=["the sweep alone", "everything"])
 def test_killed(tmp_path, prepare, script, plan_of, all_of_it):
     folder = tmp_path / "s"

@@ -15,8 +15,10 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from elboscope.diagnostics import Progress
+if TYPE_CHECKING:
+    from elboscope.diagnostics import Progress
 
 OK, USER, INTERNAL, INTERRUPTED, TERMINATED = 0, 2, 70, 130, 143
 

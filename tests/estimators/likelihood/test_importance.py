@@ -35,7 +35,7 @@ def require_calibrated(z: torch.Tensor) -> None:
 def test_errors_are_calibrated_over_seeds_on_instance_1() -> None:
     model, seeds = LinearGaussian.instance_1(), range(100)
     estimates = [importance_sampling(model, X, 4000, seed=seed) for seed in seeds]
-    z = torch.tensor([(e.values[0] - LOG_PX) / e.mc_stderr[0] for e in estimates])
+    z = torch.stack([(e.values[0] - LOG_PX) / e.mc_stderr[0] for e in estimates])
     require_calibrated(z)
 
 

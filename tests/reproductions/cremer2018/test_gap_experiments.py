@@ -186,6 +186,7 @@ PARTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODULES)
 def test_slices_give_the_numbers_of_one_sitting(smoke_run, ticking, name, tmp_path):
     """The parts that a stopped run would not have yet are made again, in slices."""

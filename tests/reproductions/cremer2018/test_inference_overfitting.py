@@ -81,6 +81,7 @@ def test_an_uncertain_search_decides_nothing():
     assert {claim.verdict for claim in found} == {"undecided"}
 
 
+@pytest.mark.slow
 def test_a_run_has_every_model_checkpoint_and_split(smoke):
     outcome = smoke(NAME)
     rows = {(row.label, row.epochs, row.quantity): row.value for row in outcome.rows}

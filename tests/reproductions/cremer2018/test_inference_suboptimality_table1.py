@@ -155,6 +155,7 @@ def values(outcome):
     return [(row.label, row.quantity, row.value, row.error) for row in outcome.rows]
 
 
+@pytest.mark.slow
 def test_a_run_shows_all_kinds_of_columns_with_both_splits(smoke):
     outcome = smoke(NAME)
     rows = {(row.label, row.quantity): row for row in outcome.rows}
@@ -174,6 +175,7 @@ def test_a_run_shows_all_kinds_of_columns_with_both_splits(smoke):
     assert {"python", "torch", "elboscope"} <= set(outcome.record()["provenance"]["versions"])
 
 
+@pytest.mark.slow
 def test_columns_can_be_chosen_and_slices_give_the_numbers_of_one_sitting(smoke, ticking, tmp_path):
     chosen, pauses, outcome = "digits-large-ffg", [], None
     while outcome is None:

@@ -275,6 +275,7 @@ def test_a_run_has_a_row_of_everything_for_each_setting(outcome):
     assert any("σ² = w/2" in note for note in outcome.notes)
 
 
+@pytest.mark.slow
 def test_slices_give_the_numbers_of_one_sitting(monkeypatch, tmp_path):
     monkeypatch.setitem(kl_weight_sweep.EXPERIMENT.plans, "smoke", TINY)
     whole = reproduce(kl_weight_sweep.EXPERIMENT, "smoke", out=tmp_path / "whole")

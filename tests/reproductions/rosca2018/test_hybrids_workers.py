@@ -103,6 +103,7 @@ def test_one_run_alone_is_that_of_the_whole_and_nothing_is_done_twice(without, h
     assert not list(out.glob("state/sweep/trial-*/seed-0/output.txt"))  # no worker was started
 
 
+@pytest.mark.slow
 def test_what_fails_is_named_and_the_rest_is_there(without, hybrids_run):
     outcome, _ = hybrids_run
     out = without(VGH[1], SWEPT)

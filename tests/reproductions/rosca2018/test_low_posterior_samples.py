@@ -225,6 +225,7 @@ def test_a_small_run_is_complete_and_decides_nothing(smoke):
         assert f"{data}, ordinary" in {label for label, _ in rows}
 
 
+@pytest.mark.slow
 def test_slices_give_the_numbers_of_one_sitting(smoke, tmp_path):
     """The second model is made again in slices."""
     outcome, finished = smoke

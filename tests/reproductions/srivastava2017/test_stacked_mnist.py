@@ -187,6 +187,7 @@ def test_a_smoke_run_counts_samples_and_reconstructions_and_decides_nothing(outc
     assert record["provenance"]["settings"]["AVB"]["steps"] == 6
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ticking")
 def test_slices_give_the_numbers_of_one_sitting(outcome, tmp_path):
     pauses, again = [], None

@@ -31,7 +31,7 @@ __all__ = [
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -404,11 +404,11 @@ def _of_order(
         for name, value in entries.items():
             yield f"{quantity}.{name}", value
     yield from near.items()  # those of grey images replace those of binary ones
-    yield "separation", torch.tensor(found.separation).double()
+    yield "separation", torch.tensor(astuple(found.separation)).double()
     others = {"neighbours": scores, "ordinary": found.elbo["ordinary"]}
     for name, value in others.items():
         apart = auroc(found.elbo["data"].cpu(), value.cpu(), seed=seed)
-        yield f"separation_of_{name}", torch.tensor(apart).double()
+        yield f"separation_of_{name}", torch.tensor(astuple(apart)).double()
     yield from _of_pixels("low", found.low.mean)
     yield from _of_pixels("neighbours", grey[index])
     yield from _of_pictures(found, grey[index])
