@@ -32,8 +32,8 @@ from torch import Tensor
 Interval = tuple[float, float]
 REPLICATES, AT_ONCE = 200, 50
 LEVEL = 0.95
-# Of χ² with one degree of freedom, 97.5 %: without signal the mean over coordinates of SNR² exceeds
-# this over R no more often than 1 time in 40, however they are correlated.
+# The 97.5 % quantile of χ² with one degree of freedom: without signal the mean over coordinates of
+# SNR² exceeds this over R no more often than 1 time in 40, however they are correlated.
 QUANTILE = 5.024
 # A standard deviation below this share of the mean is rounding: the draws do not vary.
 ROUNDING = 1e-12

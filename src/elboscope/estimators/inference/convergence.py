@@ -27,7 +27,7 @@ from elboscope.core import Estimate
 
 # Errors of each part that are added to it.
 ERRORS = 2.0
-# Of these datapoints, not more indices are printed.
+# At most so many indices of these datapoints are printed.
 NAMED = 8
 
 

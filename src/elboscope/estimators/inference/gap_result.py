@@ -41,7 +41,7 @@ from ..streaming import Progress, SharedProgress, Streaming
 from .optimal_posterior import FamilyName, OptimalPosterior, optimal_posterior
 from .target import Target, own_gaussian
 
-# Of these datapoints, not more indices are printed.
+# At most so many indices of these datapoints are printed.
 NAMED = 8
 
 

@@ -52,8 +52,9 @@ Parameters = tuple[Tensor, ...]
 """Local parameters, or a step of them: tensors whose first axis runs over the datapoints."""
 
 LOG_2PI = math.log(2 * math.pi)
-# Of one direction: three standard deviations for a mean, half a nat for a log-scale. Farther the
-# curvature at the start says nothing about the place where the step would end.
+# The largest step in one direction: three standard deviations for a mean, half a nat for a
+# log-scale. Farther away the curvature at the start says nothing about the place where the step
+# would end.
 LARGEST_SHIFT, LARGEST_STRETCH = 3.0, 0.5
 
 

@@ -318,7 +318,7 @@ def _comparable(a: Estimate, b: Estimate) -> bool:
 
 
 def _stderr_of_difference(a: Estimate, b: Estimate) -> float:
-    """Of pairs where both are of the same held-out draws; of this mixture for its two forms."""
+    """Paired where both use the same held-out draws, or are the two forms of one mixture."""
     if _kind(a) == _kind(b) == "mixture":
         return math.hypot(a.mc_error_of_mean, b.mc_error_of_mean)
     held_out = "evaluated_on" in a.settings and "evaluated_on" in b.settings

@@ -196,7 +196,7 @@ def _reference(
 
 
 def _conditions(inputs: Inputs, S: int) -> Tensor | None:
-    """Of each draw the condition of a datapoint, if there are any."""
+    """The condition that each draw takes from a random datapoint, if there are conditions."""
     if inputs.condition is None:
         return None
     return inputs.condition[torch.randint(len(inputs.x), (S,)).to(inputs.condition.device)]

@@ -258,7 +258,7 @@ class LatentTraversals:
 
     Attributes:
         units: The r units, by their index in z flattened, the most informative first.
-        information: By what they are ranked, in nats.
+        information: What they are ranked by, in nats.
         information_stderr: Its standard error; NaN where it is by variances.
         ranked_by: Which of the two it is.
         levels: Levels of the s quantiles.

@@ -48,9 +48,9 @@ from ..streaming import Progress
 from .annealing import Path, PathName, Schedule, StepSizes, annealing_path, betas_of, pilot
 from .hmc import Info, State, draw_noise, evaluate, hmc_step
 
-# Of one block: chains × datapoints, which are rows of the decoder's products, and elements of the
-# decoded data, unless one datapoint's chains have more. A few thousand rows keep a layer in a CPU's
-# cache; a GPU wants more. Every layer's output is kept for the gradient.
+# The size of one block: chains × datapoints, which are rows of the decoder's products, and elements
+# of the decoded data, unless one datapoint's chains have more. A few thousand rows keep a layer in
+# a CPU's cache; a GPU wants more. Every layer's output is kept for the gradient.
 BLOCK_ON_CPU = (2**12, 2**21)
 BLOCK_ELSEWHERE = (20_000, 2**24)
 PILOT_CHAINS, PILOT_DATA = 16, 16

@@ -259,7 +259,7 @@ def ms_ssim_diversity(images: Float[Tensor, "N C H W"], *, num_pairs: int = 1000
 
     Args:
         images: In random order; the first is compared with the second, and so on.
-        num_pairs: At most; no image is used twice, so that pairs are independent.
+        num_pairs: At most so many pairs; no image is used twice, so that pairs are independent.
 
     Returns:
         1 − MS-SSIM per pair, in [0, 1].

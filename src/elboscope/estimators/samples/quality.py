@@ -247,7 +247,7 @@ def sample_quality_gap(
         x: Data that the model was not trained on, with values in [0, 1].
         x_train: The model's training data.
         classifier: As in :func:`sample_quality`.
-        num_images: At most; of both.
+        num_images: At most so many images of both kinds.
         num_compared: As in :func:`sample_quality`.
         critic: Its settings; left out by default.
         noise: Draws from p(x|z) instead of its mean, of both.

@@ -34,7 +34,7 @@ class SampleQuality:
     """What can be said of samples without a likelihood; no number here is in nats but the KL.
 
     Attributes:
-        inception_score: In [1, C].
+        inception_score: The Inception Score, in [1, C].
         modes_covered: How many of the C classes were met.
         mode_kl: KL of the classes met from uniform, nats.
         ms_ssim_diversity: 1 − MS-SSIM of pairs.
