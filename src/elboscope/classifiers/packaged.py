@@ -145,10 +145,10 @@ def save_classifier(path: str | Path, network: nn.Module, recipe: Recipe, images
     """Rounds the weights to half precision, measures the test error of these, and writes both.
 
     Args:
-        path: Of the safetensors file.
+        path: The safetensors file to write.
         network: Built from the recipe's architecture.
         recipe: How it was trained.
-        images: On what; the error is that of its test part.
+        images: The data it was trained on; the error is measured on their test part.
 
     Returns:
         The error.
@@ -292,7 +292,7 @@ class PerChannel:
     """A classifier of grey images, applied to red, green and blue: C³ classes.
 
     Args:
-        classifier: Of images with one channel.
+        classifier: A classifier of images with one channel.
 
     Example:
         >>> import elboscope as es

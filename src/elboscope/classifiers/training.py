@@ -41,8 +41,8 @@ class Recipe:
         weight_decay: AdamW's.
         shift: Images move by up to this many pixels, in both directions.
         mirror: Half of the images are mirrored.
-        smoothing: Of the labels.
-        seed: Of the weights, the order and the shifts.
+        smoothing: Label smoothing, from 0 (none) on.
+        seed: Random seed of the weights, the order of the images and their shifts.
     """
 
     data: str

@@ -44,7 +44,7 @@ def diagnosed(
         data: What it is evaluated on.
         folder: Where the three files go; each is written whole or not at all.
         budget: "quick", "standard" or "thorough".
-        seed: Of everything that is drawn.
+        seed: Random seed of all draws.
     """
     console = Console()
     say(f"{target.name} on {data.name}: {len(data.x)} datapoints, {data.notes}")

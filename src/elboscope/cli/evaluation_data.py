@@ -36,8 +36,8 @@ class EvaluationData(NamedTuple):
     Attributes:
         x: Evaluation data, binarised.
         x_train: Training data, binarised, if there are any.
-        binarisation: How.
-        name: Of the evaluation data.
+        binarisation: How they were binarised, in words.
+        name: Name of the evaluation data.
         notes: What was done to them, in words.
         images: What x was drawn from, where it was binarised.
     """

@@ -171,8 +171,8 @@ def workers_of(arguments: Arguments, folder: Path) -> Workers | None:
     """Returns who trains the runs; None: this process.
 
     Args:
-        arguments: Of ``elboscope reproduce``, fitting.
-        folder: Of the result.
+        arguments: Arguments of ``elboscope reproduce`` that :func:`require_fitting` has passed.
+        folder: The folder of the result.
 
     Raises:
         InputError: optuna or submitit is not installed, or this is no machine of a cluster.

@@ -52,7 +52,7 @@ class SweepConfig:
         base: The configuration of a run, without what varies.
         plan: What varies.
         executor: Where runs are trained.
-        folder: Of the sweep, if the file says so.
+        folder: The sweep's folder, if the file names one.
     """
 
     base: Config

@@ -53,7 +53,7 @@ def _rebuild(kind: type[InputError], what: str, expected: str, got: str, do: str
 # Each predicate has a test that provokes the real error, so that a new version of torch that
 # words it differently fails that test and not, silently, a diagnosis.
 
-# Of samplers (the first two) and of factorisations.
+# Words of errors of samplers (the first two) and of factorisations.
 NAN_WORDS = (
     "std >= 0.0",
     "p_in >= 0",

@@ -54,8 +54,8 @@ def celeba(
     Whole, its training part takes 8 GB: ``num_train=20_000`` takes one. Nothing is downloaded.
 
     Args:
-        folder: Of the aligned pictures ``000001.jpg`` …; None looks for ``img_align_celeba`` in
-            the data directory and its folder ``celeba``.
+        folder: Folder of the aligned pictures ``000001.jpg`` …; None looks for ``img_align_celeba``
+            in the data directory and its folder ``celeba``.
         data_dir: As in ``mnist``.
         crop: Side of the centre square that is kept, in pixels.
         side: Side it is reduced to, by averaging over areas.

@@ -51,7 +51,7 @@ def color_mnist(
         download: Whether missing files may be fetched.
         num_train: Triples of training digits.
         num_test: Triples of test digits.
-        seed: Of the index stream.
+        seed: Random seed of the triples: which digits each is made of.
 
     Returns:
         The set; labels are the modes 0 … 999, red being the hundreds.
@@ -73,7 +73,7 @@ def color_digits(num_train: int = 5000, num_test: int = 1000, seed: int = 0) -> 
     Args:
         num_train: Triples of training digits.
         num_test: Triples of test digits.
-        seed: Of the index stream; the split of the digits is that of ``digits()``.
+        seed: Random seed of the triples; the digits are split as in ``digits()``.
 
     Raises:
         InputError: A part without triples.
@@ -91,10 +91,10 @@ def stack_digits(images: Images, name: str, num_train: int, num_test: int, seed:
 
     Args:
         images: Grey images with one channel and labels 0 … 9.
-        name: Of the new set.
+        name: Name of the new set.
         num_train: Triples of training images.
         num_test: Triples of test images.
-        seed: Of the index stream.
+        seed: Random seed of the triples: which digits each is made of.
 
     Raises:
         InputError: Images in colour or without labels; a part without triples.

@@ -38,7 +38,7 @@ NUM_STEPS, STEP_SAMPLES, REPORT_SAMPLES = 250, 16, 5000
 SEARCHES = {None: 0, "full": 2, "flow": 6}
 # A full covariance takes samples and memory that grow with the number of latents.
 LARGEST_FULL_DIM = 128
-# Of fewer datapoints the parts of the gap have an error as large as they are.
+# With fewer datapoints the parts of the gap have an error as large as they are.
 MIN_OPTIMISED = 10
 # What a fitted prior, a classifier with a flow and mixtures, and a step of an LSTM for each latent
 # take, in seconds of one core; none of it decodes.
@@ -72,7 +72,7 @@ class Budget:
             fitted to q(z) beside; 0 leaves both out.
         ratio_steps: Gradient steps of the classifier and of the density networks for
             KL(q(z) ‖ p(z)); 0 leaves these out.
-        densities: Of the density models of q(z), those fitted.
+        densities: The density models that are fitted to q(z).
         num_scored: Images whose samples and reconstructions are scored; 0 leaves that out.
         critic_steps: Steps of the independent critics of samples; 0 leaves these out.
     """

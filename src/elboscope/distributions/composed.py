@@ -238,7 +238,7 @@ class GaussianMixture(Distribution):
 
     @property
     def variance(self) -> Tensor:
-        """Of each latent by itself."""
+        """The variance of each latent."""
         own = self.scale if self.is_diagonal else self.scale.norm(dim=-1).reshape(self.mu.shape)
         second = own.square() + self.mu.square()
         variance: Tensor = torch.tensordot(self.logits.softmax(0), second, 1) - self.mean.square()

@@ -55,10 +55,11 @@ def mlp_vae(
         data_shape: ``(*X)``.
         latent_dim: d, the number of latent units.
         hidden: Widths of the encoder's hidden layers; the decoder has them in reverse.
-        nonlinearity: Of the hidden layers.
+        nonlinearity: Activation of the hidden layers.
         likelihood: A word, as in :func:`from_modules`: ``"bernoulli"``, ``"gaussian"``, ….
-        scale: Of the likelihoods that have one: a number or a word, as in :func:`from_modules`.
-        levels: Of the discrete likelihoods: L, 256 if None.
+        scale: Scale of the likelihoods that have one: a number or a word, as in
+            :func:`from_modules`.
+        levels: L, the number of levels of a discrete likelihood; 256 if None.
         posterior: ``FullCovariance()``, ``RealNVP()``, ``MAF()``, ``IAF()``, ``Planar()``,
             ``AuxiliaryRealNVP()`` or ``CommittedGaussian()``; the diagonal Gaussian if None.
 
@@ -120,11 +121,12 @@ def conv_vae(
     Args:
         data_shape: Channels, height, width, the sides divisible by 4: 8, 28 or 32 pixels.
         latent_dim: d, the number of latent units.
-        channels: Of the two convolutions.
-        nonlinearity: Of the hidden layers.
+        channels: Channels of the two convolutions.
+        nonlinearity: Activation of the hidden layers.
         likelihood: A word, as in :func:`from_modules`: ``"bernoulli"``, ``"gaussian"``, ….
-        scale: Of the likelihoods that have one: a number or a word, as in :func:`from_modules`.
-        levels: Of the discrete likelihoods: L, 256 if None.
+        scale: Scale of the likelihoods that have one: a number or a word, as in
+            :func:`from_modules`.
+        levels: L, the number of levels of a discrete likelihood; 256 if None.
         posterior: As in :func:`mlp_vae`.
         prior: As in :func:`mlp_vae`.
 

@@ -194,7 +194,7 @@ def completeness(
         prior: Where draws come from; if None, the Gaussian fitted to the codes ``z``.
         z: Codes of the data; needed without a prior.
         num_samples: Draws.
-        seed: Of the draws.
+        seed: Random seed of the draws.
 
     Returns:
         About 1 or less where draws are as near to the data as data are to each other. Mean images
@@ -235,7 +235,7 @@ def continuity(
         z: Codes: for a VAE, posterior means.
         step: Length of δ, in units of the root mean square distance between two codes.
         num_samples: Pairs and steps.
-        seed: Of the pairs and steps.
+        seed: Random seed of the pairs and steps.
 
     Returns:
         ``step**2`` for an affine decoder of spherical codes; the error is that of the numerator.

@@ -122,7 +122,7 @@ def mlp_gan(
         latent_dim: d.
         hidden: Widths of the generator's hidden layers.
         discriminator_hidden: Those of the discriminator, with leaky ReLUs.
-        nonlinearity: Of the generator.
+        nonlinearity: Activation of the generator's hidden layers.
         output: "sigmoid" for data in [0, 1], "tanh" in [−1, 1], "linear" for any.
 
     Example:
@@ -151,9 +151,10 @@ def color_mnist_gan(
     Args:
         data_shape: Channels, height, width.
         latent_dim: d.
-        maps: Of the generator.
-        discriminator_maps: Of the discriminator.
-        norm: Of the discriminator: "none" or "layer" for a critic with a gradient penalty.
+        maps: Channels of the generator's layers, near the image and near the code.
+        discriminator_maps: Channels of the discriminator's convolutions.
+        norm: Normalisation in the discriminator: "batch"; "none" or "layer" for a critic with a
+            gradient penalty.
         output: As in :func:`mlp_gan`.
 
     Example:
@@ -180,8 +181,9 @@ def dcgan(
     Args:
         data_shape: Channels and two equal sides: 32 for three maps, 64 for four.
         latent_dim: d.
-        maps: Of both networks, from the image on.
-        norm: Of the discriminator: "none" or "layer" for a critic with a gradient penalty.
+        maps: Channels of the layers of both networks, from the image on.
+        norm: Normalisation in the discriminator: "batch"; "none" or "layer" for a critic with a
+            gradient penalty.
         output: As in :func:`mlp_gan`.
 
     Raises:

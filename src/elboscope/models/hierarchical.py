@@ -141,10 +141,11 @@ def hierarchical_vae(
         latent_dims: (d₁, d₂), z₁ being the layer next to x.
         hidden: Widths between x and z₁, and between z₁ and z₂; the generative networks have them
             in reverse.
-        nonlinearity: Of the hidden layers.
+        nonlinearity: Activation of the hidden layers.
         likelihood: A word, as in :func:`from_modules`: ``"bernoulli"``, ``"gaussian"``, ….
-        scale: Of the likelihoods that have one: a number or a word, as in :func:`from_modules`.
-        levels: Of the discrete likelihoods: L, 256 if None.
+        scale: Scale of the likelihoods that have one: a number or a word, as in
+            :func:`from_modules`.
+        levels: L, the number of levels of a discrete likelihood; 256 if None.
 
     Raises:
         InputError: A layer without units.

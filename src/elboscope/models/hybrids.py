@@ -133,11 +133,11 @@ def mlp_hybrid(
         latent_dim: d.
         hidden: Widths of the encoder's hidden layers; the decoder has them in reverse.
         adversaries: Which of "data", "code" and "joint" it carries.
-        adversary_hidden: Of those on data and on pairs.
-        code_hidden: Of the one on codes.
-        nonlinearity: Of encoder and decoder.
+        adversary_hidden: Widths of the adversaries on data and on pairs.
+        code_hidden: Widths of the adversary on codes.
+        nonlinearity: Activation of encoder and decoder.
         likelihood: A word, as in :func:`elboscope.from_modules`.
-        scale: Of a likelihood that has one.
+        scale: Scale of a likelihood that has one.
 
     Example:
         >>> sorted(mlp_hybrid((6,), 2, (8,), adversaries=("joint",)).adversaries)
@@ -179,13 +179,13 @@ def color_mnist_hybrid(
     Args:
         data_shape: Channels, height, width.
         latent_dim: d.
-        maps: Of encoder and decoder.
+        maps: Channels of encoder and decoder, near the image and near the code.
         adversaries: Which of "data", "code" and "joint" it carries.
-        discriminator_maps: Of the one on data.
-        code_hidden: Of the one on codes.
-        norm: Of the one on data.
+        discriminator_maps: Channels of the adversary on data.
+        code_hidden: Widths of the adversary on codes.
+        norm: Normalisation in the adversary on data: "batch", "layer" or "none".
         likelihood: A word, as in :func:`elboscope.from_modules`.
-        scale: Of a likelihood that has one.
+        scale: Scale of a likelihood that has one.
 
     Example:
         >>> model = color_mnist_hybrid((3, 8, 8), 4, (4, 8), discriminator_maps=(4, 8))
@@ -224,12 +224,12 @@ def dcgan_hybrid(
     Args:
         data_shape: Channels and two equal sides: 32 for three maps, 64 for four.
         latent_dim: d.
-        maps: Of all convolutional networks, from the image on.
+        maps: Channels of all convolutional networks, from the image on.
         adversaries: Which of "data", "code" and "joint" it carries.
-        code_hidden: Of the one on codes.
-        norm: Of the one on data.
+        code_hidden: Widths of the adversary on codes.
+        norm: Normalisation in the adversary on data: "batch", "layer" or "none".
         likelihood: A word, as in :func:`elboscope.from_modules`.
-        scale: Of a likelihood that has one.
+        scale: Scale of a likelihood that has one.
 
     Example:
         >>> dcgan_hybrid((3, 16, 16), 4, (4, 8)).latent_shape
@@ -331,13 +331,13 @@ def mlp_avb(
         hidden: Widths of the encoder's hidden layers; the decoder has them in reverse.
         num_bases: m of the noise basis: 16 for 8 latents, 32 for 32.
         noise_dim: Length of each ε.
-        basis_hidden: Of the networks of the noise.
-        adversary_hidden: Of each branch of the adversary.
+        basis_hidden: Widths of the networks that turn noise into basis vectors.
+        adversary_hidden: Widths of each of the adversary's four networks.
         adversary_features: Length of its two feature vectors.
         shift: How small the posterior's noise begins, about e to its negative; 5 is the authors',
             for rates of 5e-5; 0 is as wide as the prior, for rates of 1e-3.
         likelihood: A word, as in :func:`elboscope.from_modules`.
-        scale: Of a likelihood that has one.
+        scale: Scale of a likelihood that has one.
 
     Example:
         >>> model = mlp_avb((6,), 2, (8,), 3, 4, (8,), (8,), 8)

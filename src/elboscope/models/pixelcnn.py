@@ -53,7 +53,7 @@ class AutoregressiveImage(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        """Of the values."""
+        """The support of the values of x."""
         nothing = torch.zeros(output_shape(self.likelihood, tuple(self.event_shape)))
         support = self.likelihood(nothing).support
         assert support is not None
@@ -128,8 +128,8 @@ def pixelcnn_vae(
         hidden: Widths of the encoder's hidden layers.
         features: Feature maps of each of the decoder's two stacks, a multiple of the channels.
         kernels: Odd sizes of the decoder's kernels, one a layer.
-        nonlinearity: Of the encoder.
-        likelihood: Of a value given those before it: a word, as in :func:`from_modules`.
+        nonlinearity: Activation of the encoder's hidden layers.
+        likelihood: Likelihood of a value given those before it: a word, as in :func:`from_modules`.
         scale: As in :func:`from_modules`.
         levels: As in :func:`from_modules`.
         posterior: As in :func:`mlp_vae`.

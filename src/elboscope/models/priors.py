@@ -279,7 +279,7 @@ class AutoregressivePrior:
 
     Attributes:
         alpha: α, in (0, 1).
-        channels: Of which the number of latents is a multiple.
+        channels: Number of channels; it must divide the number of latents.
 
     Raises:
         InputError: α outside (0, 1); latents that are no vector, or no multiple of the channels,

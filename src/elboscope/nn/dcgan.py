@@ -51,9 +51,9 @@ def dcgan_generator(
     """Returns a network from ``(N, latent_dim)`` to ``(N, out_channels, side, side)``.
 
     Args:
-        out_channels: Of the image.
+        out_channels: Channels of the image.
         latent_dim: d.
-        maps: Of the layers, from the image to the code.
+        maps: Channels of the layers, from the image to the code.
         side: 4·2ⁿ for n maps; None takes it from them.
         output: The last activation.
 
@@ -85,8 +85,8 @@ def dcgan_discriminator(
     """Returns a network from images to one logit a datapoint, ``(N,)``.
 
     Args:
-        in_channels: Of the image.
-        maps: Of the layers, from the image on; the first has no normalisation.
+        in_channels: Channels of the image.
+        maps: Channels of the layers, from the image on; the first has no normalisation.
         side: 4·2ⁿ for n maps; None takes it from them.
         norm: "batch", "layer" or "none".
 
@@ -205,7 +205,7 @@ def color_mnist_generator(
     Args:
         data_shape: Channels, height, width; the sides divisible by 4.
         latent_dim: d.
-        maps: Of the layer near the image, and of those near the code.
+        maps: Channels of the layer near the image, and of those near the code.
         output: The last activation.
 
     Raises:
@@ -260,7 +260,7 @@ def color_mnist_discriminator(
 
     Args:
         data_shape: Channels, height, width.
-        maps: Of up to five convolutions; the first has no normalisation.
+        maps: Channels of up to five convolutions; the first has no normalisation.
         norm: "batch", "layer" or "none"; not "batch" where its gradient is penalised.
 
     Example:

@@ -148,7 +148,7 @@ class AVBAdversary(nn.Module):
     Args:
         data_shape: ``(*X)``, flattened.
         latent_dim: d.
-        hidden: Of each of the four networks.
+        hidden: Widths of the hidden layers of each of the four networks.
         features: Length of θ and s; 8192 in the authors' program.
 
     Example:
@@ -220,7 +220,7 @@ class NoiseBasisEncoder(nn.Module):
         latent_dim: d.
         num_bases: m; the authors take 16 for d = 8 and 32 for d = 32.
         noise_dim: Length of each ε.
-        hidden: Of each v.
+        hidden: Widths of the hidden layers of each network v.
         shift: s.
 
     Raises:

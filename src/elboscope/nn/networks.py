@@ -98,7 +98,7 @@ def conv_encoder(
     Args:
         data_shape: Channels, height, width; the last two divisible by 4.
         out_features: Twice the latent dimension, for a mean and a log-variance.
-        channels: Of the two convolutions.
+        channels: Output channels of the two convolutions.
         nonlinearity: The activation's name.
 
     Raises:
@@ -186,9 +186,10 @@ class ConvClassifier(nn.Module):
 
     Args:
         image_shape: (C, H, W).
-        maps: Of the convolutions, from the image on. Maps of under 4 pixels are not halved.
+        maps: Channels of each convolution, from the image on. Feature maps whose shorter side is
+            under 4 pixels are not halved.
         num_features: Width of the penultimate layer.
-        num_classes: Of the logits.
+        num_classes: Number of classes; each gets a logit.
 
     Example:
         >>> import torch
@@ -241,7 +242,7 @@ class ResidualClassifier(nn.Module):
     Args:
         image_shape: (C, H, W), sides of at least 16.
         width: w.
-        num_classes: Of the logits.
+        num_classes: Number of classes; each gets a logit.
 
     Example:
         >>> import torch

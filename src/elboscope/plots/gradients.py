@@ -72,8 +72,8 @@ def gradient_snr_data(
     """Returns SNR against K, one curve an objective.
 
     Args:
-        found: From :func:`elboscope.estimators.gradients.snr`.
-        part: Whose gradient.
+        found: The result of :func:`elboscope.estimators.gradients.snr`.
+        part: The part of the model whose gradient is shown.
         guide: The exponent of a line to compare with.
 
     Raises:

@@ -202,9 +202,9 @@ class PosteriorPanel:
         density: p(z|x) at the nodes, z₁ along the first axis.
         z1: Nodes of the first latent.
         z2: Nodes of the second.
-        mean: Of q.
-        sigma: Of q, a standard deviation per latent.
-        label: Of the model.
+        mean: Mean of q.
+        sigma: Standard deviation of q in each latent.
+        label: The model's label.
     """
 
     density: Float[np.ndarray, "P Q"]

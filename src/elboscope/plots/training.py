@@ -130,8 +130,8 @@ class GameCurves:
 
     Attributes:
         epoch: The abscissa.
-        losses: Of each player.
-        accuracies: Of each adversary that tells a ratio.
+        losses: Each player's loss.
+        accuracies: The accuracy of each adversary whose logit estimates a density ratio.
     """
 
     epoch: NDArray[np.float64]

@@ -92,7 +92,7 @@ class Executor:
     Args:
         kind: "local" or "slurm".
         workers: Runs at a time.
-        resources: Of each.
+        resources: What each run may use.
     """
 
     kind: Kind = "local"

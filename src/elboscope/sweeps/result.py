@@ -98,7 +98,7 @@ class TrialResult:
 
     @property
     def values(self) -> dict[int, float]:
-        """Of the runs that finished, by seed."""
+        """The metric of each run that finished, by seed."""
         return {r.run.seed: r.value for r in self.runs if r.value is not None}
 
     @property

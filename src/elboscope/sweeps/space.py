@@ -209,7 +209,7 @@ class Run(NamedTuple):
 
     Attributes:
         trial: The point.
-        seed: Of weights, minibatches and noise.
+        seed: Random seed of weights, minibatches and noise.
         folder: Its run folder.
     """
 

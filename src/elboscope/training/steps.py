@@ -95,7 +95,7 @@ def objective_step(
         objective: ``(model, x, epoch) -> Bound``; an ``encoder_loss`` is followed by the
             encoder's parameters alone, and the loss then by the rest.
         optimizer: Holds the parameters.
-        learning_rate: The rate at a time in epochs; ``None`` leaves the optimiser's.
+        learning_rate: The learning rate at a time in epochs; ``None`` leaves the optimiser's.
         max_grad_norm: Rescale gradients of a larger Euclidean norm.
         only: Move the encoder's parameters alone, or the rest alone.
         backward: Computes the gradients of a loss.
@@ -254,7 +254,7 @@ def lagging_inference_step(
         encoder_step: Moves the encoder alone: ``objective_step(…, only="encoder")``.
         decoder_step: Moves the rest alone.
         draw: Returns a random minibatch for the encoder, given the time in epochs.
-        epochs: For how long.
+        epochs: For how many epochs the encoder catches up first.
         most_steps: The most steps of the encoder for one of the decoder.
 
     Example:

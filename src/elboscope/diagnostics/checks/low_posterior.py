@@ -88,7 +88,7 @@ def low_posterior_verdict(analysis: LowSampleAnalysis) -> Finding:
 
 
 def _error(samples: LowPosteriorSamples) -> float:
-    """Of the share: of its own draws, and of the quantile, which few posteriors may decide."""
+    """The error of the share: of its draws, and of the quantile, which few posteriors may set."""
     share, n = samples.uncovered, len(samples.prior_reference)
     N = min(len(samples.reference), int(str(samples.settings["mixture_size"])) // 2)
     spread = math.sqrt(REFERENCE_QUANTILE * (1 - REFERENCE_QUANTILE) / N)

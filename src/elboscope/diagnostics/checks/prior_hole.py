@@ -220,7 +220,7 @@ def _gain(evidence: Evidence) -> str:
     )
 
 
-# Of several lower bounds on the population's KL(q(z) ‖ p(z)), the one that shows most.
+# Which of several lower bounds on the population's KL(q(z) ‖ p(z)) shows most.
 #
 # A richer density of q(z) gives a larger bound, so each is worth a look; but the largest of m
 # bounds that were looked at on the same data is larger by chance. Each keeps its side when its
@@ -235,7 +235,7 @@ class PopulationBound(NamedTuple):
         name: Which of them.
         mean: Its value, in nats.
         stderr: Its standard error, widened for the choice.
-        picked_of: Of how many it was picked.
+        picked_of: The number of bounds it was picked from.
         method: How it was estimated.
     """
 
@@ -270,7 +270,7 @@ def population_bound(bounds: Mapping[str, Estimate]) -> PopulationBound | None:
     """Returns the bound that surely shows most: the largest of mean − 2 widened errors.
 
     Args:
-        bounds: By name.
+        bounds: The bounds by name.
 
     Example:
         >>> import torch

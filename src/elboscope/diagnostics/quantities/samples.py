@@ -158,7 +158,7 @@ def _sample_quality_gap(subject: Subject) -> SampleQualityGap:
 
 
 def _sample_quality(subject: Subject) -> SampleQuality:
-    """Of the comparison with reconstructions where there is one, else against all images."""
+    """The samples' scores: from the comparison with reconstructions where there is one."""
     gap = subject.evidence.get(SAMPLE_QUALITY_GAP)
     if gap is not None:
         return gap.samples

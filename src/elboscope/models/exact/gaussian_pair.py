@@ -169,7 +169,7 @@ def random_gaussian(
         dim: n, the number of dimensions of x.
         factors_per_dim: m/n; with m = n the covariance would have a condition number of order n.
         mean_scale: τ.
-        seed: Of A and b.
+        seed: Random seed of A and b.
 
     References:
         Rosca, Lakshminarayanan, Mohamed 2018, arXiv 1802.06847, appendix D.
@@ -243,7 +243,7 @@ class FactorGaussian(nn.Module):
             dim: n.
             factors_per_dim: m/n.
             mean_scale: τ.
-            seed: Of A and b.
+            seed: Random seed of A and b.
 
         Example:
             >>> FactorGaussian.random(3, seed=0).A.shape

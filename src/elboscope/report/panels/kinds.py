@@ -93,7 +93,7 @@ def drawing(
     """Returns a figure as a panel, or the reason where there is nothing to draw.
 
     Args:
-        title: Of the panel.
+        title: The panel's title.
         caption: How to read it.
         name: Makes the ids of the drawing unique on the page.
         data: What is drawn.

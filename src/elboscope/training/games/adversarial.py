@@ -88,7 +88,7 @@ class AAE(Game):
     There is no KL in it, and no bound: a posterior may become as narrow as it likes.
 
     Args:
-        cost: Of the reconstruction.
+        cost: What the reconstruction costs: "likelihood", "squared", "absolute" or "mean_absolute".
         adversary_rate: The discriminator's learning rate, as a multiple of ``learning_rate``.
 
     Example:

@@ -92,9 +92,9 @@ def adversarial_step(
 
     Args:
         model: The model, with its adversaries.
-        game: Whose turns.
-        optimizer: Of :func:`game_optimizer`.
-        learning_rate: The rate at a time in epochs; ``None`` leaves the optimiser's.
+        game: The game that is played.
+        optimizer: The optimiser that :func:`game_optimizer` returned.
+        learning_rate: The learning rate at a time in epochs; ``None`` leaves the optimiser's.
         max_grad_norm: Rescale the gradient of a turn of larger Euclidean norm.
         backward: Computes the gradients of a loss.
 
