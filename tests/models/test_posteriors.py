@@ -66,7 +66,7 @@ def vae(family, scale=0.25, seed=0):
 
 
 def z_scores(model, truth, x, n=40_000, seed=2):
-    """Of the mean weight against p(x), and of the mean log-weight against log p(x)."""
+    """The mean weight against p(x), and the mean log-weight against log p(x)."""
     with seeded(seed), torch.no_grad():
         log_w = log_weights(model, x, n) - truth.log_likelihood(x)
     w = log_w.exp()

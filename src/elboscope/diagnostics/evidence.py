@@ -58,8 +58,8 @@ class ImpliedScale:
     r"""The variance a Gaussian decoder declares, beside the one its errors imply.
 
     At the optimum of the ELBO over a shared σ², :math:`\sigma^2 = \mathbb{E}_q (x - \mu(z))^2`
-    per value. Where σ varies over pixels or with z, compare ``ratio`` with 1 instead. Of a
-    Laplace decoder it is b beside the mean of :math:`|x - \mu|`.
+    per value. Where σ varies over pixels or with z, compare ``ratio`` with 1 instead. For
+    a Laplace decoder it is b beside the mean of :math:`|x - \mu|`.
 
     Attributes:
         implied: Mean squared (Laplace: absolute) error per value, under z ~ q(z|x).

@@ -3,8 +3,8 @@ r"""The scale of a likelihood: fixed, learned, predicted by the decoder, or opti
 Whatever it is, :math:`\ln s \ge -6` is kept for all but fixed ones: on pixels that take few values
 a density is unbounded as s → 0.
 
-The *optimal* scale is that of σ-VAE. Of all variances one for all pixels, the mean squared error
-of the reconstructions maximises the bound; so in training each batch is scored at its own,
+The *optimal* scale is that of σ-VAE. Among all variances shared by all pixels, the mean squared
+error of the reconstructions maximises the bound; so in training each batch is scored at its own,
 
 .. math:: -\log p(x|z) = \tfrac D2 \ln \mathrm{MSE} + \tfrac D2 (1 + \ln 2\pi)
 

@@ -191,7 +191,7 @@ def test_whose_fault_it_is(mine, theirs, severity, cause):
     ],
 )  # fmt: skip
 def test_a_larger_budget_is_advised_only_where_it_scores_more(n_scored, action):
-    """Of 359 images 358 are scored, in two halves of one size."""
+    """358 of 359 images are scored, in two halves of one size."""
     samples, settings = scores(coverage=0.70), {"n_scored": n_scored, "n_given": 359}
     gap = scores_gap(samples, scores())
     finding = sample_quality(

@@ -340,7 +340,7 @@ def test_a_search_below_the_encoder_is_no_discovery(monkeypatch) -> None:
 
 @pytest.mark.slow
 def test_noise_alone_does_not_speak_against_many_datapoints() -> None:
-    """Of 2000 about three lie three errors below zero, though q is q*."""
+    """About three of 2000 lie three errors below zero, though q is q*."""
     model = LinearGaussian.instance_1()
     x, _ = model.sample(2000, seed=0)
     gap = inference_gap(model, x, richer=None, num_samples=1000, seed=0)

@@ -191,7 +191,7 @@ def test_a_datapoint_does_not_depend_on_its_company(digits) -> None:
 
 
 def test_the_reported_value_is_not_the_one_that_was_selected() -> None:
-    """Of many starts the one with the luckiest noise wins; fresh noise does not know it."""
+    """Among many starts the one with the luckiest noise wins; fresh noise does not know it."""
     model = LinearGaussian.instance_2()
     x = X.expand(2000, 3).contiguous()
     found = optimal_posterior(model, x, num_samples=2, step_samples=4, seed=3)

@@ -135,7 +135,7 @@ def test_posteriors_that_are_only_drawn_are_ranked_by_their_variances(model, x):
     assert shown.units.tolist()[0] == 2
     q = model.aggregate_posterior().covariance_matrix.diagonal()
     truth = 0.5 * (q[2] / model.encode(x[:1]).variance[0, 2]).log()
-    # Of half the logarithm of a variance of n datapoints the error is about 1/√(2n).
+    # The error of half the logarithm of a variance of n datapoints is about 1/√(2n).
     assert abs(shown.information[0] - truth) < 4 / (2 * 500) ** 0.5
     assert shown.ranked_by.startswith("½ ln")
 

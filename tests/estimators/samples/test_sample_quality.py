@@ -249,7 +249,7 @@ def test_a_generator_without_likelihood_has_no_noise():
         (lambda n: "images", "sampler: expected a function n → Tensor; got a str"),
         (lambda n: torch.rand(3, 1, 8, 8), "sampler: expected n → images"),
         (lambda n: torch.tensor(1.0), r"sampler: expected n → images .* got shape \(\)"),
-        (es.models.mlp_gan((1, 8, 8), 2), r"got a GAN. Of a model: es.samples.sampler_of\(model\)"),
+        (es.models.mlp_gan((1, 8, 8), 2), r"got a GAN. Pass es.samples.sampler_of\(model\)"),
     ],
 )
 def test_samplers_that_are_none_are_refused(sampler, words):

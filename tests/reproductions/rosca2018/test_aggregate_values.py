@@ -26,7 +26,7 @@ def mixture(model, x, num_draws, seed=0):
 
 @pytest.fixture
 def measure(tmp_path):
-    """Of the linear-Gaussian model with correlated latents."""
+    """The values of the linear-Gaussian model with correlated latents."""
     model = LinearGaussian.instance_2()
     x, _ = model.sample(2000, seed=0)
     with sitting(tmp_path / "run", {}, Options(), None) as now:

@@ -140,7 +140,7 @@ def test_logits_of_pairs_are_of_added_features():
 
 
 def test_the_kl_of_few_perfect_samples_is_corrected():
-    """Of uniform draws the plug-in KL is (C − 1)/2n too large, to first order."""
+    """With uniform draws the plug-in KL is (C − 1)/2n too large, to first order."""
     values = []
     for seed in range(20):
         with seeded(seed):

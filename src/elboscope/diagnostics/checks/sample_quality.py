@@ -118,8 +118,8 @@ def lacking(quality: SampleQuality) -> Lack:
 def modes_lost(quality: SampleQuality, than: Estimate | None = None) -> tuple[int, ...]:
     r"""Returns the classes that none of M samples shows although a of N data do, beyond chance.
 
-    Of a + 0 images of a class all are data with a probability of at most :math:`(N/(N+M))^a`, if
-    samples have the data's distribution; over all C classes it is kept below 0.01.
+    If samples have the data's distribution, all a + 0 images of a class are data with a
+    probability of at most :math:`(N/(N+M))^a`; over all C classes it is kept below 0.01.
 
     Args:
         quality: Scores of the samples.

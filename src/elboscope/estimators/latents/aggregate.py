@@ -314,8 +314,8 @@ def log_prior(
 ) -> Float64[Tensor, " S"]:
     """Returns log p(z), in float64 where the prior is Gaussian, else in the model's precision.
 
-    Of the latter a few at a time: a mixture of torch.distributions has a number for every draw,
-    component and dimension.
+    Other priors take a few draws at a time: a mixture of torch.distributions has a number for
+    every draw, component and dimension.
     """
     if gaussian is not None:
         return gaussian.own_log_prob(z, torch.zeros_like(z[:, 0], dtype=torch.int64))

@@ -255,7 +255,7 @@ class Disagreement:
     Attributes:
         higher: The name of the larger one.
         lower: The name of the smaller one.
-        difference: In nats, positive.
+        difference: The difference in nats, positive.
         stderr: Its standard error, of the pairs where both are of the same draws.
         meaning: What follows from it.
     """

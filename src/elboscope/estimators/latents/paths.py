@@ -82,8 +82,8 @@ class LatentInterpolations:
     def dips(self) -> Float64[Tensor, " m"] | None:
         """How far log q(z) − log p(z) falls below the lower of its two ends, in nats.
 
-        Of this mixture of N: where posteriors are narrow for N it dips between any two of them
-        (by 0.7 nats in a perfect model of six latents with N = 500), hole or not.
+        q(z) is the mixture of N: where posteriors are narrow for N it dips between any two of
+        them (by 0.7 nats in a perfect model of six latents with N = 500), hole or not.
         """
         if self.log_ratio is None:
             return None

@@ -164,7 +164,7 @@ def drawn_images(sampler: Sampler, n: int, like: Tensor) -> Float[Tensor, "n C H
         torch.Size([2, 1, 8, 8])
     """
     if not callable(sampler) or hasattr(sampler, "prior"):
-        got, do = f"a {type(sampler).__name__}", "Of a model: es.samples.sampler_of(model)."
+        got, do = f"a {type(sampler).__name__}", "Pass es.samples.sampler_of(model)."
         raise InputError("sampler", expected="a function n → Tensor", got=got, do=do)
     with torch.no_grad():
         parts = [sampler(len(range(n)[rows])) for rows in blocks(n, DRAWN_AT_ONCE)]

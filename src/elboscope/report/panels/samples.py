@@ -108,8 +108,8 @@ def discriminator_panel(evidence: Evidence) -> Panel | None:
         lines.append(("held-out bound", proven))
     caption = (
         "The logit of the best discriminator of codes is log p(z) − log q(z), and −E C(z) is then "
-        "the KL. Of the one that was trained against this encoder it is what the game was told: "
-        "below a held-out bound it is certainly too small."
+        "the KL. From the discriminator that was trained against this encoder it is what the game "
+        "was told: below a held-out bound it is certainly too small."
     )
     return Listing("What its own discriminator says", caption, tuple(lines))
 

@@ -259,7 +259,7 @@ def grid_posterior(
     """Returns the posterior of each x, by quadrature.
 
     Args:
-        model: With two latents and a Bernoulli likelihood.
+        model: A model with two latents and a Bernoulli likelihood.
         x: Binary data.
         limit: Half the side of the grid, in units of z.
         points: Nodes along a side.

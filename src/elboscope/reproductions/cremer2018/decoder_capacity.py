@@ -78,12 +78,12 @@ SMOKE = replace(
 
 
 class Measured(NamedTuple):
-    """Of one model.
+    """What is measured on one model.
 
     Attributes:
-        gaps: Of the images.
+        gaps: Gaps of the images.
         units: Active units.
-        units_error: Of that number: units near the threshold.
+        units_error: Error of that number: units near the threshold.
         units_from: How many test images they are counted on.
     """
 
@@ -126,7 +126,7 @@ def _label(depth: int) -> str:
 
 
 def _values(found: Found, depth: int, field: str) -> Float64[Tensor, "S n"]:
-    """Of the images that have a value with every model, so that all are compared in pairs."""
+    """Values of the images that have one with every model, so that all are compared in pairs."""
     every = [set(m.gaps.rows.tolist()) for members in found.values() for m in members]
     rows = torch.tensor(sorted(set.intersection(*every)))
     return torch.stack(

@@ -79,13 +79,13 @@ class Gaps(NamedTuple):
         flow: L[q*] of the flow; NaN where it was not asked for.
         diagonal: L[q*] of the diagonal Gaussian.
         elbo: L[q].
-        family: With which the model was trained, whose q* splits the gap.
+        family: The family that the model was trained with, whose q* splits the gap.
         certificates: What each search for q* says of itself, by family.
-        within: To how many nats each mean of L[q*] is certain, by family.
+        within: How many nats each mean of L[q*] is certain to, by family.
         certified: Whether every search was certified to the tolerance.
-        chosen: What log p̂ is of.
+        chosen: The estimate that log p̂ is.
         candidates: The mean of each estimate among which log p̂ was chosen.
-        rows: Of x, that these are of; others diverged somewhere.
+        rows: Rows of x that have values; the others diverged somewhere.
     """
 
     log_px: Float64[Tensor, " n"]
@@ -144,19 +144,19 @@ def measure_gaps(
     """Returns the gaps of a trained model; what a sitting before measured is only read.
 
     Args:
-        name: Of the model and the data, for messages and files.
+        name: Name of the model and the data, for messages and files.
         model: It stays as it is.
         x: Binary images, on its device.
-        family: With which it was trained.
+        family: The family that it was trained with.
         now: The sitting.
         num_samples: K, with which every value is reported.
         max_steps: Steps of the search for q*, at most.
         step_samples: Samples of a step.
-        tolerance: To how many nats the means of L[q*] are to be certified.
+        tolerance: How many nats the means of L[q*] are to be certified to.
         seed: Random seed of all draws.
         flow: Whether to search for the best flow too, which takes the most time.
         full: Whether to sample from the best Gaussian with all correlations too, for log p̂.
-        num_temperatures: Of annealing, which is left out without.
+        num_temperatures: T of annealing; None leaves annealing out.
 
     Raises:
         Unfinished: The slice of time ended between two parts.
@@ -335,7 +335,7 @@ def cremer_vae(
         encoder: Widths of its hidden layers.
         decoder: The same, from the latents on.
         latent_dim: d.
-        nonlinearity: Of the hidden layers.
+        nonlinearity: Activation of the hidden layers.
 
     Example:
         >>> import torch
@@ -371,13 +371,13 @@ class GapPlan:
 
     Attributes:
         data: Name of the data set.
-        schedule: Of each training.
-        num_seeds: Of the models that are compared.
-        num_images: On which the gaps are measured.
+        schedule: Schedule of each training.
+        num_seeds: Seeds of the models that are compared.
+        num_images: Images on which the gaps are measured.
         num_samples: K of every value.
-        max_steps: Of the search for q*.
-        num_temperatures: Of annealing, if log p̂ is also estimated by it.
-        width: Of hidden layers.
+        max_steps: Most steps of the search for q*.
+        num_temperatures: T of annealing, if log p̂ is also estimated by it.
+        width: Width of the hidden layers.
         latents: d.
     """
 
@@ -426,8 +426,8 @@ def train_model(
     """Returns the model after its training, of which frozen parameters take no part.
 
     Args:
-        name: Of the model; its folder in the state is called after it.
-        model: On the device.
+        name: Name of the model; its folder in the state is called after it.
+        model: The model, on the device.
         x: Binary training images.
         plan: How long.
         seed: Random seed of the order of the data and of all draws.
@@ -455,10 +455,10 @@ def gap_row(
     """Returns the mean of a value over runs and images, in nats.
 
     Args:
-        label: Of what.
+        label: Label of the row.
         quantity: Which.
         values: One per run and image.
-        plan: Of the training.
+        plan: Plan of the training.
         runs: What the S are.
 
     Example:

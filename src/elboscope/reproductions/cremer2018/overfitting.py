@@ -160,7 +160,7 @@ def _untrained(name: str, images: BinaryImages, plan: Plan, seed: int) -> VAE:
 
 
 def _train(epoch: int, name: str, model: VAE, run: ThisRun) -> None:
-    """Up to a checkpoint. Of one that lies behind the weights are gone, and its gaps are kept."""
+    """Trains up to a checkpoint. An earlier one has lost its weights, but its gaps are kept."""
     annealed = AnnealedEntropy(run.plan.epochs[-1] * ANNEALED_SHARE)
     train_to(
         epoch, name, model, annealed, run.data.train, run.plan.schedule, run.seed, run.now,
@@ -229,7 +229,7 @@ def overfitting_claims(found: Mapping[str, Mapping[int, Splits]]) -> Iterator[Cl
     """Yields the claims.
 
     Args:
-        found: By model, epoch and split.
+        found: Gaps by model, epoch and split.
     """
     for name, epochs in found.items():
         yield from _of_model(name, list(epochs.values()))
@@ -287,7 +287,7 @@ def _mean(values: Tensor, open_: tuple[float, ...], split: str) -> Difference:
 
 
 def _minus(a: Difference, b: Difference) -> Difference:
-    """Of independent images."""
+    """The difference of two differences on independent images."""
     return Difference(a.value - b.value, math.hypot(a.error, b.error), 1, a.num_data,
                       data="images of either kind")  # fmt: skip
 

@@ -335,8 +335,8 @@ def column_claims(found: FoundGaps, *, published_schedule: bool) -> Iterator[Cla
     """Yields the claims of the columns that are there, on their training images.
 
     Args:
-        found: Of each column.
-        published_schedule: Whether log p̂ is to be that of the paper.
+        found: The gaps of each column.
+        published_schedule: Whether log p̂ should equal the paper's: the training was as long.
     """
     for column, gaps in found.items():
         yield _worth_of_flows(column, gaps)

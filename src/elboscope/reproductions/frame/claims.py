@@ -100,7 +100,7 @@ def difference(
         b: The same, of the same images.
         runs: The error that stems from the runs, see :func:`run_error`; by default that of these
             S differences alone.
-        unit: Of the values.
+        unit: The unit of the values.
         data: What the n are.
 
     Raises:
@@ -258,7 +258,7 @@ class Published:
         source: Paper, table, arXiv id.
         error: What stands behind its ±; ``None`` where nothing does.
         error_kind: What the ± is, such as "sd over 4 runs"; empty without one.
-        epochs: Of its training; ``None`` where the paper trained nothing.
+        epochs: Epochs of its training; ``None`` where the paper trained nothing.
         num_samples: K of its estimate.
     """
 
@@ -277,7 +277,7 @@ def references(name: str) -> Mapping[str, Published]:
     """Returns the published numbers of an experiment, by key.
 
     Args:
-        name: Of the experiment.
+        name: Name of the experiment.
 
     Example:
         >>> number = references("iwae-table1")["mnist, 1 layer, IWAE k=50, NLL"]

@@ -39,7 +39,7 @@ class Course:
     Attributes:
         name: Its files are called after it.
         module: Everything that is trained.
-        optimizer: Of the module's parameters.
+        optimizer: The optimiser of the module's parameters.
         step: Takes one step, from the ambient random state.
         look: Returns the row of a step.
         measured: Steps after which to look, ascending; the last ends the training.

@@ -79,7 +79,7 @@ class Request(Generic[Plan]):
     """What was asked for, before any data are read.
 
     Attributes:
-        name: Of the experiment.
+        name: Name of the experiment.
         scale: "smoke", "cpu" or "paper".
         plan: What the scale means.
         seed: The first of the seeds, from which all randomness comes.
@@ -142,7 +142,7 @@ class SeparateRuns(Generic[Plan, Data, Found]):
     """How one of an experiment's runs is done in a process of its own.
 
     Attributes:
-        name: Of a run, by its number and the plan; the state keeps a folder of this name.
+        name: Name of a run, by its number and the plan; the state keeps a folder of this name.
         work: Trains and scores the run of a number.
         failed: Names of runs that ended with an error.
     """
@@ -268,8 +268,8 @@ def reproduce_run(
 
     Args:
         experiment: One that has separate runs.
-        number: Of the run.
-        scale: As there.
+        number: Number of the run.
+        scale: As in :func:`reproduce`.
         out: Folder of the state.
         seed: Random seed of the experiment.
         options: Where data are.

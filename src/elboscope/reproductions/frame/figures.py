@@ -37,7 +37,7 @@ def curve(runs: Sequence[Rows], value: Callable[[Look], float]) -> Curve:
 
     Args:
         runs: The rows of each seed.
-        value: Of a row.
+        value: Returns the value of a row.
 
     Example:
         >>> runs = [[{"step": 1, "kl": 2.0}], [{"step": 1, "kl": 4.0}]]

@@ -34,10 +34,10 @@ class Images(NamedTuple):
     """Training and test images of one table.
 
     Attributes:
-        name: Of the data set.
+        name: Name of the data set.
         train: Grey values, ``(N, 1, H, W)``.
         test: Binary, one fixed draw.
-        checksum: Of both, as they are used.
+        checksum: Checksum of both parts, as they are used.
     """
 
     name: str
@@ -119,12 +119,12 @@ class BinaryImages(NamedTuple):
     """Training, held-out and test images of one data set.
 
     Attributes:
-        name: Of the data set.
+        name: Name of the data set.
         train: Bytes, 0 or 255, ``(N, 1, H, W)``.
         held_out: 0 or 1: training images that were set aside, if any were.
         test: 0 or 1.
         binarisation: The rule.
-        checksum: Of all of them, as they are used.
+        checksum: Checksum of all parts, as they are used.
     """
 
     name: str

@@ -163,7 +163,7 @@ class Row:
         num_samples: K; ``None`` where nothing was sampled.
         num_data: Test images; ``None`` where there are none.
         published: The paper's number, if it has one.
-        unit: Of both.
+        unit: The unit of both values.
         per_seed: Our value of each seed, where there are several.
     """
 

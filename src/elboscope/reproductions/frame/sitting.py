@@ -100,7 +100,7 @@ class Sitting:
 
         Args:
             what: What follows.
-            name: Of the file that remembers the pause.
+            name: Name of the file that remembers the pause.
 
         Raises:
             Unfinished: The time is over, and was not before.
@@ -161,7 +161,7 @@ def sitting_of_one_run(
     Args:
         out: The folder, in which :func:`sitting` was called before.
         asked: What must be the same as there.
-        name: Of the run; its folder in the state has a clock of its own.
+        name: Name of the run; its folder in the state has a clock of its own.
         progress: Told what is being done.
 
     Raises:
@@ -306,7 +306,7 @@ def provenance(
     """Returns the record that is saved beside every number.
 
     Args:
-        seed: From which all randomness of the run comes.
+        seed: Random seed from which all randomness of the run comes.
         device: Where it ran.
         wall_seconds: How long, all sittings together.
         epochs: Passes over the training data; ``None`` where nothing was trained.

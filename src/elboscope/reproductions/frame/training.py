@@ -117,7 +117,7 @@ def train_members(
     """Returns one trained model a seed; what was trained in a sitting before is only read.
 
     Args:
-        name: Of the entry; its folder in the state is called after it.
+        name: Name of the entry; its folder in the state is called after it.
         build: Makes a model of the training data.
         objective: Its loss is followed.
         images: Training data.
@@ -158,16 +158,16 @@ def train_to(
     Ask for earlier epochs first: what has been trained further is not taken back.
 
     Args:
-        epoch: At whose end to stop.
-        name: Of the model; its folder in the state is called after it.
-        model: On the device; its weights are replaced.
+        epoch: The epoch at whose end to stop.
+        name: Name of the model; its folder in the state is called after it.
+        model: The model, on the device; its weights are replaced.
         objective: Its loss is followed.
         x: Training data.
         schedule: Its steps.
         seed: Random seed of the order of the data and of all draws.
         now: The sitting; its end is kept within a step.
         device: Where to train.
-        binarisation: Of each minibatch; "none" for data that are binary.
+        binarisation: How each minibatch is binarised; "none" for data that are binary.
 
     Raises:
         Unfinished: The slice of time ended; the state is saved.
@@ -278,11 +278,11 @@ def measure_members(
     """Returns the values of all members; those of a sitting before are only read.
 
     Args:
-        name: Of the entry.
+        name: Name of the entry.
         models: One a seed.
         x: Test images, binary.
         num_samples: K, at least 64.
-        seeds: Of the models, in the same order.
+        seeds: Random seeds of the models, in the same order.
         now: The sitting.
         device: Where the models are.
 

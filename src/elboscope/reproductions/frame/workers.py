@@ -33,7 +33,7 @@ class IndependentRuns:
     """Which runs there are.
 
     Attributes:
-        names: Of their folders in the state; their order gives their numbers.
+        names: Names of their folders in the state; their order gives their numbers.
         metric: The score that the sweep shows of each.
         direction: Which values of it are better.
         seed: Random seed of the reproduction.
@@ -119,9 +119,9 @@ def leave_result(
     """Writes what a sweep reads of a run that is over; ``run.json``, which says so, comes last.
 
     Args:
-        folder: Of the run in the sweep; made if missing.
+        folder: The run's folder in the sweep; made if missing.
         scores: Columns of ``metrics.csv``.
-        seconds: Spent on the run; NaN where nobody knows.
+        seconds: Seconds spent on the run; NaN if unknown.
         about: More entries of ``run.json``.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -65,10 +65,10 @@ class Plan:
         num_test: Images of the held-out bounds.
         latents: Sizes with a standard normal prior.
         beside: The size that is trained with other priors too.
-        num_components: Of those priors.
+        num_components: Components of those priors.
         epochs: When the ELBO is cut.
         hidden: Widths of the hidden layers.
-        max_steps: Of the flow that is fitted to q(z).
+        max_steps: Most steps of the flow that is fitted to q(z).
     """
 
     data: str
@@ -284,8 +284,8 @@ def claims_of_many(name: str, parts: Parts, log_n: float) -> Iterator[Claim]:
     """Yields the claims about the model with the most latents, as far as q_N goes.
 
     Args:
-        name: Of the model.
-        parts: At the end of its training.
+        name: Name of the model.
+        parts: The parts of its ELBO at the end of its training.
         log_n: The ceiling of the information.
     """
     information, marginal, kl = (parts[k] for k in ("information", "marginal_kl", "kl"))
@@ -306,8 +306,8 @@ def claims_of(name: str, parts: Parts) -> Iterator[Claim]:
     """Yields the claims about any model with a standard normal prior.
 
     Args:
-        name: Of the model.
-        parts: At the end of its training.
+        name: Name of the model.
+        parts: The parts of its ELBO at the end of its training.
     """
     if "held_out" in parts:
         yield judge(

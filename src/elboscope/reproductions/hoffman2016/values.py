@@ -88,7 +88,7 @@ def final_parts(
     Args:
         model: The model.
         x: The data behind q_N.
-        x_test: Of the held-out lower bound and the test bound.
+        x_test: Images of the held-out lower bound and the test bound.
         seed: Random seed of the draws.
     """
     parts = elbo_surgery(model, x_test, x_train=x, seed=seed)
@@ -123,9 +123,9 @@ def fitted_parts(
 
     Args:
         model: The model; it is not changed.
-        x: To fit and to choose on.
-        x_test: To evaluate the gain on.
-        max_steps: Of the flow.
+        x: Images to fit and to choose on.
+        x_test: Images to evaluate the gain on.
+        max_steps: Most steps of the flow's fit.
         seed: Random seed of split, draws and fits.
     """
     found: dict[str, Tensor] = {}
@@ -164,7 +164,7 @@ def plot_surgeries(found: Mapping[str, Mapping[int, Parts]], log_n: float) -> Fi
     """Returns the figure; error bars are two standard errors.
 
     Args:
-        found: By model and epoch; the last epoch makes the bars.
+        found: Parts by model and epoch; the last epoch makes the bars.
         log_n: The ceiling of the information.
     """
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")

@@ -77,7 +77,7 @@ class Plan:
     Attributes:
         num_train: Training images; all if ``None``.
         num_test: Test images; all if ``None``.
-        schedule: Of each training.
+        schedule: Schedule of each training.
         measure: How much is measured.
         steps: Taken with one optimiser and with two.
     """
@@ -131,7 +131,7 @@ class Found(NamedTuple):
         spaces: Latent spaces by name.
         errors: Squared errors of the healthy VAE and of the autoencoder, image by image.
         parted: How far one optimiser and two have parted.
-        eigenvalues: Of the pixels' covariance.
+        eigenvalues: Eigenvalues of the pixels' covariance.
     """
 
     models: Mapping[Setting | None, VAE]
@@ -254,8 +254,8 @@ def sweep_rows(
         found: The measures of each setting.
         spaces: Latent spaces by name.
         autoencoder: Its squared errors.
-        eigenvalues: Of the pixels' covariance.
-        epochs: Of each training.
+        eigenvalues: Eigenvalues of the pixels' covariance.
+        epochs: Epochs of each training.
         counts: How many images are encoded, and how many decoded.
     """
     images = "se over images"
@@ -323,7 +323,7 @@ def sweep_claims(
         found: The measures of each setting.
         spaces: Latent spaces; the autoencoder's, and of the VAE that it is compared with.
         errors: Squared errors of the same two, image by image.
-        eigenvalues: Of the pixels' covariance.
+        eigenvalues: Eigenvalues of the pixels' covariance.
         parted: How far one optimiser and two have parted.
     """
     collapsed, healthy = Setting(1.0, "mean"), Setting(1.0, "sum")
@@ -471,7 +471,7 @@ def plot_rate_distortion(
 
     Args:
         found: The measures of each setting.
-        eigenvalues: Of the pixels' covariance.
+        eigenvalues: Eigenvalues of the pixels' covariance.
     """
     figure, axes = blank(400, 290)
     grid = np.geomspace(1e-4, float(eigenvalues[0]), 200)
@@ -505,8 +505,8 @@ def manifold(
     """Returns what a square of latents decodes to: equal steps of the prior's quantiles.
 
     Args:
-        model: With two latents.
-        codes: Of an autoencoder, whose fitted Gaussian then stands for the prior.
+        model: A model with two latents.
+        codes: Codes of an autoencoder, whose fitted Gaussian then stands for the prior.
     """
     quantiles = Normal(0.0, 1.0).icdf((torch.arange(SIDE) + 0.5) / SIDE)
     z = torch.cartesian_prod(-quantiles, quantiles).flip(1)

@@ -57,8 +57,8 @@ class SweepMeasure:
 
     Attributes:
         num_decoded: Test images that are decoded; all are encoded.
-        num_samples: K of each of them.
-        num_draws: Of q(z), and of the prior.
+        num_samples: K of each decoded image.
+        num_draws: Draws of q(z), and of the prior.
     """
 
     num_decoded: int
@@ -71,7 +71,7 @@ class SweepMeasure:
 
 
 class Measured(NamedTuple):
-    """Of one VAE, each with its error.
+    """What is measured on one VAE, each value with its error.
 
     Attributes:
         variance: Var_x E_q[z_j|x] of each unit.
@@ -81,7 +81,7 @@ class Measured(NamedTuple):
         information: I(n; z), in nats.
         marginal: KL(q(z)‖p(z)), in nats.
         error: Squared error of an image.
-        elbo: Of the implied Gaussian decoder, in nats.
+        elbo: The ELBO with the implied Gaussian decoder, in nats.
     """
 
     variance: list[float]
@@ -95,7 +95,7 @@ class Measured(NamedTuple):
 
 
 class Latents(NamedTuple):
-    """Of one latent space.
+    """What is measured on one latent space.
 
     Attributes:
         completeness: Distance of decoded draws to the data, in units of the data's own.
@@ -188,7 +188,7 @@ def latent_space(
     Args:
         model: A trained VAE, or an autoencoder's networks.
         x: Test images; one half gives the codes, the other says how far a code may be.
-        num_draws: Of what new data are made of.
+        num_draws: Draws that are decoded to new data.
         seed: Random seed of all draws.
         has_prior: False for an autoencoder.
     """
@@ -245,7 +245,8 @@ class Coverage(NamedTuple):
 
     Attributes:
         uncovered: The share of draws beyond 99 % of further codes; 0.01 without holes.
-        stderr: Of that share: of the draws, and of the further codes behind the threshold.
+        stderr: Error of that share: from the draws, and from the further codes behind the
+            threshold.
         outside: Which draws they are.
     """
 
@@ -260,9 +261,10 @@ def coverage(
     """Returns the share of draws that lie where no code is.
 
     Args:
-        codes: Of some of the data; of a VAE a draw of q(z|x) each.
+        codes: Codes of some of the data; for a VAE one draw of q(z|x) each.
         further: Codes of other data, made alike: they say how far a code may be from others.
-        drawn: From what new data are made of: the prior, or a Gaussian fitted to the codes.
+        drawn: Draws that new data are made from: of the prior, or of a Gaussian fitted to the
+            codes.
 
     Raises:
         InputError: Fewer codes than dimensions plus one, or codes without a spread.
@@ -366,7 +368,7 @@ def linear_collapse(
     """Returns what a linear VAE with d units does at this σ².
 
     Args:
-        eigenvalues: Of the pixels' covariance, the largest first.
+        eigenvalues: Eigenvalues of the pixels' covariance, the largest first.
         sigma2: The decoder's variance, declared or implied.
         latent_dim: d, at most D.
 

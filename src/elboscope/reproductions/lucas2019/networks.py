@@ -82,7 +82,7 @@ def sweep_network(data_shape: tuple[int, ...], sigma2: float) -> VAE:
 
     Args:
         data_shape: (1, 28, 28) for the published networks; sides of 8 for small ones.
-        sigma2: Of its Gaussian likelihood, which the training does not look at.
+        sigma2: Variance of its Gaussian likelihood, which the training does not look at.
 
     Example:
         >>> vae = sweep_network((1, 28, 28), 0.5)

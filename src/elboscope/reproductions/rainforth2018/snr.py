@@ -162,7 +162,7 @@ Toy = Mapping[str, Mapping[str, GradientSNR]]
 
 
 class Found(NamedTuple):
-    """Of each seed, the encoder's SNR during training; and the toy's."""
+    """The encoder's SNR during training, for each seed; and the toy's."""
 
     runs: Sequence[Mapping[str, Rows]]
     toy: Toy

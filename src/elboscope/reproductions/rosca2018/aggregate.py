@@ -64,11 +64,11 @@ IMAGES = "images of the mixture"
 
 
 class AggregateValues(NamedTuple):
-    """Of one model, in nats.
+    """Values of one model, in nats.
 
     Attributes:
         kl: KL(q(z|x_n)‖p) of all N images.
-        which: Of which image each of the S draws is.
+        which: The image whose posterior each of the S draws is from.
         information: i of each draw.
         held_out: log r − log p of images that r was not fitted to.
         held_out_error: Standard error of its mean.
@@ -145,8 +145,8 @@ def measure_aggregate(
     """Returns the values of a trained model; what a sitting before measured is only read.
 
     Args:
-        name: Of the model, for messages and files.
-        model: On the device of x.
+        name: The model's name, for messages and files.
+        model: The model, on the device of x.
         x: The images of the mixture.
         num_draws: S ≤ N.
         num_reconstructed: How many images are reconstructed.
@@ -229,7 +229,7 @@ class Target(NamedTuple):
     """A model whose marginal KL is estimated.
 
     Attributes:
-        label: In the tables.
+        label: The label in the tables.
         model: The model.
         x: Its data.
         truth: KL(q‖p) of the population in closed form, in nats, where there is one.
@@ -248,7 +248,7 @@ class Estimated(NamedTuple):
         mean: The estimate.
         error: Its standard error over the population.
         side: "lower", "none", or what its Estimate says.
-        values: By datapoint, of those held out where something was learned.
+        values: One value a datapoint, of those held out where something was learned.
         score: Mean log-density of the part that chooses, of a density; else 0.
         settled: Whether its training ended because it improved no more, or there was none.
     """
@@ -275,7 +275,7 @@ def estimates_of(
         target: The model and its data.
         classifiers: By what the rows are to be called; each gives "ratio, …" and two bounds.
         components: K of the diagonal mixtures.
-        max_steps: Of each density network.
+        max_steps: Most steps of each density network.
         seed: Random seed of the draws and of every fit.
         now: The sitting.
 

@@ -11,9 +11,9 @@ VEEGAN  −(E T(G(z), z) + E‖z − F(G(z))‖² + (d/2) ln 2πe), the negative
         −∫ p(z) log p_θ(z) by; with a learned T nothing is known of it either
 ======= =========================================================================================
 
-The AAE has an explicit q(z|x) and p(x|z), so that its ELBO stands beside. Of its code
-discriminator's KL, −E C(ẑ), and of that of a classifier trained for nothing else, the mixture
-tells what they should be: KL(q_N‖p) = E[kl_n − i_n], on the same images and the same draws.
+The AAE has an explicit q(z|x) and p(x|z), so that its ELBO stands beside. The mixture tells what
+its code discriminator's KL, −E C(ẑ), and that of a classifier trained for nothing else should be:
+KL(q_N‖p) = E[kl_n − i_n], on the same images and the same draws.
 
 A file of its own because what a value is comes apart from who is trained.
 """
@@ -106,7 +106,7 @@ def values_of(
 
     Args:
         kind: What it was trained by.
-        model: On the device of both.
+        model: The model, on the device of both.
         x_test: Images not trained on, binary.
         x: Images of the mixture, binary.
         seed: Random seed of all draws: the same at every look, so that looks are compared in pairs.
@@ -157,7 +157,7 @@ def fitted_ratio(
     """Returns KL(q‖p) by a classifier trained for it, two lower bounds, and their errors.
 
     Args:
-        model: On the device of x.
+        model: The model, on the device of x.
         x: Half of it trains the classifier, a quarter stops it, a quarter evaluates.
         classifier: Its layers and steps.
         seed: Random seed of the split, the draws and the training.
@@ -177,13 +177,13 @@ class BoundsPlan:
         num_train: Images trained on.
         num_images: N of the mixture, the first of them.
         num_test: Test images on which values are taken; as many draws for VEEGAN.
-        steps: Of training.
+        steps: Training steps.
         every: Steps between two looks.
         seeds: Runs of each model.
         latents: d.
-        maps: Of encoder and decoder.
-        code_hidden: Of the AAE's discriminator.
-        joint_maps: Of VEEGAN's.
+        maps: Channels of encoder and decoder.
+        code_hidden: Widths of the AAE's discriminator.
+        joint_maps: Channels of VEEGAN's discriminator.
         classifier: The one trained beside, at the end.
         rate: Adam's.
         stand_in: Whether small digits stand for MNIST's.
@@ -263,8 +263,8 @@ class Data(NamedTuple):
 
     Attributes:
         train: Grey values, 0 to 255.
-        test: Of other digits.
-        checksum: Of both.
+        test: Grey values of images made of other digits.
+        checksum: Checksum of both.
     """
 
     train: UInt8[Tensor, "N 3 H W"]

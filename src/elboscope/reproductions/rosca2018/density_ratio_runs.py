@@ -239,7 +239,7 @@ def look_at(pair: Pair, critic: Critic, num_draws: int) -> dict[str, float]:
     Args:
         pair: The Gaussians.
         critic: T, from draws to logits.
-        num_draws: Of each side.
+        num_draws: Draws of each side.
 
     Returns:
         The estimate, its difference from the truth, both with errors; the mean of t* on the same
@@ -303,8 +303,8 @@ def learning(
         size: Dimension, classifier, steps.
         start: One of ``STARTS``: whether q begins with a mean of its own or with that of p.
         plan: The scale's.
-        seed: Of the pair, the classifier and all draws: p is that of the estimation, and q begins
-            as the other Gaussian of that pair.
+        seed: Random seed of the pair, the classifier and all draws: p is that of the estimation,
+            and q begins as the other Gaussian of that pair.
         now: The sitting; its end is kept within a step.
         device: Where to train.
 

@@ -87,18 +87,19 @@ class HybridsPlan:
         num_compared: Held-out images that samples are compared with; the critic learns from one
             half of them and is scored on the other.
         num_samples: Samples, and as many reconstructions of other held-out images.
-        steps: Of the generator.
+        steps: Steps of the generator.
         seeds: Runs of each model's own setting.
-        rate: Of that setting.
+        rate: Learning rate of that setting.
         weights: λ_e and λ_g of that setting.
-        swept_rates: For each swept model.
+        swept_rates: Learning rates of each swept model.
         swept_weights: Pairs (λ_e, λ_g).
         swept: Models whose settings are swept.
         crossed: Whether all pairs are combined with all rates, or one is varied at a time.
-        maps: Of encoder and generator.
-        discriminator_maps: On data, where they are not the generator's.
-        joint_maps: Of VEEGAN's discriminator.
-        code_hidden: Of the discriminator of codes.
+        maps: Channels of encoder and generator.
+        discriminator_maps: Channels of the discriminator of data, where they are not the
+            generator's.
+        joint_maps: Channels of VEEGAN's discriminator.
+        code_hidden: Widths of the discriminator of codes.
         latents: d.
         batch_size: B.
         critic_steps: WGAN-GP's, for one of its generator.
@@ -187,9 +188,9 @@ class HybridImages(NamedTuple):
         train: Trained on.
         compared: Held out, to compare samples with.
         reconstructed: Held out, to reconstruct.
-        reference: The compared ones with their classifier's features; None where no classifier
-            of them is at hand.
-        checksum: Of all.
+        reference: The compared ones with their classifier's features; None where no classifier of
+            them is available.
+        checksum: Checksum of all images.
     """
 
     train: Float[Tensor, "N C H W"]
@@ -200,7 +201,7 @@ class HybridImages(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of an image."""
+        """Shape of an image."""
         colours, height, width = self.train.shape[1:]
         return colours, height, width
 

@@ -83,7 +83,7 @@ class HybridRun(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its folder in the state.
+        """Name of its folder in the state.
 
         Example:
             >>> HybridRun(Setting("VGH++", 1e-3, (1.0, 5.0)), 2).name
@@ -101,9 +101,9 @@ class Outcome(NamedTuple):
     """What is kept of a run.
 
     Attributes:
-        scores: Of its samples and reconstructions.
+        scores: Scores of its samples and reconstructions.
         pictures: A few of either.
-        steps: That its weights have seen.
+        steps: Steps that its weights have seen.
     """
 
     scores: Scores
@@ -119,8 +119,8 @@ class Processes(NamedTuple):
 
     Attributes:
         failed: Why the runs that failed did, by name.
-        devices: On which the others were done.
-        seconds: Spent on all together.
+        devices: The devices of the others.
+        seconds: Seconds spent on all together.
     """
 
     failed: Mapping[str, str]
@@ -247,8 +247,8 @@ def this_run(number: int, images: HybridImages, plan: HybridsPlan, seed: int, no
 
     Args:
         number: See :func:`run_name`.
-        images: Of the reproduction.
-        plan: Of the reproduction.
+        images: The reproduction's images.
+        plan: The reproduction's plan.
         seed: Random seed of the reproduction.
         now: The sitting of this run.
     """
@@ -328,7 +328,7 @@ def new_autoencoder(
         latents: d.
         maps: Two: the networks of ColorMNIST; more: those of the DCGAN.
         code_hidden: Widths of the code discriminator.
-        joint_maps: Of VEEGAN's joint discriminator.
+        joint_maps: Channels of VEEGAN's joint discriminator.
 
     Example:
         >>> x = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
@@ -362,9 +362,9 @@ def hybrid_course(
     """Returns the training of a model, to be run in sittings.
 
     Args:
-        name: Of the model, for messages and files.
+        name: The model's name, for messages and files.
         kind: What trains it.
-        model: On the device of x.
+        model: The model, on the device of x.
         x: Grey values, 0 to 255.
         pace: How.
         measured: Steps after which to look, ascending; the last ends the training.
@@ -436,10 +436,10 @@ def train_run(
 
     Args:
         setting: Which game, and its hyper-parameters.
-        model: On the device of x.
+        model: The model, on the device of x.
         x: Training images.
         plan: How long.
-        folder: Of this run.
+        folder: Folder of this run.
         seed: Random seed of the order of the images and of all draws.
         now: The sitting; at least one step is taken before it ends.
 

@@ -110,9 +110,9 @@ def measure_run(
     """Returns the scores of a trained model, and pictures; what is kept is only read.
 
     Args:
-        name: Of the run's folder in the state.
-        model: On the device of the images.
-        images: To compare with, and to reconstruct.
+        name: Name of the run's folder in the state.
+        model: The model, on the device of the images.
+        images: Images to compare with, and to reconstruct.
         plan: How many, and the critic.
         seed: Random seed of all draws.
         now: The sitting.

@@ -64,7 +64,7 @@ PARTS = 16
 
 
 class Codes(NamedTuple):
-    """Of one model; densities in nats.
+    """What is measured on one model; densities in nats.
 
     Attributes:
         spread: Mean over dimensions of μ², a value an image.
@@ -133,7 +133,7 @@ def codes_of(model: LatentVariableModel, x: Float[Tensor, "N 3 H W"], seed: int)
     """Returns the values of a model with a diagonal Gaussian posterior.
 
     Args:
-        model: On the device of x.
+        model: The model, on the device of x.
         x: Images of the mixture.
         seed: Random seed of all draws: the same for all models that are to be compared.
     """
@@ -236,9 +236,9 @@ class ScalingPlan:
         data: Data sets.
         num_train: Images trained on.
         num_images: N of the mixture, the first of them.
-        steps: Of training, by data set.
-        maps: Of the convolutions, by data set.
-        code_hidden: Of the code discriminator.
+        steps: Training steps, by data set.
+        maps: Channels of the convolutions, by data set.
+        code_hidden: Widths of the code discriminator.
         rate: Adam's.
         wide: Whether to train AAEs with a wider code discriminator too.
         stand_in: The data set used instead of ColorMNIST, if any.
@@ -310,7 +310,7 @@ class Pictures(NamedTuple):
 
     Attributes:
         x: Grey values, 0 to 255.
-        checksum: Of these.
+        checksum: Checksum of these values.
     """
 
     x: UInt8[Tensor, "N 3 H W"]

@@ -251,7 +251,7 @@ def mean_difference(values: Values, a: str, b: str, unit: str = "nats") -> Diffe
         values: The record.
         a: Its entry; neighbours are clustered by datapoint.
         b: The other entry.
-        unit: Of both.
+        unit: The unit of both values.
     """
     error = math.hypot(_error(values, a), _error(values, b))
     mean = values[a].mean().item() - values[b].mean().item()
@@ -293,7 +293,7 @@ def of_uncovered(name: str, share: Float64[Tensor, "2"]) -> Claim:
     a pocket lies above it: a share above one percent shows pockets, none shows that there are none.
 
     Args:
-        name: Of the subject.
+        name: Name of the subject.
         share: The share and its error.
 
     Example:

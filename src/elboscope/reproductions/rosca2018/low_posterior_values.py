@@ -75,11 +75,11 @@ class Subject(NamedTuple):
     """One data set with its likelihood.
 
     Attributes:
-        name: In the tables.
+        name: The name in the tables.
         data: "ColorMNIST" or "CIFAR-10", or what stands for it at the smoke scale.
         likelihood: p(x|z).
         epochs: Passes over the images.
-        maps: Of the convolutions; more for CIFAR-10.
+        maps: Channels of the convolutions; more for CIFAR-10.
     """
 
     name: str
@@ -183,9 +183,9 @@ class Pictures(NamedTuple):
     """The images of a data set.
 
     Attributes:
-        name: Of the data set.
+        name: Name of the data set.
         bytes: The grey values, 0 to 255, ``(N, 3, H, W)``.
-        checksum: Of these.
+        checksum: Checksum of these bytes.
     """
 
     name: str
@@ -199,7 +199,7 @@ class Pictures(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of an image."""
+        """Shape of an image."""
         colours, height, width = self.bytes.shape[1:]
         return colours, height, width
 
@@ -488,7 +488,7 @@ def clustered_error(values: Float64[Tensor, " n"], index: Int64[Tensor, " n"]) -
               \cdot \frac{C}{C - 1}}
 
     Args:
-        values: Of each neighbour.
+        values: The value of each neighbour.
         index: Which datapoint it is; C of them are different.
 
     Example:

@@ -106,10 +106,10 @@ class KLPlan:
         num_images: N of the mixture: images trained on, and those after them.
         num_train: Trained on, the first of the N.
         epochs: Passes over them, by data set.
-        maps: Of the convolutions, by data set; two numbers: the network of ColorMNIST.
+        maps: Channels of the convolutions, by data set; two numbers: the network of ColorMNIST.
         num_draws: S.
         num_reconstructed: Images whose reconstruction is scored.
-        levels: Of every value; the images are rounded to them.
+        levels: Levels of every value; the images are rounded to them.
         flow_hidden: Units of the flow's networks.
         flow_context: Numbers that they see of the image.
         rate: Adam's.
@@ -143,7 +143,7 @@ class Grey(NamedTuple):
 
     Attributes:
         x: Values in [0, 1].
-        checksum: Of these.
+        checksum: Checksum of these values.
     """
 
     x: Float[Tensor, "N 3 H W"]
@@ -204,8 +204,8 @@ def train_subject(
     """Returns the model after its training; what a sitting before did is only read.
 
     Args:
-        name: Of the model, for messages and files.
-        model: On the device of x.
+        name: The model's name, for messages and files.
+        model: The model, on the device of x.
         x: Training images.
         plan: How to train.
         epochs: How long.
@@ -466,7 +466,7 @@ def plot_marginal_kls(found: Mapping[str, AggregateValues]) -> Figure:
     """Returns the figure, a line a model; bars are two errors.
 
     Args:
-        found: By what is written beside the line, from top to bottom.
+        found: Values of each model by the label beside its line, from top to bottom.
     """
     figure, axes = blank(WIDTH, MARGIN + ROW * len(found))
     for row, values in enumerate(found.values()):

@@ -56,10 +56,10 @@ class Plan:
 
     Attributes:
         vae: Data and training of the VAE, its only subject.
-        width: Of the classifiers' hidden layers.
-        steps: Of the classifiers.
+        width: Width of the classifiers' hidden layers.
+        steps: Training steps of the classifiers.
         components: K of the mixtures of Gaussians.
-        max_steps: Of the density networks.
+        max_steps: Most steps of the density networks.
         latents: d of the linear-Gaussian models.
         num_data: N of their data.
     """
@@ -134,7 +134,7 @@ SMOKE = replace(
 
 ThisRun = Run[Plan, Grey]
 Estimates = Mapping[Target, "Found"]
-"""Of each target, first the VAE's."""
+"""The estimates of each target, the VAE's first."""
 
 
 def _load(request: Request[Plan]) -> Grey:
@@ -184,7 +184,7 @@ def linear_target(name: str, shift: float, plan: Plan, seed: int) -> Target:
 
     Args:
         name: What to call the hole.
-        shift: Of every latent, in units of the prior.
+        shift: Shift of every latent, in units of the prior.
         plan: Latents and data.
         seed: Random seed of the model and of its data.
     """
@@ -317,7 +317,7 @@ def classifiers(width: int, steps: int) -> dict[str, RatioClassifier]:
     """Returns the classifiers by name; the first alone is stopped early.
 
     Args:
-        width: Of each hidden layer.
+        width: Width of each hidden layer.
         steps: Gradient steps of each.
 
     Example:
@@ -423,13 +423,13 @@ def _not_refuted(claim: Claim, reason: str) -> Claim:
 
 
 def _paired(a: Estimated, b: Estimated) -> Difference:
-    """Of the same held-out datapoints."""
+    """The difference on the same held-out datapoints, in pairs."""
     one, other = (torch.tensor([e.values], dtype=torch.float64) for e in (a, b))
     return difference(one, other, data=HELD_OUT)
 
 
 def _unpaired(a: Estimated, b: Estimated) -> Difference:
-    """Of all datapoints against those held out: their errors add, as if independent."""
+    """The difference of all datapoints and those held out, their errors added as if independent."""
     return Difference(a.mean - b.mean, math.hypot(a.error, b.error), 1, 0)
 
 

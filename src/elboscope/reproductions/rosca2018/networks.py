@@ -44,7 +44,7 @@ from .hybrid_plan import BETAS, GANS, HybridsPlan, Model, Setting
 COLOUR_MAPS = (32, 64)
 DCGAN_MAPS = (64, 128, 256)
 DCGAN_SIDE = 32
-# Of the DCGAN's convolutions.
+# Standard deviation of the DCGAN's initial convolution weights.
 WEIGHT_SCALE = 0.02
 
 
@@ -63,10 +63,10 @@ def color_mnist_vae(
     Args:
         data_shape: Channels, height, width; the sides divisible by 4.
         latent_dim: d.
-        maps: Of the layers near the image, and of those near the code.
+        maps: Channels of the layers near the image, and of those near the code.
         likelihood: As in :func:`elboscope.from_modules`.
-        scale: Of a likelihood that has one.
-        levels: Of a discrete likelihood; 256 if None.
+        scale: Scale of a likelihood that has one.
+        levels: Levels of a discrete likelihood; 256 if None.
         posterior: As in :func:`elboscope.from_modules`.
 
     Example:
@@ -114,10 +114,10 @@ def dcgan_vae(
     Args:
         data_shape: Channels and sides of 32.
         latent_dim: d.
-        maps: Of the layers, from the image to the code.
+        maps: Channels of the layers, from the image to the code.
         likelihood: As in :func:`elboscope.from_modules`.
-        scale: Of a likelihood that has one.
-        levels: Of a discrete likelihood; 256 if None.
+        scale: Scale of a likelihood that has one.
+        levels: Levels of a discrete likelihood; 256 if None.
         posterior: As in :func:`elboscope.from_modules`.
 
     Raises:

@@ -90,13 +90,13 @@ class BitSchedule:
 
 
 class Bit(NamedTuple):
-    """Of a model of copies of one bit, in nats, all copies together; by quadrature.
+    """Values of a model of copies of one bit, in nats, for all copies together; by quadrature.
 
     Attributes:
         elbo: The bound.
         reconstruction: E_q log p(x|z).
         kl: KL(q(z|x)‖p(z)).
-        mutual_information: Of x and z under q; at most ln 2.
+        mutual_information: Mutual information of x and z under q; at most ln 2.
         marginal_kl: KL(q(z)‖p(z)).
     """
 
@@ -150,7 +150,7 @@ def train_bits(
     """Returns a trained network a seed; what was trained in a sitting before is only read.
 
     Args:
-        name: Of the entry; its folder in the state is called after it.
+        name: Name of the entry; its folder in the state is called after it.
         num_copies: D.
         schedule: How long.
         seeds: Consecutive; each gives the initial weights and the noise.

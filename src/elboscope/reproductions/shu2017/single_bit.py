@@ -69,8 +69,8 @@ class Plan:
 
     Attributes:
         copies: D of each entry.
-        schedule: Of each training.
-        num_seeds: Of each entry.
+        schedule: Schedule of each training.
+        num_seeds: Seeds of each entry.
         other_steps: Trainings of other lengths, of ``other_copies`` copies, to see what the
             length does.
         other_copies: D of those, and of the training with an exponential variance.
@@ -115,7 +115,7 @@ class Entry(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Of one entry.
+    """What is measured on one entry.
 
     Attributes:
         bits: The parts of the bound, one a seed.
@@ -295,7 +295,7 @@ def bit_claims(
     Args:
         trained: For each number of copies one outcome a seed.
         optimum: The best of each.
-        moved: Of the blog's training.
+        moved: Outcomes of the blog's training.
     """
     used = {D: _column(bits) + D * math.log(2) for D, bits in trained.items() if D > 1}
     claims = [_collapses(_column(trained[1]))]
@@ -363,7 +363,7 @@ def bit_notes(
         found: All entries.
         optimum: The best ELBO of D copies.
         copies: D of the trainings of other lengths and of the other variance.
-        schedule: Of the table.
+        schedule: Schedule of the table's trainings.
     """
     means = {
         entry: sum(bit.elbo for bit in measured.bits) / len(measured.bits)

@@ -91,7 +91,7 @@ class PairDiscriminator(nn.Module):
     Args:
         data_shape: Channels, height, width.
         latent_dim: d.
-        maps: Of the convolutions of x.
+        maps: Channels of the convolutions of x.
         hidden: Number of features.
 
     Example:
@@ -202,11 +202,11 @@ def course_of(
     Args:
         model: Which.
         plan: Its pace.
-        built: Of :func:`new_model`, on the device of x.
+        built: The model that :func:`new_model` returned, on the device of x.
         x: Training images; a minibatch is drawn with replacement.
         look: Called at the steps that are measured.
         seed: Random seed of all draws of the training.
-        name: Of its files.
+        name: What its files are called after.
         identity: What else must not change between two sittings.
     """
     pace, game = plan.paces[model], game_of(model, plan)
@@ -247,7 +247,7 @@ class Pace(NamedTuple):
         adversary_rate: That of the adversaries, as a multiple.
         batch_size: Images a step.
         weights: λ of encoder and generator, of the hybrids; w of the codes of VEEGAN twice.
-        cost: Of a hybrid's reconstruction; the published one is an ℓ1 distance, which for some
+        cost: Cost of a hybrid's reconstruction; the published one is an ℓ1 distance, which for some
             hundred steps is content with black images.
     """
 
@@ -268,15 +268,15 @@ class StackedPlan:
         num_test: Triples of test digits, to reconstruct.
         num_samples: Images that are classified at the end; a quarter of them on the way.
         seeds: Runs of each model.
-        looks: On the way, evenly spaced, the last at the end.
+        looks: Measurements during each training, evenly spaced, the last at the end.
         latents: d.
-        maps: Of generator and encoder.
-        discriminator_maps: Of the discriminator of data.
+        maps: Channels of generator and encoder.
+        discriminator_maps: Channels of the discriminator of data.
         joint_hidden: Features of VEEGAN's discriminator of pairs, whose maps are those of data.
-        code_hidden: Of the discriminator of codes.
+        code_hidden: Widths of the discriminator of codes.
         avb_hidden: Widths of AVB's perceptrons; empty takes convolutions of the same maps.
         avb_adversary: Widths and features of AVB's adversary.
-        paces: Of each model.
+        paces: The pace of each model.
         stand_in: Whether small digits take the place of MNIST.
     """
 
@@ -432,10 +432,10 @@ def scores_of(
     """Returns the tallies of samples and, where there is an encoder, of reconstructions.
 
     Args:
-        model: On the device of x.
+        model: The model, on the device of x.
         x: Held-out images, to reconstruct; each once, and again after the last.
-        num: Of images of each kind.
-        classifier: Of triples.
+        num: Number of images of each kind.
+        classifier: A classifier of triples.
         seed: Random seed of all draws; the caller's random state stays as it is.
 
     Returns:

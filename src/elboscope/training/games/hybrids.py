@@ -48,9 +48,9 @@ class VGH(Game):
     Args:
         encoder_weight: λ_e; the paper sweeps {1, 5, 10, 50}.
         generator_weight: λ_g; likewise.
-        cost: Of the reconstruction. The paper does not tell whether its ℓ1 distance is a sum over
-            the values of x ("absolute") or their mean; with a sum, weights in its range leave the
-            adversaries no say.
+        cost: What the reconstruction costs. The paper does not tell whether its ℓ1 distance is a
+            sum over the values of x ("absolute") or their mean; with a sum, weights in its range
+            leave the adversaries no say.
         adversary_rate: The discriminators' learning rate, as a multiple of ``learning_rate``.
 
     Example:
