@@ -1,1 +1,1 @@
-"""Speed as ratios: against a peer, and against the matrix products that nobody can avoid."""
+"""Speed as ratios: against a peer, and against the matrix products that no one can avoid."""

@@ -123,7 +123,7 @@ def matrix_products(x: Tensor) -> Callable[[], object]:
                 torch.mm(u, W.T, out=out)
             for i, (u, W, g, _, grad_u, grad_W) in reversed(list(enumerate(layers))):
                 torch.mm(g.T, u, out=grad_W)
-                if i:  # nobody asks for the gradient of the data
+                if i:  # no one asks for the gradient of the data
                     torch.mm(g, W, out=grad_u)
 
     return epoch

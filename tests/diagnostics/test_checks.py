@@ -606,10 +606,10 @@ def test_a_large_code_is_judged_per_unit():
     assert divergence(evidence(kl=estimate(2e4), capabilities=large)).severity == "ok"
 
 
-def test_a_gap_above_the_rate_is_not_given_as_a_share():
+def test_a_gap_above_the_kl_term_is_not_given_as_a_share():
     found = bound_tightness(evidence(bound_gap=estimate(10.0, 0.1), kl=estimate(0.14)))
     assert found.severity == "problem"
-    assert "more than the rate of 0.14 nats" in found.summary
+    assert "more than the KL term of 0.14 nats" in found.summary
     assert "%" not in found.summary
 
 

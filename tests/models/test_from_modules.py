@@ -171,7 +171,7 @@ def test_a_hidden_sigmoid_is_refused_unless_logits_are_declared():
     torch.testing.assert_close(model.decode(z).mean, decoder(z).sigmoid())
 
 
-def test_a_sigmoid_before_a_gaussian_is_nobodys_business():
+def test_a_sigmoid_before_a_gaussian_is_no_ones_business():
     decoder = nn.Sequential(nn.Linear(2, 6), nn.Sigmoid())
     model = from_modules(nn.Linear(6, 4), decoder, "gaussian", scale=0.1)
     z = torch.randn(3, 2)

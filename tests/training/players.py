@@ -111,7 +111,7 @@ class Judge(nn.Module):
 
 
 def judged(model: nn.Module, **logits: Callable[..., Tensor]) -> nn.Module:
-    """Puts given functions in the place of a model's adversaries."""
+    """Replaces a model's adversaries by given functions."""
     model.adversaries = nn.ModuleDict({name: Judge(f) for name, f in logits.items()})
     return model
 

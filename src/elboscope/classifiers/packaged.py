@@ -236,7 +236,7 @@ class Extractor(Protocol):
 
     @property
     def test_error(self) -> float:
-        """The share of test images it gets wrong, or NaN where nobody measured it."""
+        """The share of test images it gets wrong, or NaN where it was not measured."""
         ...
 
     def __call__(self, images: Tensor) -> Extracted:

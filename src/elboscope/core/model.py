@@ -152,6 +152,6 @@ def placed_like(x: Tensor, model: HasPrior) -> Tensor:
             "prior()",
             expected="a torch.distributions.Distribution that can be sampled",
             got=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
-            do="Mend the model's prior(), which takes no argument.",
+            do="Fix the model's prior(), which takes no argument.",
         ) from error
     return x.to(device=z.device, dtype=z.dtype)

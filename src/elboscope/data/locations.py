@@ -1,8 +1,8 @@
 """Where the official sets lie on this machine, and whether what lies there is what it should be.
 
 Two sets may share their file names (MNIST and Fashion-MNIST do), so a file directly in the data
-directory belongs to the set whose checksum it has. A file that has nobody's checksum is not passed
-over: it is reported.
+directory belongs to the set whose checksum it has. A file with an unknown checksum is reported, not
+passed over.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def mnist(data_dir: str | Path | None = None, download: bool = True) -> Images:
         The set, with labels.
 
     Raises:
-        InputError: Files missing and not to be fetched, truncated, or with another checksum.
+        InputError: Files missing and unavailable, truncated, or with another checksum.
 
     References:
         LeCun, Bottou, Bengio, Haffner (1998). Gradient-based learning applied to document

@@ -3,7 +3,7 @@
 A number exceeds a threshold when it does so by two standard errors (about 97.5 % one-sided, for
 one check; a page of ten checks at one error would cry wolf on every healthy sixth). Between,
 the verdict is *undecided*. What several checks decide alike stands here too: how large a gap is
-beside the rate, and whether importance weights can be trusted.
+beside the KL term, and whether importance weights can be trusted.
 """
 
 from __future__ import annotations
@@ -124,17 +124,17 @@ def graded(value: float, error: float, *, warning: float, problem: float) -> Sev
 
 # How large a gap between log p(x) and a bound is, beside the nats that the code carries.
 
-# A gap is large beside the nats that the code carries. Published VAEs on MNIST lose 2–3 nats of a
-# rate of about 25 (Cremer et al., Table 1): a tenth. Half as much again is worth a look; a half
-# means that the encoder's error costs as much as half of what it conveys.
+# A gap is large beside the nats that the code carries. Published VAEs on MNIST lose 2–3 nats beside
+# a KL term of about 25 (Cremer et al., Table 1): a tenth. Half as much again is worth a look; a
+# half means that the encoder's error costs as much as half of what it conveys.
 WARNING_SHARE, PROBLEM_SHARE = 0.15, 0.5
 # Where the code carries next to nothing, shares say nothing: below a fifth of a nat a gap is no
-# subject. From two nats on it is worth a look whatever the rate: published models differ by less.
+# subject. From two nats on it is worth a look whatever the KL: published models differ by less.
 LEAST_NATS, MOST_NATS, PROBLEM_NATS = 0.2, 2.0, 2.0
 
 
 def gap_thresholds(rate: float) -> tuple[float, float]:
-    """Returns from how many nats a gap is a warning and a problem, beside the rate.
+    """Returns from how many nats on a gap is a warning and a problem, beside the rate.
 
     Args:
         rate: The average KL(q(z|x) ‖ p(z)): nats that the code carries.

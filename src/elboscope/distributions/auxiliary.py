@@ -198,7 +198,7 @@ def _gaussian(mu: Tensor, log_variance: Tensor) -> Distribution:
     return Independent(Normal(mu, sigma, validate_args=False), 1, validate_args=False)
 
 
-# A posterior that can only be drawn: z = f(x, ε), of which nobody knows the density.
+# A posterior that can only be drawn: z = f(x, ε), whose density is unknown.
 #
 # Its ``log_prob`` is honestly absent. Importance weights, the ELBO and everything built from them
 # are then unavailable; a ratio estimated by a classifier does not take their place. Its moments

@@ -1,4 +1,4 @@
-r"""Families of learned priors that a VAE can have in the place of :math:`\mathcal N(0, I)`.
+r"""Families of learned priors that a VAE can have instead of :math:`\mathcal N(0, I)`.
 
 .. math:: \frac1N\sum_n \mathrm{ELBO}(x_n) = \mathbb{E}\log p(x|z) - I_q(n; z)
           - \mathrm{KL}(q(z) \| p(z))

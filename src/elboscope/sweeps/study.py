@@ -118,7 +118,7 @@ def _sampler(plan: SweepPlan, number: int) -> optuna.samplers.BaseSampler:
 
 @contextmanager
 def open_study(folder: Path | None, plan: SweepPlan) -> Iterator[Study]:
-    """Opens the study in a folder that this process alone holds, and mends what a kill left.
+    """Opens the study in a folder that this process alone holds, and repairs what a kill left.
 
     Args:
         folder: The sweep's folder; ``None`` keeps nothing, for a look at the points.

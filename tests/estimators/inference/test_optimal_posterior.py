@@ -260,9 +260,9 @@ def test_the_encoder_is_kept_where_the_search_did_worse_and_only_there() -> None
     off = torch.tensor([0.0, 1.0, 0.0, 0.0, 2.0, 0.0])[:, None]
     with evaluating(model):
         parameters = family.start(q.mean + off, q.stddev)
-        mended, kept = no_worse_than_encoder(search, parameters, 6)
+        fixed, kept = no_worse_than_encoder(search, parameters, 6)
     assert kept.tolist() == [False, True, False, False, True, False]
-    torch.testing.assert_close(mended[0], q.mean)
+    torch.testing.assert_close(fixed[0], q.mean)
 
 
 def test_any_shape_of_latents_and_both_families() -> None:

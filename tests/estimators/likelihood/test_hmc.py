@@ -132,7 +132,7 @@ def test_tempered_density_is_left_invariant():
     assert ((white.square().mean(0) - 1) * math.sqrt(n / 2)).abs().max() < 3.7
 
 
-def test_a_step_that_is_far_too_long_moves_nobody():
+def test_a_step_that_is_far_too_long_moves_no_one():
     with seeded(0):
         state = evaluate(curved(), torch.randn(50, 1, 1).double())
         after, info = hmc_step(state, draw_noise(state.z), curved(), 1.0, 1e6, 10)

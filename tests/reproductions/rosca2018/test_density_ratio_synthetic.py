@@ -163,8 +163,10 @@ def test_notes_tell_the_parts_of_the_divergence_apart():
     ends = [{"reverse": 9.0, "reverse_of_means": 8.0}, {"reverse": 3.0, "reverse_of_means": 0.5}]
     rows = [{"step": step, "estimate": 0.25, **end} for step, end in enumerate(ends)]
     (note,) = learning_notes({(100, "natural"): [rows, rows]})
-    assert "of the means went from 8 to 0.5 nats, that of the covariances from 1 to 2.5" in note
-    assert "says 0.25 of the whole" in note
+    assert (
+        "the means' part of KL(q‖p) went from 8 to 0.5 nats, the covariances' from 1 to 2.5" in note
+    )
+    assert "estimates the whole at 0.25 at the end" in note
 
 
 def test_curves_end_where_the_first_run_ends():

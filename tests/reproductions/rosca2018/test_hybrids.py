@@ -194,7 +194,7 @@ def test_a_small_run_has_every_model_and_score(hybrids_run):
     assert {claim.verdict for claim in outcome.claims} == {"undecided"}
     assert set(outcome.figures) == {"pictures", "scores", "settings"}
     assert any("digits classifier per channel, 2.49% test error" in n for n in outcome.notes)
-    perfect = rows["data in the place of samples", "recall"]
+    perfect = rows["data instead of samples", "recall"]
     assert perfect.value > max(rows[f"{m}, samples", "recall"].value for m in MODELS)
 
 

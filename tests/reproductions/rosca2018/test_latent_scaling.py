@@ -229,7 +229,7 @@ def test_the_scales_differ_in_latents_alone():
     assert {s.data for s in paper} == {"ColorMNIST", "CelebA"}
 
 
-def test_faces_that_nobody_brought_are_left_out_and_digits_are_not(tmp_path):
+def test_faces_that_no_one_brought_are_left_out_and_digits_are_not(tmp_path):
     plan = PAPER
     with pytest.raises(InputError, match="celeba"):
         load_images("CelebA", plan, Options(data_dir=tmp_path))

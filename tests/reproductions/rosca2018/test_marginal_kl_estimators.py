@@ -119,7 +119,7 @@ def test_a_density_that_was_still_improving_refutes_nothing():
 
 def test_noise_of_another_size_refutes_nothing():
     claim = tuple(claims_of(estimates(**{"ratio, 2 layers, activation noise": 3.0})))[2]
-    assert claim.evidence.endswith("; the published noise and steps are not at hand")
+    assert claim.evidence.endswith("; the published noise and steps are unavailable")
 
 
 def test_the_mixture_of_gaussians_is_picked_by_the_choosing_part():

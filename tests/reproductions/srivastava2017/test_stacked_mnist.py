@@ -179,7 +179,7 @@ def test_a_smoke_run_counts_samples_and_reconstructions_and_decides_nothing(outc
     plan = SMOKE
     x = color_digits(plan.num_train, plan.num_test).test
     ours = tally(classifier_for((3, 8, 8))(x).log_probs)["modes"]
-    truth = rows["test images in the place of samples", "modes covered"]
+    truth = rows["test images instead of samples", "modes covered"]
     assert truth.value == ours
     assert {claim.verdict for claim in outcome.claims} == {"undecided"}
     assert set(outcome.figures) == {"pictures", "mode-kl"}

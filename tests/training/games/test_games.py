@@ -40,7 +40,7 @@ ADVERSARIES = ("data", "code", "joint")
 
 
 def turns_of(game, model, x, seed=0):  # type: ignore[no-untyped-def]
-    """All turns, nobody being stepped, by name; several of one player as a list."""
+    """All turns, no one being stepped, by name; several of one player as a list."""
     with seeded(seed):
         found: dict[str, list] = {}
         for turn in game.turns(model, x, 0.5):
@@ -49,7 +49,7 @@ def turns_of(game, model, x, seed=0):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize(("game", "build"), GAMES, ids=NAMES)
-def test_a_turn_moves_its_players_and_nobody_else_bit_for_bit(game, build) -> None:
+def test_a_turn_moves_its_players_and_no_one_else_bit_for_bit(game, build) -> None:
     model, x = build(), data(20)
     players = game.players(model)
     everybody = {name: p for name, p in model.named_parameters() if p.requires_grad}

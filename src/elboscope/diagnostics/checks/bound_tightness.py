@@ -27,7 +27,7 @@ CHECK = "bound tightness"
 
 @check(CHECK, asked_in="bound")
 def bound_tightness(evidence: Evidence) -> Finding:
-    """Judges the gap log p̂ − ELBO against the rate KL(q(z|x)‖p(z)).
+    """Judges the gap log p̂ − ELBO against the rate, the average KL(q(z|x)‖p(z)).
 
     Args:
         evidence: Uses ``bound_gap``, ``elbo`` (its KL) and the trust in ``log_px``.
@@ -45,9 +45,10 @@ def bound_tightness(evidence: Evidence) -> Finding:
     if severity == "ok" and not trusted:
         severity = "undecided"
     of_rate = (
-        f" ({gap.mean / rate:.0%} of the rate of {rate:.2f} nats)"
+        f" ({gap.mean / rate:.0%} of the KL term of {rate:.2f} nats)"
         if rate >= gap.mean
-        else f", which is more than the rate of {rate:.2f} nats: less is told than lost"
+        else f", which is more than the KL term of {rate:.2f} nats: inference loses more than the "
+        "code carries"
     )
     summary = (
         f"The ELBO lies {'' if trusted else 'at least '}{gap.mean:.3f} ± {gap.stderr:.3f} nats "

@@ -55,7 +55,7 @@ class Parts(NamedTuple):
 
 @check(CHECK, asked_in="inference")
 def inference_gap(evidence: Evidence) -> Finding:
-    """Judges log p̂ − L[q] beside the rate, and says which of its two parts is the larger.
+    """Judges log p̂ − L[q] beside the KL term, and says which of its two parts is the larger.
 
     Args:
         evidence: Uses ``inference_gap``, and the KL for the thresholds.

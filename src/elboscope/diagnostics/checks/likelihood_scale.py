@@ -93,8 +93,8 @@ def likelihood_scale(evidence: Evidence) -> Finding:
 def _cross_entropy(evidence: Evidence) -> Finding:
     family, low, high = _range(evidence)
     summary = (
-        f"x runs from {low:.3g} to {high:.3g} outside the support of {family}: what it returns "
-        "is a cross-entropy, not a likelihood, and no number in nats follows from it."
+        f"x holds values between {low:.3g} and {high:.3g}, outside the support of {family}: what "
+        "it returns is a cross-entropy, not a likelihood, and no number in nats follows from it."
     )
     action = (
         "Binarise the data (elboscope train CONFIG.yaml --binarisation dynamic), or take a "

@@ -40,14 +40,14 @@ GIVE_TRAINING_DATA = (
 
 @check(CHECK, asked_in="overfitting")
 def overfitting(evidence: Evidence) -> Finding:
-    """Judges the ELBO of training data minus that of evaluation data, beside the rate.
+    """Judges the ELBO of training data minus that of evaluation data, beside the KL term.
 
     Args:
         evidence: Uses ``elbo``, ``train_elbo``; ``log_px``, ``train_log_px`` and ``history``
             where they exist.
 
     Returns:
-        *warning* from max(1 nat, 20 % of the rate), *problem* from max(3 nats, 50 %).
+        *warning* from max(1 nat, 20 % of the KL term), *problem* from max(3 nats, 50 %).
     """
     try:
         test, train = evidence[ELBO], evidence[TRAIN_ELBO]
@@ -85,7 +85,7 @@ def overfitting(evidence: Evidence) -> Finding:
         f"The ELBO of training data {'exceeds' if gap >= 0 else 'lies below'} that of evaluation "
         f"data by {abs(gap):.2f} ± {error:.2f} "
         f"nats (independent samples, n={len(train.values)} and {len(test.values)}){beside}. "
-        f"The rate is {rate:.2f} nats; a warning starts at {warning:.2f}."
+        f"The KL term is {rate:.2f} nats; a warning starts at {warning:.2f}."
     )
     return Finding(CHECK, severity, summary, numbers, _action(severity, best))
 

@@ -5,7 +5,7 @@ off a mixture: :math:`\mathrm{KL}(q_N \| p) \in [\mathrm{avgKL} - \log N, \mathr
 N datapoints, and where their posteriors hardly overlap (mutual information near log N) it is
 large for a perfect model too: 32 nats with 20 latents and N = 1000. So a hole is *asserted* only
 by a lower bound on the population's KL, from a density fitted to other datapoints; it is *ruled
-out* only by a mixture that resolves q(z), or by a rate that leaves no room. Else: undecided.
+out* only by a mixture that resolves q(z), or by a KL term that leaves no room. Else: undecided.
 
 References:
     | ELBO surgery (Hoffman and Johnson, 2016)
@@ -101,7 +101,7 @@ def _severity(surgery: ElboSurgery, saturated: bool, best: PopulationBound | Non
     if asserted in ("warning", "problem"):
         return asserted
     if exceeds(surgery.kl.mean, surgery.kl.stderr, WARNING_NATS) is False:
-        return "ok"  # KL(q‖p) ≤ avgKL: the rate leaves no room for a hole
+        return "ok"  # KL(q‖p) ≤ avgKL: the KL term leaves no room for a hole
     return "undecided" if saturated else _mixture_verdict(surgery)
 
 

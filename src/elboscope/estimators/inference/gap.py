@@ -106,7 +106,7 @@ def inference_gap(
         richer: A second family, whose L[q*] is set against that of the diagonal Gaussian: how far
             the true posteriors are from one.
         num_samples: K, samples of each datapoint and bound; those of L[q] are at least 1000.
-        tolerance: To how many nats the mean of each L[q*] is to be certified.
+        tolerance: Certify the mean of each L[q*] to within so many nats.
         max_steps: Steps of each local optimisation, at most.
         num_temperatures: T of annealed importance sampling, a further candidate for log p̂ that
             does not depend on any q; 0 leaves it out.

@@ -106,7 +106,7 @@ def optimal_posterior(
             With d latents, a full covariance takes 2d if that is more, and a diagonal one d + 2
             up to 256: fewer do not cancel the noise of correlated latents.
         max_steps: Steps of each datapoint, at most.
-        tolerance: To how many nats the mean is to be certified.
+        tolerance: Certify the mean to within so many nats.
         seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
         progress: Called with datapoints done and 2N: optimised, then reported; True shows a bar.

@@ -232,9 +232,9 @@ def _notes(run: ThisRun, found: Found) -> tuple[str, ...]:
     spacing = 2 * LIMIT / (plan.points - 1)
     notes = [
         f"True posterior on a grid of {plan.points}² nodes over [−{LIMIT:g}, {LIMIT:g}]² "
-        f"(spacing {spacing:.3f}): exact where the posterior is wider than that; of its mass, "
-        f"at most {edge:.1e} of any image lies at the edge.",
-        "The paper says this in words and pictures; no number of it is published.",
+        f"(spacing {spacing:.3f}): exact where the posterior is wider than that; at most "
+        f"{edge:.1e} of any image's posterior mass lies at the edge.",
+        "The paper says this in words and pictures, without publishing a number.",
     ]
     return (*notes, *plan.schedule.remarks(plan.num_seeds))
 

@@ -231,10 +231,10 @@ def _agreement(entry: Entry, found: Measured) -> Claim:
 def _notes(run: ThisRun, found: Found) -> tuple[str, ...]:
     share = max(values.unreliable for values in found.values())
     notes = [
-        "NLL is minus a lower bound on log p(x) with K samples: it lies above in expectation.",
+        "NLL is minus a lower bound on log p(x) with K samples: on average it is too high.",
         "VAE and IWAE with k = 1 are one model, trained once.",
-        "All test numbers are of one binary draw of the test images (seed 0).",
-        f"Weights without a variance (k̂ ≥ 0.7): at most {share:.1%} of the images of any model.",
+        "All test numbers use one binary draw of the test images (seed 0).",
+        f"At most {share:.1%} of any model's images have weights without a variance (k̂ ≥ 0.7).",
     ]
     return (*notes, *run.plan.schedule.remarks(run.plan.num_seeds))
 

@@ -207,15 +207,16 @@ def _notes(run: GapRun, found: Found) -> tuple[str, ...]:
     )
     return (
         f"All encoders have two hidden layers of {plan.width}; {plan.latents} latents, tanh.",
-        "Gaps are of the first training images, as in the reference code; binary once, by seed 0.",
-        "log p̂ is a lower bound: the larger a gap, the more it can be underrated.",
+        "Gaps are those of the first training images, as in the reference code, binarised once by "
+        "seed 0.",
+        "log p̂ is a lower bound: the larger a gap, the more it can be underestimated.",
         "A decoder that ignores latents has a small gap for that reason: a claim is about the gap, "
         "whatever its reason. A deep decoder takes longer until it uses its latents.",
         *_fewer_units(found),
         "A search that ends early makes L[q*] too low and a gap too large, by at most the c of its "
         "certificate; the claims' errors include it.",
         *searches,
-        "The paper's numbers of this experiment are not at hand: signs are compared.",
+        "The paper's numbers of this experiment are unavailable: only signs are compared.",
         *plan.schedule.remarks(plan.num_seeds),
     )
 

@@ -209,13 +209,14 @@ def _notes(run: GapRun, found: Found) -> tuple[str, ...]:
         "One decoder, trained with an encoder of two hidden layers and FFG, then frozen; the "
         "linear encoders are trained on it alone, as long as it was.",
         "The flow: Real NVP on (z, v), two steps, behind the encoder; it sees no x.",
-        "Gaps are of the first training images, as in the reference code; binary once, by seed 0.",
+        "Gaps are those of the first training images, as in the reference code, binarised once by "
+        "seed 0.",
         f"log p̂ by {gaps.chosen}. Search for q*: {searches}.",
         f"L[q] with the flow is above its L[q*] for {below:.0%} of the images: noise, or a search "
         "that missed the best.",
         "'At least' is the amortisation gap with FFG minus the whole inference gap with the flow: "
         "if positive, the first claim holds whatever the search for the best flow missed.",
-        "The paper's numbers of this experiment are not at hand: signs are compared.",
+        "The paper's numbers of this experiment are unavailable: only signs are compared.",
         *run.plan.schedule.remarks(run.plan.num_seeds),
     )
 

@@ -152,7 +152,7 @@ def measure_gaps(
         num_samples: K, with which every value is reported.
         max_steps: Steps of the search for q*, at most.
         step_samples: Samples of a step.
-        tolerance: How many nats the means of L[q*] are to be certified to.
+        tolerance: Certify the means of L[q*] to within so many nats.
         seed: Random seed of all draws.
         flow: Whether to search for the best flow too, which takes the most time.
         full: Whether to sample from the best Gaussian with all correlations too, for log p̂.

@@ -222,11 +222,11 @@ def _notes(run: GapRun, found: Found) -> tuple[str, ...]:
         "The search for the flow begins at the best diagonal Gaussian and is never below it: the "
         "claims ask whether the gain is more than its error.",
         f"The figure shows images {', '.join(f'{one.row} ({one.reason})' for one in shown)}; "
-        "found by the numbers. Lines of the flow are of smoothed draws.",
+        "the numbers chose them. Lines of the flow show smoothed draws.",
         *(f"q*_{name}: {best.certificate}." for name, best in gap.optimal.items()),
         *_missed(fits, gap),
-        "Images are the first of the training images, binary once, by seed 0.",
-        "The paper shows this in a figure and in words; no number of it is published.",
+        "Images are the first training images, binarised once by seed 0.",
+        "The paper shows this in a figure and in words, without publishing a number.",
         *run.plan.schedule.remarks(run.plan.num_seeds),
     )
 

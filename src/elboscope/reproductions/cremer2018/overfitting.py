@@ -190,10 +190,10 @@ def _of_split(label: str, epoch: int, gaps: Gaps, plan: Plan) -> Iterator[Row]:
 
 
 def _notes(run: ThisRun, found: Found) -> Iterator[str]:
-    yield "The paper shows curves; no number of them is published."
+    yield "The paper shows curves, without publishing a number."
     yield (
         f"Trained on the first {run.plan.num_train} training images; validation images are the "
-        "first of the others. Both are binary once for all."
+        "first of the others. Both are binarised once and for all."
     )
     every = [gaps for epochs in found.values() for splits in epochs.values()
              for gaps in splits.values()]  # fmt: skip

@@ -464,9 +464,9 @@ def _sign(value: float) -> Literal[1, -1]:
 
 def _notes(run: ThisRun, found: Found) -> Iterator[str]:
     yield (
-        "Numbers of the paper, and the claims, are of training images; MNIST is one draw of ours "
-        "(seed 0) in place of the published binarisation, and Fashion-MNIST has all 60 000 "
-        "training images, of which the paper's code kept 5000 aside."
+        "The paper's numbers and the claims are those of training images; MNIST is one draw of "
+        "ours (seed 0) instead of the published binarisation, and Fashion-MNIST has all 60 000 "
+        "training images, of which the paper's code set 5000 aside."
     )
     yield (
         "log p̂ is the best, by its mean less two Monte Carlo errors, of importance sampling from "
@@ -478,8 +478,8 @@ def _notes(run: ThisRun, found: Found) -> Iterator[str]:
              for split, gaps in splits.items()]  # fmt: skip
     widest = {f: max(gaps.within[f] for _, gaps in every) for f in ("diagonal", "flow")}
     yield (
-        f"Means of L[q*]: FFG certain to ±{widest['diagonal']:.3f} nats or better, "
-        f"Flow to ±{widest['flow']:.3f}; the claims' errors include it."
+        f"Means of L[q*] are certain to ±{widest['diagonal']:.3f} nats or better with FFG, and to "
+        f"±{widest['flow']:.3f} with Flow; the claims' errors include it."
     )
     for name, gaps in every:
         for family, said in gaps.certificates.items():

@@ -1,8 +1,8 @@
 r"""The images of the reproductions: grey values to train on, one binary draw to evaluate.
 
 In Burda et al. and what follows them a pixel's grey value is a Bernoulli probability. Training
-draws binary images afresh at each use; every test number is of one draw, fixed by seed 0, the
-same for all models of a table.
+draws binary images afresh at each use; test numbers are all measured on one draw, fixed by
+seed 0, the same for all models of a table.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _used(name: str, train: Tensor, test: Tensor) -> Images:
 # The images of Cremer et al.: made binary once, for training and evaluation alike.
 #
 # MNIST in the fixed binarisation of Larochelle and Murray, for which ours is one draw of x ~
-# Bernoulli(grey) by a seed, since their files are not at hand: log-likelihoods of two draws
+# Bernoulli(grey) by a seed, since their files are unavailable: log-likelihoods of two draws
 # differ by tenths of a nat. Fashion-MNIST is 1 where grey > 0.5. The gaps of the paper are those
 # of the *first training images*; the test images stand beside them.
 

@@ -58,7 +58,7 @@ class Reproduction:
         notes: What was done otherwise than in the paper, and what a number is not.
         provenance: Device, versions, seed, epochs, wall time, data; see ``provenance``.
         figures: By file name, without an ending.
-        failed: Names of runs that ended with an error, and of which no number is.
+        failed: Names of runs that ended with an error and are excluded from every number.
     """
 
     name: str

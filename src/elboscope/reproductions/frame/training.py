@@ -97,7 +97,7 @@ class Schedule:
         """Returns what a reader must know of few seeds, and of fewer epochs than published."""
         notes = []
         if num_seeds == 1:
-            notes.append("One seed: errors hold for these models, and not for another run.")
+            notes.append("One seed: errors hold for these models and say nothing of another run.")
         if not self.is_published:
             done = f"{self.epochs} of the {PUBLISHED_EPOCHS} published epochs"
             notes.append(f"Trained for {done}: compare signs, not values.")

@@ -251,15 +251,16 @@ def _notes(run: ThisRun, found: Found) -> tuple[str, ...]:
     return (
         f"log N = {_log_n(run):.2f} nats is the ceiling of I(n; z). Within {NEAR:g} nats of it the "
         "posteriors are too narrow for N images, and KL(q_N ‖ p) overstates the population's.",
-        "Images are binary once, by seed 0: q_N is the mixture of the posteriors of exactly these.",
+        "Images are binarised once by seed 0: q_N is the mixture of exactly their posteriors.",
         "The marginal KL is average KL − I where the average KL has a closed form; with a learned "
         "prior it has none, and all of it is sampled.",
-        "Fitted priors: encoder and decoder stay; two thirds of the training images fit, a third "
-        f"chooses, and the gain is of {plan.num_test} test images. What a fitted prior leaves is "
-        "KL(q_N ‖ r) of the training images.",
+        "Fitted priors leave encoder and decoder as they are; two thirds of the training images "
+        f"fit, a third chooses, and the gain is measured on {plan.num_test} test images. What a "
+        "fitted prior leaves is KL(q_N ‖ r) of the training images.",
         "With a learned prior there is no split by dimensions, since it does not factorise.",
-        "The paper's own numbers are not at hand: what it says in words is judged, with the most "
-        f"latents. Close to log N means within {NEAR:g} nats, a large part more than {PART:.0%}: "
+        "The paper's own numbers are unavailable: what it says in words is judged on the model "
+        f"with the most latents. Close to log N means within {NEAR:g} nats, a large part more than "
+        f"{PART:.0%}: "
         "the evidence is the distance from that.",
         *plan.schedule.remarks(1),
     )
@@ -324,7 +325,7 @@ def _fitted(name: str, words: str, family: PriorDensity, parts: Parts) -> Iterat
         return
     gain = parts[f"gain.{family}"]
     yield judge(
-        f"{name}: a {words} fitted to q(z) in the place of the prior improves the held-out bound",
+        f"{name}: a {words} fitted to q(z) instead of the prior improves the held-out bound",
         TWO_STAGE,
         _minus(gain, gain, 0.0),
     )

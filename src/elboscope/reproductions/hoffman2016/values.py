@@ -5,8 +5,8 @@ r"""The parts of the ELBO of one model, at one time of its training.
           _{-\mathrm{KL}(q_N(z) \| p(z))}
 
 While a model is trained only the first line is taken, on some draws; at the end all of it, with
-the held-out lower bound on the population's marginal KL, and with densities fitted to q(z) in the
-place of the prior. Each part is a pair: the value and its standard error for other data.
+the held-out lower bound on the population's marginal KL, and with densities fitted to q(z)
+instead of the prior. Each part is a pair: the value and its standard error for other data.
 
 A file of its own because the parts are taken during training and after it.
 """

@@ -220,7 +220,7 @@ def _spaces(
 # A setting *collapsed* if no unit is active. Beside each stands what a linear VAE would do at the
 # σ² that it implies, from the covariance of the training pixels. I ≤ R holds of every model:
 # their difference is the marginal KL. The other side of the sandwich, H − D ≤ I, needs the
-# entropy of the data in the same units as the distortion, which nobody knows: only differences of
+# entropy of the data in the same units as the distortion, which no one knows: only differences of
 # D can be read.
 
 SOURCE = "blog on posterior collapse of an MNIST VAE"
@@ -415,26 +415,27 @@ def sweep_notes(
         "‖x − x̂‖² + w·KL is the ELBO of a Gaussian decoder with σ² = w/2 if the error is summed "
         f"over the {len(eigenvalues)} pixels, and σ² = w·{len(eigenvalues)}/2 if it is their mean.",
         f"Covariance of the training pixels: total {eigenvalues.sum().item():.4f}, leading "
-        f"eigenvalues {leading}. The linear VAE is a prediction for these networks, and no bound; "
-        "its error is that of the training images, ours that of the first test images.",
+        f"eigenvalues {leading}. The linear VAE is a prediction for these networks, not a "
+        "bound; its error is that of the training images, ours that of the first test images.",
         "The ELBO is a density of grey pixels, without dequantisation: it is compared between "
         "settings and means nothing against a Bernoulli's.",
-        f"I(n; z) is of the mixture of the test images and at most {log_n:.2f} nats: where it "
-        "comes near, the posteriors are narrower than the images are many.",
-        "I ≤ R of every model, the difference being KL(q(z)‖p(z)); H − D ≤ I cannot be drawn, "
-        "since the entropy H of grey images is not known.",
+        f"I(n; z) is that of the mixture of the test images and at most {log_n:.2f} nats: near "
+        "this limit the posteriors are too narrow for so few images.",
+        "The information I of every model is at most its rate R, the average KL(q(z|x)‖p(z)); the "
+        "difference is KL(q(z)‖p(z)). H − D ≤ I cannot be drawn, since the entropy H of grey "
+        "images is unknown.",
         "uncovered: draws of the prior (autoencoder: of the Gaussian fitted to its codes) farther "
         "from any code than 99 % of further codes; 1 % without holes. completeness: distance of "
         "their images to the data, in units of the data's own. continuity: squared change of the "
         "image for a step of a tenth of the codes' distance; 0.01 for a linear decoder.",
-        "The autoencoder's draws are of a Gaussian fitted to its codes, the kindest choice; a "
-        "VAE's are of the prior that it was trained for. Uncovered: "
+        "The autoencoder's draws come from a Gaussian fitted to its codes, the kindest choice; a "
+        "VAE's come from the prior that it was trained for. Uncovered: "
         + ", ".join(f"{name} {space.uncovered[0]:.1%}" for name, space in spaces.items())
         + "; distance of the images to the data (completeness): "
         + ", ".join(f"{name} {space.completeness[0]:.2f}" for name, space in spaces.items())
         + ". The second need not follow the first: a decoder can return good images in a hole.",
-        "One seed, the same for all settings: errors hold for these models, and not for another "
-        "run.",
+        "One seed, the same for all settings: errors hold for these models and say nothing of "
+        "another run.",
     ]
     if epochs < PUBLISHED_EPOCHS:
         notes.append(f"Trained for {epochs} of the {PUBLISHED_EPOCHS} published epochs.")

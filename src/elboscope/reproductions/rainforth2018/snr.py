@@ -498,11 +498,11 @@ def _notes(run: ThisRun, found: Found) -> tuple[str, ...]:
     notes = [
         f"Toy: gradients of {toy.num_data} of the 1024 data, {toy.num_draws} draws; exponents of "
         f"K ≥ {toy.least}, fitted to the root mean square SNR with the noise's 1/R taken off.",
-        "Far from the optimum the weights are those of one sample: the law of large K has not "
-        "set in, and nothing is claimed.",
+        "Far from the optimum one sample dominates the weights: the law of large K has not set "
+        "in, and nothing is claimed.",
         f"Images: each objective on its own trajectory, gradients at {BATCH} fixed test images, "
         f"{plan.num_draws} draws; an SNR belongs to its minibatch.",
-        "The paper shows curves; no number of them is published.",
+        "The paper shows curves, without publishing a number.",
     ]
     if plan.num_seeds == 1:
         notes.append("One seed: the order is that of these trained models alone.")

@@ -171,9 +171,9 @@ def _agreement(name: str, found: Measured) -> Claim:
 def _notes(run: ThisRun, found: Found) -> tuple[str, ...]:
     share = max(values.unreliable for values in found.values())
     notes = [
-        "log p̂ is a lower bound in expectation; −KL(Q‖P) is a difference of two, and no bound.",
-        "All test numbers are of one binary draw of the test images (seed 0).",
-        f"Weights without a variance (k̂ ≥ 0.7): at most {share:.1%} of the images of any model.",
+        "log p̂ is a lower bound in expectation; −KL(Q‖P) is a difference of two and no bound.",
+        "All test numbers use one binary draw of the test images (seed 0).",
+        f"At most {share:.1%} of any model's images have weights without a variance (k̂ ≥ 0.7).",
         "A claim's error joins the spread over paired test images and that over seeds, pooled over "
         "the models.",
     ]

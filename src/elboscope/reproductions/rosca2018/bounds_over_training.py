@@ -296,28 +296,28 @@ def _in_ranks(found: Difference) -> Difference:
 def _notes(run: ThisRun, found: Found) -> Iterator[str]:
     plan = run.plan
     yield (
-        "A value with a discriminator's logit in the place of a log-ratio is no bound: with the "
+        "A value with a discriminator's logit instead of a log-ratio is no bound: with the "
         "exact ratio the AAE's is its ELBO plus I(x; z), which can exceed log p(x)."
     )
     yield (
-        "All looks of a run are on the same test images (VEEGAN: draws of the prior) and noise. "
-        "τ counts pairs of looks, +1 or −1 beyond two paired errors and 0 within; its error is of "
-        "the seeds. The smallest rise has an error for all neighbouring looks at once."
+        "All looks of a run use the same test images (VEEGAN: draws of the prior) and noise. "
+        "τ counts pairs of looks, +1 or −1 beyond two paired errors and 0 within; its error is "
+        "that over seeds. The smallest rise has an error for all neighbouring looks at once."
     )
     yield (
-        f"The mixture is of N = {plan.num_images} training images, log N = "
+        f"The mixture is that of N = {plan.num_images} training images, log N = "
         f"{math.log(plan.num_images):.2f}: where I comes near it, KL(q_N‖p) overstates the "
-        "population's KL, of which a classifier trained on half of them tells; the "
-        "Donsker–Varadhan value is a lower bound of that."
+        "population's KL. A classifier trained on half of them estimates the latter; its "
+        "Donsker–Varadhan value is a lower bound on it."
     )
     yield (
-        "VAE and AAE are of binary images, drawn afresh in training and once for every look; "
-        "VEEGAN is of grey values, for its discriminator would know binary data at a glance. "
+        "VAE and AAE see binary images, drawn afresh in training and once for every look; VEEGAN "
+        "sees grey values, since its discriminator would recognise binary data at a glance. "
         "Values of different models may not be compared, their courses may."
     )
     yield f"The classifier: {plan.classifier.hidden} units, {plan.classifier.max_steps} steps."
     if plan.stand_in:
-        yield "Triples of small digits in the place of ColorMNIST."
+        yield "Triples of small digits instead of ColorMNIST."
     yield f"{plan.steps} steps of {BATCH_SIZE} images, {plan.seeds} seeds; published: 100 000."
 
 

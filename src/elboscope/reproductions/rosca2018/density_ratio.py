@@ -118,8 +118,8 @@ def _figures(run: ThisRun, found: Found) -> dict[str, Figure]:
 
 def _notes(plan: Plan) -> tuple[str, ...]:
     notes = [
-        "p and q are drawn anew for each seed; ± is the standard deviation over seeds, most of "
-        "which, for a true KL, is that of the Gaussians.",
+        "p and q are drawn anew for each seed; ± is the standard deviation over seeds, which for a "
+        "true KL is mostly due to the Gaussians drawn.",
         "natural: both Gaussians as drawn, b ~ N(0, 1), so that the means make about n nats. KL 1, "
         "KL 10: the same p; q shifted to this divergence, its covariance making at most half.",
         "Learning, natural: q begins as the other Gaussian of the pair; equal means: the same with "
@@ -129,7 +129,7 @@ def _notes(plan: Plan) -> tuple[str, ...]:
         "estimate − true KL is the mean of T − t* on held-out draws of p, t* the exact log-ratio: "
         "the same mean as E_p[T] − KL, with less noise. The mean of t* beside it checks the draws.",
         "Both lower bounds pay for what the held-out draws may miss, and cannot exceed "
-        "log(S/3) + 1 of S draws: 11.4 nats of 100 000.",
+        "log(S/3) + 1 with S draws: 11.4 nats with 100 000.",
         "The paper leaves open rates, width, batch and how AAᵀ gets its full rank: ten factors a "
         f"dimension, batches of {plan.batch_size} and a rate of {plan.rate:g} for both players "
         "are our choice.",
@@ -231,9 +231,9 @@ def learning_notes(learned: Learned) -> Iterator[str]:
             for name, key in parts.items()
         }
         yield (
-            f"Learning, n = {n}, {start}: the part of KL(q‖p) of the means went from "
-            f"{ends['means']} nats, that of the covariances from {ends['covariances']}; the "
-            f"classifier says {_last(runs, 'estimate').mean():.2f} of the whole at the end."
+            f"Learning, n = {n}, {start}: the means' part of KL(q‖p) went from {ends['means']} "
+            f"nats, the covariances' from {ends['covariances']}; the classifier estimates the "
+            f"whole at {_last(runs, 'estimate').mean():.2f} at the end."
         )
 
 

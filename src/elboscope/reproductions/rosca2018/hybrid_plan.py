@@ -244,7 +244,7 @@ def load_hybrid_images(
 def _reference(compared: Tensor, plan: HybridsPlan, seed: int) -> Reference | None:
     try:
         classifier = classifier_for(tuple(compared.shape[1:]))
-    except InputError:  # nobody packaged one for faces
+    except InputError:  # no one packaged one for faces
         return None
     with seeded(derived_seed("compared", seed)) as used:
         most = min(NEIGHBOURS, plan.num_compared)

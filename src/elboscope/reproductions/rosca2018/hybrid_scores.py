@@ -493,7 +493,7 @@ def data_rows(scores: Scores, plan: HybridsPlan) -> Iterator[Row]:
     """Yields what held-out data score instead of samples."""
     for key, found in scores.items():
         quantity, unit = LABELS[key.partition(": ")[2]]
-        label = "data in the place of samples"
+        label = "data instead of samples"
         yield _row(label, quantity, unit, [found], plan, f"{OWN_ERROR}")
 
 

@@ -241,8 +241,8 @@ def _notes(
         yield f"Scores by classes and features are those of the {images.reference.label}."
     else:
         yield (
-            "No classifier of these images is at hand: no Inception Score, no neighbours, no "
-            "Fréchet distance; diversity of the pixels and the independent critic alone."
+            "No classifier of these images is available: no Inception Score, no neighbours and no "
+            "Fréchet distance, only the diversity of the pixels and the independent critic."
         )
     yield (
         f"{plan.num_samples} samples and as many reconstructions, compared with "
@@ -254,8 +254,9 @@ def _notes(
         "The VAE's grey values under a Bernoulli give a cross-entropy."
     )
     yield (
-        "Ŵ is of critics with the gradient penalty, the same for all models: no distance, lower is "
-        "nearer. The Fréchet distance is not the FID of Inception's features."
+        "Ŵ comes from critics with the gradient penalty, the same for all models: it is no "
+        "distance, but lower is nearer. The Fréchet distance is not the FID of Inception's "
+        "features."
     )
     yield (
         "‖x − x̂‖₁ is a mean over pixels and colours; the paper does not say whether it sums. "
@@ -271,9 +272,9 @@ def _notes(
 
 
 def _little(plan: HybridsPlan, scale: Scale) -> Iterator[str]:
-    """What is less than published."""
+    """What is smaller than in the paper."""
     if plan.stand_in:
-        yield f"{plan.stand_in} in the place of {plan.data}."
+        yield f"{plan.stand_in} instead of {plan.data}."
     if scale != "paper":
         whole = PUBLISHED_STEPS[plan.data]
         share = plan.steps / whole
@@ -285,7 +286,7 @@ def _little(plan: HybridsPlan, scale: Scale) -> Iterator[str]:
         settings = sum(len(plan.settings(model)) for model in MODELS)
         yield f"The sweep has {settings} settings in all, {plan.critic_steps} critic steps."
     if plan.seeds < 5:
-        yield f"{plan.seeds} seeds: intervals are wide, Student's quantile is part of each."
+        yield f"{plan.seeds} seeds: intervals are wide, and each includes Student's quantile."
 
 
 COLOR_MNIST = Experiment(

@@ -175,13 +175,13 @@ def _notes(run: ThisRun, found: Found) -> Iterator[str]:
     codes = next(iter(found.values()))
     floor = math.exp(LOG_VARIANCE_RANGE[0] / 2)
     yield (
-        f"Posteriors have σ ≥ {floor:.1e} (log σ² ≥ {LOG_VARIANCE_RANGE[0]:g}): an average KL of "
-        "an AAE is a number of this floor as soon as σ reaches it."
+        f"Posteriors have σ ≥ {floor:.1e} (log σ² ≥ {LOG_VARIANCE_RANGE[0]:g}): once an AAE's σ "
+        "reaches this floor, the floor determines its average KL."
     )
     yield (
-        f"Codes, KL and reconstruction are of the first {len(codes.kl)} images, binary by one draw "
-        f"of seed 0, all trained on; log N = {codes.log_n:.2f}. Where I is log N, KL(q_N‖p) is "
-        "the average KL less log N, whatever the population's is."
+        f"Codes, KL and reconstruction are those of the first {len(codes.kl)} images, binarised by "
+        f"one draw of seed 0, all trained on; log N = {codes.log_n:.2f}. Where I is log N, "
+        "KL(q_N‖p) is the average KL less log N, whatever the population's is."
     )
     full = [s.label for s, c in found.items() if c.log_n - c.information.mean() < NEAR]
     yield f"I is within {NEAR:g} nat of log N in: {'; '.join(full) or 'none'}."
@@ -195,12 +195,12 @@ def _notes(run: ThisRun, found: Found) -> Iterator[str]:
     )
     yield "An AAE is trained by a classifier of codes: nothing that it was trained by is a bound."
     if max(plan.latents) < MOST:
-        yield f"Up to {max(plan.latents)} latents, where the paper has {MOST}: such is the scale."
+        yield f"At this scale up to {max(plan.latents)} latents, where the paper has {MOST}."
     if plan.stand_in:
-        yield f"{plan.stand_in} in the place of ColorMNIST."
+        yield f"{plan.stand_in} instead of ColorMNIST."
     steps = ", ".join(f"{s} on {name}" for name, s in plan.steps.items())
     yield f"Steps of {BATCH_SIZE} images: {steps}; published: 100 000 and 200 000 (CelebA)."
-    yield "One seed: errors hold for these models, and not for another run."
+    yield "One seed: errors hold for these models and say nothing of another run."
     yield from run.data.missing
 
 

@@ -159,22 +159,22 @@ def _notes(plan: LowPlan, scale: Scale) -> tuple[str, ...]:
     return (
         f"S = {plan.num_prior} prior draws against all N posteriors, in float64; the "
         f"{plan.num_low} lowest of each order are kept. S, n and the latent size of the paper are "
-        "not at hand.",
-        "Bernoulli: binary images, drawn afresh in each minibatch; every KL, ELBO and q(z) is of "
+        "unavailable.",
+        "Bernoulli: binary images, drawn afresh in each minibatch; every KL, ELBO and q(z) uses "
         "one draw, seed 0. QuantizedNormal: the 256 levels as they are.",
         "Samples are draws of p(x|z) where they are scored, and means of p(x|z) where pixels are "
-        "looked at. A mean is smooth: it has fewer values near 1 than data, which works against "
+        "measured. A mean is smooth: it has fewer values near 1 than data, which works against "
         "the claim about white.",
         "Neighbours are nearest to the mean, in grey pixels. Those of ordinary samples stand "
-        "beside, since what is nearest to a smooth image is smooth. The frame is an eighth of the "
-        "side.",
-        "The likelihood of the paper's figures on CIFAR-10 is not at hand: both are shown.",
+        "beside them, since what is nearest to a smooth image is smooth. The frame is an eighth of "
+        "the side.",
+        "The likelihood of the paper's figures on CIFAR-10 is unknown: both are shown.",
         "The lowest samples are compared with data that the model was trained on. What the ELBO "
-        "says of ordinary samples stands beside: that much is due to being a sample at all.",
+        "says of ordinary samples stands beside it: so much is due to being a sample at all.",
         "The uncovered share is that of prior draws with a lower log q(z) − log p(z) than 99 % of "
         "draws of q(z), both under the posteriors of the other half of the data.",
         "Figures: samples lowest in log q(z).",
-        "One seed: errors hold for these models, and not for another run.",
+        "One seed: errors hold for these models and say nothing of another run.",
         *fewer,
     )
 

@@ -410,7 +410,7 @@ def _surety(values: AggregateValues) -> float:
 
 
 def _larger(found: Found) -> Iterator[str]:
-    """What more latents do, of which the paper publishes nothing that is at hand."""
+    """What more latents do; the paper's numbers of it are unavailable."""
     for subject, values in found.items():
         sizes = [s for s in found if s._replace(latents=subject.latents) == subject]
         fewer = max((s.latents for s in sizes if s.latents < subject.latents), default=None)
@@ -430,12 +430,12 @@ def _notes(found: Found, plan: KLPlan) -> Iterator[str]:
     if full:
         yield (
             f"I is within {NEAR_CEILING:g} nat of log N in {len(full)} of {len(found)} VAEs: there "
-            "KL(q_N‖p) is the average KL less log N, a comparison of two such is one of rates, "
-            "and of the population's KL it is only known that it lies above the held-out bound."
+            "KL(q_N‖p) is the average KL less log N, comparing two of them compares their average "
+            "KLs, and the population's KL is only known to lie above the held-out bound."
         )
     yield (
-        "Errors of KL(q_N‖p) are of the population, that bias apart; KL(q(z|x)‖p) of a flow is "
-        "a mean of 10 draws for each image."
+        "Errors of KL(q_N‖p) are those for the population, apart from that bias; a flow's "
+        "KL(q(z|x)‖p) is a mean of 10 draws for each image."
     )
     yield (
         "Grey values under a Bernoulli give a cross-entropy, not a likelihood; QuantizedNormal "
@@ -445,12 +445,12 @@ def _notes(found: Found, plan: KLPlan) -> Iterator[str]:
     if plan.levels != 256:
         yield (
             f"Images of {plan.levels} levels, for every likelihood: 256 logits for each value "
-            "would take most of the time. The published numbers are of 256."
+            "would take most of the time. The published numbers use 256."
         )
     if plan.stand_in:
-        yield f"{plan.stand_in} in the place of both data sets."
-    yield "The number of latents of the published 44.7 and 256.7 is not known: compare their order."
-    yield "One seed: errors hold for these models, and not for another run."
+        yield f"{plan.stand_in} instead of both data sets."
+    yield "The paper does not say how many latents its 44.7 and 256.7 have: compare their order."
+    yield "One seed: errors hold for these models and say nothing of another run."
     steps = plan.num_train // 64
     done = ", ".join(f"{n}: {e} epochs, {e * steps} steps" for n, e in plan.epochs.items())
     yield f"{done}; published: 100 000 steps on ColorMNIST, 200 000 on CIFAR-10."

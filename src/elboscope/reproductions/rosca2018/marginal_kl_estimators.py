@@ -261,8 +261,8 @@ def _notes(run: ThisRun, found: Estimates) -> Iterator[str]:
             yield f"{target.label}: {_sides(target.truth, estimates)}."
     vae = next(iter(found.values()))
     yield (
-        f"The best mixture of Gaussians of the VAE, by the part that chooses: {best_mixture(vae)}; "
-        f"of {', '.join(map(str, plan.components))} components tried where the draws suffice."
+        f"The VAE's best mixture of Gaussians, by the part that chooses: {best_mixture(vae)}; "
+        f"{', '.join(map(str, plan.components))} components were tried where the draws suffice."
     )
     yield (
         "The mixture of all posteriors is a value of q_N, on average no less than the population's "
@@ -275,17 +275,17 @@ def _notes(run: ThisRun, found: Estimates) -> Iterator[str]:
     ]
     yield (
         f"Where the truth is known, that value exceeds it by {' and '.join(excess)} nats: a "
-        "classifier below the mixture has not failed for that, one below a lower bound has."
+        "classifier below the mixture need not have failed, but one below a lower bound has."
     )
     yield (
         "Donsker–Varadhan and NWJ say nothing beyond log(S/3) + 1, 11.4 nats with 100 000 prior "
         "draws, whatever the KL is: the large hole shows it."
     )
     yield (
-        "Layers, steps and the size of the noise (here 1) of the published classifiers are not at "
-        "hand; layers are counted from what the paper's text leaves. Compare signs, not values."
+        "Layers, steps and noise size (here 1) of the published classifiers are unknown; "
+        "layers are counted from what the paper's text leaves. Compare signs, not values."
     )
-    yield "One seed: errors hold for this VAE and this split, and not for another run."
+    yield "One seed: errors hold for this VAE and this split and say nothing of another run."
     yield f"The VAE was trained for {plan.vae.epochs[COLOUR]} of about 142 published epochs."
 
 
@@ -412,7 +412,7 @@ def _explosions(found: Found) -> Iterator[Claim]:
             label = name.removeprefix("ratio, ")
             text = f"{label}: the estimate explodes, beyond the average KL, which no KL(q_N‖p) can"
             claim = judge(text, SOURCE, _unpaired(estimate, found["average KL"]))
-            yield _not_refuted(claim, "the published noise and steps are not at hand")
+            yield _not_refuted(claim, "the published noise and steps are unavailable")
 
 
 def _not_refuted(claim: Claim, reason: str) -> Claim:

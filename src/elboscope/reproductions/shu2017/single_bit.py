@@ -377,12 +377,12 @@ def bit_notes(
         "All numbers of networks and optima are sums over 4001 nodes of z, with no sampling error; "
         "± is the spread over seeds. The row 'sampled − exact' checks evidence_lower_bound.",
         f"What the length of training does at D = {copies}: the mean ELBO is {by_steps} steps, "
-        f"each with its own fall of the rate; with exp(r) in place of the softplus "
+        f"each with its own decay of the learning rate; with exp(r) instead of the softplus "
         f"it is {other:.4f} after {schedule.steps}. The optimum is {optimum:.4f}.",
         "The optimum is that of two Gaussian posteriors and the best decoder; −ln 2 itself is not "
         "reached by Gaussians, for more than one copy.",
-        "One row of each kind with 500 samples in place of 500 equal rows with one: the same "
-        "gradient in distribution. The KL of the training is analytic.",
+        "One row of each kind with 500 samples replaces 500 equal rows with one: the gradient has "
+        "the same distribution. The KL of the training is analytic.",
         "A KL that is not 0 at D = 1 is no failure: the valley s² = 1 − m² is as flat as m⁸/12, "
         "see the figure.",
     )

@@ -188,7 +188,7 @@ def _notes(run: ThisRun, found: _Found) -> Iterator[str]:
     )
     yield (
         f"{plan.num_samples} images of each kind; the paper has {PROTOCOL}, of which perfect ones "
-        "would meet all 1000 modes. Published numbers are of other networks and another classifier."
+        "would meet all 1000 modes. Published numbers come from other networks and classifiers."
     )
     yield (
         "No bound is reported: AVB's KL is a classifier's, and grey values under a Bernoulli give "
@@ -202,7 +202,7 @@ def _notes(run: ThisRun, found: _Found) -> Iterator[str]:
             "published ℓ1 distance, which for some hundred steps is content with black images."
         )
     if plan.seeds == 1:
-        yield "One seed: a verdict is about these trained models, and knows no spread of trainings."
+        yield "One seed: a verdict is about these models, without the spread between trainings."
     for model, runs in found.runs.items():
         pace = plan.paces[model]
         yield f"{model}: {pace.steps} steps of batch {pace.batch_size} at a rate of {pace.rate:g}."
@@ -213,13 +213,13 @@ def _notes(run: ThisRun, found: _Found) -> Iterator[str]:
 
 
 def _unlike(model: Model, row: Look) -> Iterator[str]:
-    """That a generator met modes says nothing of the encoder beside it."""
+    """A generator that meets modes says nothing of the encoder beside it."""
     samples, others = (row.get(f"{kind}: modes", math.nan) for kind in KINDS)
     if others < FEWER * samples:
         yield (
             f"{model}: reconstructions meet {others:.0f} modes where samples meet {samples:.0f}: "
-            "the generator has learned, by its discriminator; the encoder does not find codes of "
-            "its images yet."
+            "the generator has learned from its discriminator, but the encoder does not yet find "
+            "codes of its images."
         )
 
 
@@ -309,7 +309,7 @@ def rows_of(found: Found, num: int, published: Mapping[str, Published]) -> Itera
 def data_rows(found: Tally, num: int) -> Iterator[Row]:
     """Yields what held-out data score instead of samples: the classifier's own errors."""
     for score, (quantity, unit) in SCORES.items():
-        label = "test images in the place of samples"
+        label = "test images instead of samples"
         yield _row(label, quantity, unit, [found[score]], [found[f"{score} error"]], num, None)
 
 

@@ -2,7 +2,7 @@ r"""Games as settings: players with losses of their own, who move in turns.
 
 A game is a frozen dataclass with a generator function ``turns(model, x, epoch)``, which yields one
 :class:`Turn` after the other; the next is computed after the last was stepped. A turn moves the
-parameters of its player and of nobody else: an adversary learns from detached draws, and its
+parameters of its player and of no one else: an adversary learns from detached draws, and its
 weights stand still while others learn from it.
 
 A model that plays carries its adversaries in ``model.adversaries``, by name. The encoder's

@@ -7,7 +7,7 @@ VEEGAN   T tells (G(z), z) from (x, F(x)); F also has to find z again from G(z)
 MatchedELBO  an ELBO with its exact KL, and a discriminator of data on samples
 ======== ======================================================================================
 
-A ratio that a classifier found is not the ratio: AVB's objective with T in the place of the KL
+A ratio that a classifier found is not the ratio: AVB's objective with T instead of the KL
 exceeds log p(x) on published runs, and is therefore never called a bound here.
 
 References:

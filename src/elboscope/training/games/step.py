@@ -1,4 +1,4 @@
-r"""The step of a game: each turn moves its players, and nobody else, by one Adam.
+r"""The step of a game: each turn moves its players, and no one else, by one Adam.
 
 .. code-block:: text
 
