@@ -337,6 +337,16 @@ def test_data_and_models_that_do_not_fit(tmp_path: Path) -> None:
         train(SmallVAE(), grey(), settings())
 
 
+def test_conditions_of_held_out_data_need_the_data(tmp_path: Path) -> None:
+    """They would be dropped without a word, and the model trained without any condition."""
+    said = (
+        "condition: expected none without held-out data x, whose conditions they are; got 50 rows"
+    )
+    with pytest.raises(InputError, match=said):
+        train(SmallVAE(), X, settings(), tmp_path / "run", condition=torch.zeros(50))
+    assert not (tmp_path / "run").exists()
+
+
 def test_reading_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expected a run folder with a run.json; got none"):
         load_run(tmp_path)

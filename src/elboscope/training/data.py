@@ -68,6 +68,13 @@ def prepare_data(
     train, treatment = as_tensor(x_train, name="x_train")
     valid: Tensor | None
     _require_pairs(train, condition_train, "condition_train")
+    if x is None and condition is not None:
+        raise InputError(
+            "condition",
+            expected="none without held-out data x, whose conditions they are",
+            got=f"{len(condition)} rows",
+            do="Conditions of the training data are condition_train=.",
+        )
     if binarisation.mode == "dynamic":
         do = "Rescale x_train or use binarisation 'none'."
         require_range(train, 0.0, 1.0, name="x_train", do=do)
