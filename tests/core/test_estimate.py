@@ -156,6 +156,17 @@ def test_a_difference_keeps_the_counts_and_notes_that_both_share():
     assert (found.num_samples, found.num_chains, found.notes) == (None, 2, ("scaled",))
 
 
+def test_a_difference_is_of_a_mixture_or_held_out_only_where_both_are():
+    a = estimate([1.0, 2.0], data_id="f", mixture_size=9, held_out=True, shared_stderr=0.3)
+    b = dataclasses.replace(a, expected=0.5, num_images=7)
+    same, other = paired_difference(a, b, "gap"), dataclasses.replace(b, mixture_size=8)
+    assert (same.mixture_size, same.held_out) == (9, True)
+    # What the two share cancels in a pair; no score is expected of a difference.
+    assert (same.shared_stderr, same.num_images, math.isnan(same.expected)) == (0.0, None, True)
+    other = paired_difference(a, dataclasses.replace(other, held_out=False), "gap")
+    assert (other.mixture_size, other.held_out) == (None, False)
+
+
 def test_a_headline_is_printed_instead_of_the_number():
     e = estimate([1.0, 2.0], headline="1 of 2 units active", num_samples=3)
     assert str(e) == "1 of 2 units active (n=2, importance sampling, K=3)"

@@ -180,7 +180,7 @@ def fitted(gain, error=0.05):
 def comparison(*, mixture=0.1, ratio=0.05, error=0.01, **bounds):
     """The mixture, the classifier, and these lower bounds, all with this error."""
     estimates = {"mixture": estimate(mixture, error), "ratio": estimate(ratio, error)}
-    estimates["mixture"] = replace(estimates["mixture"], settings={"mixture_size": 1000})
+    estimates["mixture"] = replace(estimates["mixture"], mixture_size=1000)
     estimates |= {name: replace(estimate(v, error), side="lower") for name, v in bounds.items()}
     return MarginalKLComparison(estimates, estimate(3.0), estimate(2.9), LOG_N, {})
 
@@ -196,14 +196,13 @@ def scores(coverage=0.95, density=1.0, error=0.03, *, counts=(40,) * 10, of_data
 
     def near(value):
         made = estimate(value, error, n=10, axis="group")
-        return replace(made, settings={"expected of perfect samples": 0.97})
+        return replace(made, expected=0.97)
 
     one = estimate(1.0, n=10, axis="split")
     return SampleQuality(
         one, met(counts), one, one, near(0.9), near(0.8), near(density), near(coverage), one,
+        num_samples=400, classifier="digits classifier", classifier_error=0.0084,
         of_data={"modes_covered": met(of_data)},
-        settings={"classifier": "digits classifier", "classifier_error": 0.0084,
-                  "num_samples": 400},
     )  # fmt: skip
 
 
@@ -225,7 +224,7 @@ def low(uncovered=0.01, auroc=0.9, error=0.03, *, n=2000, typical=1.0):
     kept = LatentSamples(torch.arange(5), torch.zeros(5, 4), some, some,
                          torch.zeros(5, 8), torch.zeros(5, 8))  # fmt: skip
     samples = LowPosteriorSamples(kept, kept, kept, some, some, q, prior, uncovered,
-                                  {"mixture_size": 4000}, "a")  # fmt: skip
+                                  4000, {"mixture_size": 4000}, "a")  # fmt: skip
     sets = dict.fromkeys(("data", "neighbours", "low", "ordinary"), some)
     separation = Separation(auroc, error, auroc - 2 * error, auroc + 2 * error)
     return LowSampleAnalysis(samples, kept, torch.zeros(5, 8), some, {}, some, {}, sets,

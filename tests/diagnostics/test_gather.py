@@ -19,7 +19,7 @@ from elboscope.diagnostics import (
     likelihood_scale,
     prior_hole,
 )
-from elboscope.diagnostics.plan import stratified
+from elboscope.diagnostics.plan import plan_for, stratified
 from elboscope.models import LinearGaussian, mlp_vae
 
 SMALL = Budget("quick", 400, 50, 60, 60, 300, 60.0)
@@ -302,6 +302,7 @@ def test_what_is_too_slow_is_cut_and_then_skipped_and_says_so():
     e = gather_evidence(Slow(), x, budget=hurried)
     assert len(e.x) == 100
     assert "100 of 2000 datapoints" in e.settings["subsampled"]
+    assert e.num_given == e.settings["n_given"] == 2000
     assert "would take about" in e.skipped["log_px"]
     assert "AIS would take about" in e.skipped["log_likelihood"]
     assert "the best posteriors of 10 datapoints would take about" in e.skipped["inference_gap"]
@@ -361,6 +362,19 @@ def test_a_budget_says_what_it_spends():
     assert ANNEALED.optimising_seconds(1e-6, 15) == pytest.approx(searched)
     # 400 samples of 60 + 60 (posterior, prior) + 60 datapoints, 50 of 2 · 60 for the ELBO
     assert SMALL.expected_seconds(1e-6, 60, 60) == pytest.approx(1e-6 * (400 * 180 + 50 * 120))
+
+
+def test_the_expected_seconds_are_of_all_that_is_not_left_out():
+    """Each sum is rounded to a tenth, as it is printed."""
+    x = torch.zeros(40, 3, dtype=torch.float64)
+    model = LinearGaussian.instance_1()
+    plan = plan_for(model, es.core.check_model(model, x), x, None, QUICK, 0)
+    plan = replace(plan, seconds=1.04, annealing_seconds=2.03, optimising_seconds=4.04)
+    assert plan.expected_seconds == plan.record()["expected_seconds"] == 7.1  # 3.1 + 4.04
+    without = replace(plan, budget=replace(QUICK, num_temperatures=0))
+    assert without.expected_seconds == 5.0  # 1.0 + 4.04
+    neither = replace(plan, budget=replace(QUICK, num_temperatures=0, num_optimised=0))
+    assert neither.expected_seconds == neither.record()["expected_seconds"] == 1.0
 
 
 def test_one_datapoint_decides_nothing():

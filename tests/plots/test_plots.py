@@ -241,8 +241,8 @@ def bounds_of(values_by_K, error=0.0):
 
 def annealed_of(values, error=0.1):
     v = torch.tensor(values, dtype=torch.float64)
-    settings = {"num_temperatures": 50, "num_chains": 10}
-    return Estimate.per_datapoint("log p(x)", "AIS", v, v * 0 + error, "lower", settings=settings)
+    counts = {"num_temperatures": 50, "num_chains": 10}
+    return Estimate.per_datapoint("log p(x)", "AIS", v, v * 0 + error, "lower", **counts)
 
 
 def test_the_bound_curve_is_of_the_datapoints_that_were_annealed():

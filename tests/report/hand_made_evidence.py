@@ -157,8 +157,9 @@ def gap_in_two_parts(log_px: Estimate, rows: Tensor, seed: int = 8) -> Inference
 def compared(kl: Estimate, n: int) -> MarginalKLComparison:
     """The mixture above the bounds, of which the flow says most; a classifier that sees little."""
     parts = surgery(kl, n)
-    mixture = replace(parts.marginal_kl, settings={"mixture_size": n})
-    bound = replace(parts.marginal_kl_held_out, settings={"evaluated_on": n})
+    mixture = replace(parts.marginal_kl, settings={"mixture_size": n}, mixture_size=n)
+    record = {"evaluated_on": n}
+    bound = replace(parts.marginal_kl_held_out, settings=record, held_out=True)
     estimates = {"mixture": mixture, "mixture_plain": replace(mixture, method="plain Monte Carlo")}
     estimates["ratio"] = replace(bound, values=bound.values - 1, side="none", method="ratio")
     for name, less in (("donsker_varadhan", 0.5), ("nwj", 0.6), ("gmm", 0.0), ("maf", -0.4)):
@@ -186,7 +187,7 @@ def low_samples(x: Tensor, latent: int = D) -> LowSampleAnalysis:
     scores = {name: -22 - i + 3 * normal(14 + i, 40).double() for i, name in enumerate(names)}
     samples = LowPosteriorSamples(kept, kept, kept, normal(18, 500).double(),
                                   normal(19, 500).double(), normal(20, 100).double(),
-                                  normal(21, 100).double(), 0.18,
+                                  normal(21, 100).double(), 0.18, 200,
                                   {"num_prior": 500, "mixture_size": 200}, "mixture")  # fmt: skip
     pixels = {name: torch.ones(1, 256, dtype=torch.float64) for name in names}
     points = {name: normal(22, 30, 2).double() for name in ("prior", "aggregate posterior", "low")}

@@ -45,6 +45,12 @@ class Estimate:
         headline: What is printed instead of the name and the number, where another number says
             more than the mean or the total: ``"7 of 10 units active"``.
         notes: What was done to the data before, in words: ``"8-bit values scaled by 1/255"``.
+        mixture_size: N, the posteriors of the mixture q_N; None where there is no mixture.
+        held_out: Whether the values belong to data that nothing was fitted to.
+        shared_stderr: The part of ``stderr`` that all values share, such as that of one set of
+            prior draws; it does not shrink with more data.
+        num_images: Images behind a score of samples; None where the values count them.
+        expected: What perfect samples score on average; NaN where that is not known.
     """
 
     name: str
@@ -64,6 +70,11 @@ class Estimate:
     num_chains: int | None = None
     notes: tuple[str, ...] = ()
     headline: str = ""
+    mixture_size: int | None = None
+    held_out: bool = False
+    shared_stderr: float = 0.0
+    num_images: int | None = None
+    expected: float = math.nan
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", self._shown())
@@ -203,6 +214,8 @@ def paired_difference(a: Estimate, b: Estimate, name: str, *, method: str = "") 
         num_temperatures=a.num_temperatures if a.num_temperatures == b.num_temperatures else None,
         num_chains=a.num_chains if a.num_chains == b.num_chains else None,
         notes=tuple(note for note in a.notes if note in b.notes),
+        mixture_size=a.mixture_size if a.mixture_size == b.mixture_size else None,
+        held_out=a.held_out and b.held_out,
     )
 
 

@@ -100,6 +100,7 @@ class Evidence:
         rows: The rows of x behind a quantity that used only some of them, by its name.
         skipped: Why a quantity is missing, by its name.
         nonfinite: How many values of a quantity were NaN or infinite; it is then missing.
+        num_given: How many datapoints were given, of which x are all or some.
 
     Example:
         >>> import elboscope as es
@@ -122,6 +123,7 @@ class Evidence:
     rows: Mapping[str, Tensor] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     nonfinite: Mapping[str, int] = field(default_factory=dict)
+    num_given: int | None = None
 
     @overload
     def __getitem__(self, key: Key[T]) -> T: ...

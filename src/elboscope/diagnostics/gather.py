@@ -130,6 +130,7 @@ def _start(
         x_train=plan.x_train,
         history=tuple(history),
         nonfinite={"parameters": broken} if broken else {},
+        num_given=plan.total,
     )
 
 

@@ -120,6 +120,16 @@ class Plan:
             f"{duration(allowed)}"
         )
 
+    @property
+    def expected_seconds(self) -> float:
+        """Seconds expected of all that is not left out, to a tenth."""
+        seconds = round(self.seconds, 1)
+        if not self.too_slow_to_anneal:
+            seconds = round(self.seconds + self.annealing_seconds, 1)
+        if not self.too_slow_to_optimise:
+            seconds = round(seconds + self.optimising_seconds, 1)
+        return seconds
+
     def record(self) -> dict[str, object]:
         """Returns what is printed beside the numbers."""
         done: dict[str, object] = {
@@ -129,7 +139,7 @@ class Plan:
             "n": len(self.x),
             "n_given": self.total,
             "n_mixture": len(self.x_mixture),
-            "expected_seconds": round(self.seconds, 1),
+            "expected_seconds": self.expected_seconds,
         }
         if not self.too_slow_to_anneal:
             done |= {
@@ -137,16 +147,12 @@ class Plan:
                 "num_chains": self.budget.num_chains,
                 "n_annealed": len(self.annealed),
                 "n_simulated": self.num_simulated,
-                "expected_seconds": round(self.seconds + self.annealing_seconds, 1),
             }
         if not self.too_slow_to_optimise:
             done |= {
                 "n_optimised": len(self.optimised),
                 "n_optimised_train": len(self.optimised_train),
                 "richer": self.budget.richer or "none",
-                "expected_seconds": round(
-                    float(str(done["expected_seconds"])) + self.optimising_seconds, 1
-                ),
             }
         if self.x_train is not None:
             done |= {"n_train": len(self.x_train), "n_train_given": self.total_train}

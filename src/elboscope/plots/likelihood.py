@@ -188,8 +188,7 @@ def bound_by_samples_data(
     if annealed is None:
         return BoundBySamples(K, curve[:, 0], curve[:, 1], n)
     mean, error = _mean_and_error(annealed.values, annealed.mc_stderr)
-    settings = annealed.settings
-    how = f"T={settings['num_temperatures']}, C={settings['num_chains']}"
+    how = f"T={annealed.num_temperatures}, C={annealed.num_chains}"
     return BoundBySamples(K, curve[:, 0], curve[:, 1], n, mean, error, how)
 
 
@@ -362,7 +361,7 @@ def sandwich_data(found: LogLikelihood | None) -> SandwichBounds | None:
     if found is None:
         return None
     s = found.sandwich
-    T, T2 = (e.settings["num_temperatures"] for e in (s.lower, s.lower_doubled))
+    T, T2 = s.lower.num_temperatures, s.lower_doubled.num_temperatures
     rows: list[tuple[str, str, Estimate | None]] = [
         (f"reverse AIS, T={T}", "upper", s.upper),
         (f"reverse AIS, T={T2}", "upper", s.upper_doubled),

@@ -221,9 +221,8 @@ def _tiles(estimates: Mapping[str, Estimate], evidence: Evidence) -> list[Tile]:
         notes["mutual_information"] = f"ceiling log N = {number(float(surgery.log_n))}"
         notes["marginal_kl"] = f"within [{number(max(0.0, low))}, {number(high)}]"
     if scored is not None:
-        images = f"{scored.settings['num_samples']} images"
-        expected = float(str(scored.coverage.settings["expected of perfect samples"]))
-        notes["sample_coverage"] = f"{expected:.2f} by perfect samples, {images}"
+        images = f"{scored.num_samples} images"
+        notes["sample_coverage"] = f"{scored.coverage.expected:.2f} by perfect samples, {images}"
         notes["sample_density"] = f"1 by perfect samples, {images}"
     labels = {
         **_likelihood_tile(rows),

@@ -22,6 +22,7 @@ from elboscope.diagnostics.quantities.samples import (
     SAMPLE_QUALITY,
     SAMPLE_QUALITY_GAP,
     SCORING,
+    Scoring,
     suitable_classifier,
 )
 
@@ -192,10 +193,11 @@ def test_whose_fault_it_is(mine, theirs, severity, cause):
 )  # fmt: skip
 def test_a_larger_budget_is_advised_only_where_it_scores_more(n_scored, action):
     """358 of 359 images are scored, in two halves of one size."""
-    samples, settings = scores(coverage=0.70), {"n_scored": n_scored, "n_given": 359}
+    samples, images = scores(coverage=0.70), torch.zeros(n_scored, 1, 8, 8)
+    scoring = Scoring(images, images, None, False, suitable_classifier(images, "digits"))
     gap = scores_gap(samples, scores())
     finding = sample_quality(
-        evidence(sample_quality=samples, sample_quality_gap=gap, settings=settings)
+        evidence(sample_quality=samples, sample_quality_gap=gap, scoring=scoring, num_given=359)
     )
     assert (finding.severity, finding.action) == ("undecided", action)
 

@@ -113,7 +113,7 @@ def test_a_flow_posterior_has_a_smaller_mixture():
         model = es.models.mlp_vae((16,), 3, hidden=(8,), posterior=es.models.RealNVP())
         x = (torch.rand(60, 16) < 0.5).float()
     e = gather_evidence(model, x, budget=replace(CHEAP, num_prior=100), seed=0)
-    assert e["low_posterior"].samples.settings["mixture_size"] == 60
+    assert e["low_posterior"].samples.mixture_size == 60
     assert "fitted_prior" in e
 
 

@@ -181,7 +181,7 @@ def test_real_nvp_is_inverted_for_every_pair() -> None:
             kl = marginal_kl(model, x, num_draws=4000, seed=0)
     assert (found - (alone.logsumexp(0) - math.log(40))).abs().max() < 1e-9
     assert "sampled average KL" in kl.method
-    assert kl.settings["mixture_size"] == 40
+    assert kl.mixture_size == kl.settings["mixture_size"] == 40
 
 
 @pytest.mark.slow

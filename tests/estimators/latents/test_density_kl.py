@@ -7,10 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from elboscope.core import InputError, paired_difference, seeded
+from elboscope.core import InputError, evaluating, paired_difference, seeded
 from elboscope.estimators import marginal_kl
 from elboscope.estimators.latents import density as density_kl
-from elboscope.estimators.latents.density import AutoregressiveLSTM, FlowDensity, descend
+from elboscope.estimators.latents.aggregate_parts import split_aggregate
+from elboscope.estimators.latents.density import (
+    AutoregressiveLSTM,
+    FlowDensity,
+    descend,
+    fit_density,
+)
 from elboscope.estimators.latents.held_out import fitted_mixture
 from elboscope.models import LinearGaussian
 
@@ -69,6 +75,26 @@ def test_bounds_of_the_linear_gaussian_lie_below_the_truth_and_near_it(family) -
     assert bound.side == "lower"
     assert truth - 0.02 - 3.3 * bound.stderr < bound.mean < truth + 3.3 * bound.stderr
     assert bound.settings["evaluated_on"] == len(bound.values) == 4000
+    assert (bound.held_out, bound.mixture_size, bound.shared_stderr) == (True, None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("family", "max_steps", "settled"), [("gmm", 1, True), ("maf", 50, False), ("maf", 2000, True)]
+)
+def test_a_fit_says_whether_its_steps_were_used_up(family, max_steps, settled) -> None:
+    """The first latent moves by 1: the flow improves from step 0, and not for 2000 steps."""
+    model = LinearGaussian.perfect(2, 5).with_mistuned_posterior(mean_shift=1.0)
+    x, _ = model.sample(400, seed=0)
+    with evaluating(model), seeded(0):
+        parts = split_aggregate(model, x)
+        fit = fit_density(parts, family, max_steps=max_steps)
+        bound = fit.bound(parts, 0)
+    assert fit.settled == settled
+    assert bound.settings.get("stopped", True) == settled
+    assert bound.settings.get("steps", 0) <= max_steps
+    assert bound.settings["density"] == fit.name
+    whole = marginal_kl(model, x, "density", density=family, max_steps=max_steps, seed=0)
+    assert torch.equal(whole.values, bound.values)
 
 
 def test_a_flow_and_an_lstm_see_a_correlation_that_one_diagonal_gaussian_misses() -> None:

@@ -173,7 +173,7 @@ def test_a_decoder_without_a_mean_shows_draws_and_says_so():
     model = pixelcnn_vae((1, 4, 4), 2)
     x = (torch.rand(10, 1, 4, 4) > 0.5).float()
     shown = es.latents.latent_traversals(model, x, num_units=1, levels=(0.2, 0.8), seed=0)
-    assert shown.settings["decoded"] == DRAWS
+    assert shown.decoded == shown.settings["decoded"] == DRAWS
     assert set(shown.mean.unique().tolist()) <= {0.0, 1.0}
 
 

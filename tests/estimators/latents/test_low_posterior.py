@@ -35,6 +35,7 @@ def test_log_q_is_the_mixture_and_near_its_gaussian_limit():
     with evaluating(model):
         literal = model.encode(x).log_prob(z[:, None]).logsumexp(1) - math.log(len(x))
     assert (literal - low.by_density.log_q).abs().max() < 1e-9
+    assert low.mixture_size == low.settings["mixture_size"] == 3000
     q = MultivariateNormal(torch.zeros(2).double(), C)
     ordinary = low.ordinary
     inside = q.log_prob(ordinary.z.double()) > -5

@@ -38,6 +38,9 @@ def test_every_estimator_is_on_its_stated_side_of_the_linear_gaussian(instance: 
         assert estimate.side == ("lower" if name in BOUNDS else "none")
         assert estimate.mean < truth + 3.3 * estimate.stderr, name
         assert estimate.mean > truth - 0.05 - 3.3 * estimate.stderr, name
+    sizes = {name: e.mixture_size for name, e in found.estimates.items()}
+    assert sizes == {"mixture": 4000, "mixture_plain": 4000} | dict.fromkeys(("ratio", *BOUNDS))
+    assert [name for name, e in found.estimates.items() if e.held_out] == ["ratio", *BOUNDS]
     for name in ("mixture", "mixture_plain"):
         estimate = found.estimates[name]
         assert abs(estimate.mean - truth) < 3.3 * estimate.stderr
@@ -83,10 +86,9 @@ def test_a_real_hole_is_shown_by_bounds_of_which_two_saturate() -> None:
     assert "mutual information" in lines[8]
 
 
-def estimate(mean: float, side: str, stderr: float = 0.1, **settings: object) -> Estimate:
+def estimate(mean: float, side: str, stderr: float = 0.1, **kind: object) -> Estimate:
     spread = torch.tensor([-1.0, 1.0, 0.0])
-    return Estimate("KL", "m", mean + spread, torch.full((3,), 0.01), side, stderr,
-                    settings=settings)  # fmt: skip
+    return Estimate("KL", "m", mean + spread, torch.full((3,), 0.01), side, stderr, **kind)
 
 
 MIXTURE = estimate(5.0, "none", mixture_size=10)
@@ -120,11 +122,11 @@ def test_differences_within_the_errors_are_not_told() -> None:
 
 
 def test_estimates_of_the_same_draws_are_compared_in_pairs() -> None:
-    a = estimate(5.2, "lower", 1.0, evaluated_on=3)
-    b = estimate(5.0, "lower", 1.0, evaluated_on=3)
+    a = estimate(5.2, "lower", 1.0, held_out=True)
+    b = estimate(5.0, "lower", 1.0, held_out=True)
     (told,) = marginal_kl_disagreements({"a": a, "b": b})
     assert told.stderr < 1e-6  # their spread is one and the same
-    c = estimate(5.0, "lower", 1.0, evaluated_on=3, prior_error=0.1)
+    c = estimate(5.0, "lower", 1.0, held_out=True, shared_stderr=0.1)
     assert marginal_kl_disagreements({"a": a, "c": c}) == ()
 
 

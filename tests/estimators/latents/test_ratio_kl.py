@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from elboscope.core import InputError, evaluating, seeded
+from elboscope.core import InputError, evaluating, seeded, standard_error
 from elboscope.estimators import RatioClassifier
 from elboscope.estimators.latents.aggregate_parts import Parts, split_aggregate
 from elboscope.estimators.latents.ratio import (
@@ -64,6 +64,15 @@ def test_bounds_agree_with_the_literal_formulas() -> None:
     assert found.donsker_varadhan.mean == pytest.approx(donsker_varadhan, abs=0.01)
     # NWJ with the constant that makes it tightest is Donsker–Varadhan.
     assert found.nwj.mean == pytest.approx(donsker_varadhan, abs=0.01)
+    # What the prior draws add to the error, sd(e^T)/(E e^T √P), is shared by all values.
+    shared = (p.exp().std() / p.exp().mean()).item() / math.sqrt(PRIOR_DRAWS)
+    assert found.ratio.shared_stderr == 0
+    for bound in (found.donsker_varadhan, found.nwj):
+        assert bound.shared_stderr == bound.settings["prior_error"]
+        assert bound.shared_stderr == pytest.approx(shared, rel=0.03)
+        own = standard_error(bound.values)
+        assert bound.stderr == pytest.approx(math.hypot(own, bound.shared_stderr))
+        assert bound.held_out
 
 
 def test_an_absurd_critic_inflates_the_ratio_and_not_the_bounds() -> None:

@@ -158,6 +158,14 @@ def test_fewer_draws_than_datapoints_still_mix_over_all() -> None:
     few = elbo_surgery(model, x, num_draws=600, seed=1)
     assert few.mutual_information.axis == "draw"
     assert few.mutual_information.settings["mixture_size"] == 3000
+    assert few.marginal_kl_held_out is not None
+    mixtures = (few.mutual_information, few.marginal_kl, few.marginal_kl_plain,
+                few.total_correlation, few.dimensionwise_kl)  # fmt: skip
+    assert [e and e.mixture_size for e in mixtures] == [3000] * 5
+    assert (few.kl.mixture_size, few.marginal_kl_held_out.mixture_size) == (None, None)
+    assert [e and e.held_out for e in few.parts()] == [
+        e is few.marginal_kl_held_out for e in few.parts()
+    ]
     for estimate, truth in ((few.mutual_information, 1.19977), (few.marginal_kl, 0.00834)):
         assert abs(estimate.mean - truth) < 3.3 * estimate.stderr
     assert abs(few.marginal_kl.mean + few.mutual_information.mean - few.kl.mean) < 0.2

@@ -103,6 +103,8 @@ def test_the_number_of_modes_of_few_images_is_that_of_chance():
 def test_collapse_to_one_mode_has_the_kl_log_c():
     kl = mode_kl(sure(torch.zeros(50, dtype=torch.long), 1000))
     assert kl.mean == pytest.approx(math.log(1000), rel=1e-12)
+    assert (kl.num_images, kl.expected) == (50, 999 / 100)  # (C − 1)/(2n)
+    assert kl.settings["expected of perfect samples"] == kl.expected
     assert kl.stderr == 0
 
 
@@ -114,7 +116,7 @@ def test_perfect_samples_have_the_expected_kl_within_its_error():
     """2n KL is χ² with C − 1 degrees of freedom; the first-order error alone would be zero."""
     with seeded(0):
         found = [mode_kl(drawn(2000, 50)) for _ in range(100)]
-    z = [(f.mean - f.settings["expected of perfect samples"]) / f.stderr for f in found]
+    z = [(f.mean - f.expected) / f.stderr for f in found]
     z = torch.tensor(z)
     assert abs(z.mean().item()) < 0.4
     assert 0.4 < z.std().item() < 1.2

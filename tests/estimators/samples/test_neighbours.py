@@ -1,5 +1,7 @@
 """Precision, recall, density, coverage and Fréchet distance in scenarios of known outcome."""
 
+import math
+
 import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
@@ -36,6 +38,18 @@ def test_it_is_the_literal_version():
     x, y = normal(120), 0.7 * normal(90, seed=1) + 0.5
     found = vars(neighbour_metrics(x, y)).values()
     assert [e.mean for e in found] == pytest.approx(literal(x, y), abs=1e-12)
+
+
+def test_what_perfect_samples_score_is_known_of_density_and_coverage_alone():
+    """A datapoint is covered unless its 5 nearest of the 119 + 90 others are all data."""
+    x, y = normal(120), 0.7 * normal(90, seed=1) + 0.5
+    found = neighbour_metrics(x, y)
+    missed = math.comb(119, 5) / math.comb(119 + 90, 5)
+    assert found.density.expected == 1
+    assert found.coverage.expected == pytest.approx(1 - missed, rel=1e-12)
+    assert found.coverage.settings["expected of perfect samples"] == found.coverage.expected
+    assert math.isnan(found.precision.expected)
+    assert math.isnan(found.recall.expected)
 
 
 def test_the_exact_expected_coverage():

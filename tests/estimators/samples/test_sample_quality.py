@@ -89,13 +89,21 @@ def test_the_line_and_the_table_show_the_data_beside():
     assert "0.97 expected" in rows["coverage"]
     assert "10 ± 0 of 10 modes " in rows["modes covered"]
     assert " 10 ± 0 (359 images) " in rows["modes covered"]
+    assert (found.modes_covered.num_images, found.of_data["modes_covered"].num_images) == (
+        1000,
+        359,
+    )
+    assert (found.num_samples, found.classifier) == (1000, "digits classifier")
+    assert round(found.classifier_error, 4) == 0.0084
+    shown = ("num_samples", "classifier", "classifier_error")
+    assert [found.settings[name] for name in shown] == [getattr(found, name) for name in shown]
 
 
 def test_the_data_s_inception_score_is_of_splits_as_large_as_those_of_samples():
     found = scored(real, num_images=1300)
     score, data = found.inception_score, found.of_data["inception_score"]
-    assert (len(score.values), score.settings["images"]) == (10, 1300)
-    assert (len(data.values), data.settings["images"]) == (2, 260)
+    assert (len(score.values), score.num_images) == (10, 1300)
+    assert (len(data.values), data.num_images) == (2, 260)
     assert "inception_score" not in scored(real, num_images=3700).of_data
 
 

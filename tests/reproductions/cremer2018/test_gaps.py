@@ -1,10 +1,12 @@
 """The gap in two parts: exact truth, what is kept between sittings, and what is chosen as log p̂."""
 
+import json
 import math
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from elboscope.core import InputError
 from elboscope.models import LinearGaussian
@@ -66,6 +68,16 @@ def test_a_second_sitting_reads_every_part_that_there_is(tmp_path, monkeypatch):
             torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
         else:
             assert a == b
+
+
+def test_the_state_holds_what_each_search_says_of_itself(tmp_path):
+    found = measure(tmp_path)
+    kept = {}
+    for part in ("q", "diagonal"):
+        with safe_open(tmp_path / "state" / f"toy-gaps-{part}.safetensors", "pt") as file:
+            kept[part] = json.loads(file.metadata()["said"])
+    text, within = found.certificates["diagonal"], found.within["diagonal"]
+    assert kept == {"q": {}, "diagonal": {"text": text, "within": within, "certified": True}}
 
 
 def test_a_slice_ends_between_two_parts_and_says_before_which(tmp_path):

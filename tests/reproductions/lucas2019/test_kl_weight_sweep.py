@@ -151,6 +151,19 @@ def test_measures_of_a_model_whose_posterior_is_the_prior():
     assert found.elbo[0] == pytest.approx(elbo, rel=1e-5)
 
 
+def test_units_whose_means_vary_by_more_than_a_hundredth_are_counted():
+    """μ = W h + b: with the second row of W at zero, the second unit alone has no variance."""
+    with seeded(0):
+        vae, x = sweep_network((1, 8, 8), 0.5), torch.rand(60, 1, 8, 8)
+    with torch.no_grad():
+        vae.encoder[-1].weight[0] *= 100
+        vae.encoder[-1].weight[1].zero_()
+        variances = vae.encode(x).mean.var(0)
+    found = measure(vae, x, 0.5, SweepMeasure(num_decoded=60, num_samples=2, num_draws=120), 0)
+    assert found.units[0] == (variances > 0.01).sum() == 1
+    assert found.variance == pytest.approx(variances.tolist(), rel=1e-5, abs=1e-12)
+
+
 def codes(n, seed, d=2):
     with seeded(seed):
         return torch.randn(n, d)

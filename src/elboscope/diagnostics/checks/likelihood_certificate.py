@@ -98,7 +98,7 @@ def _plus_minus(difference: Estimate) -> str:
 
 
 def _numbers(found: LogLikelihood, excess: Estimate | None) -> dict[str, object]:
-    certificate, settings = found.certificate, found.annealed.settings
+    certificate, annealed = found.certificate, found.annealed
     return {
         "certified": certificate.certified,
         "tolerance": certificate.tolerance,
@@ -109,5 +109,7 @@ def _numbers(found: LogLikelihood, excess: Estimate | None) -> dict[str, object]
         "annealed_excess": None if excess is None else excess.mean,
         "annealed_excess_stderr": None if excess is None else excess.stderr,
         "n_simulated": len(certificate.width.values),
-        **{key: settings[key] for key in ("num_temperatures", "num_chains", "path")},
+        "num_temperatures": annealed.num_temperatures,
+        "num_chains": annealed.num_chains,
+        "path": annealed.settings["path"],
     }

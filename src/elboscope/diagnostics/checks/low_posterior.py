@@ -90,7 +90,7 @@ def low_posterior_verdict(analysis: LowSampleAnalysis) -> Finding:
 def _error(samples: LowPosteriorSamples) -> float:
     """The error of the share: of its draws, and of the quantile, which few posteriors may set."""
     share, n = samples.uncovered, len(samples.prior_reference)
-    N = min(len(samples.reference), int(str(samples.settings["mixture_size"])) // 2)
+    N = min(len(samples.reference), samples.mixture_size // 2)
     spread = math.sqrt(REFERENCE_QUANTILE * (1 - REFERENCE_QUANTILE) / N)
     ends = (max(0.0, REFERENCE_QUANTILE - spread), min(1.0, REFERENCE_QUANTILE + spread))
     low, high = (
@@ -103,9 +103,8 @@ def _error(samples: LowPosteriorSamples) -> float:
 def _summary(analysis: LowSampleAnalysis, covered: bool, typical: float) -> str:
     share = analysis.samples.uncovered
     if covered and typical < SPARSE:
-        N = analysis.samples.settings["mixture_size"]
         return (
-            f"Posteriors are too narrow for {N} datapoints: "
+            f"Posteriors are too narrow for {analysis.samples.mixture_size} datapoints: "
             "fresh draws of q(z) itself have a density ratio to the prior of "
             f"{typical:.3g} nats (median), so that where q(z) does not go is not known."
         )

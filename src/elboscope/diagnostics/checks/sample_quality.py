@@ -28,7 +28,7 @@ from elboscope.estimators import SampleQuality
 
 from ..decision import check, exceeds, graded
 from ..evidence import Evidence
-from ..quantities.samples import SAMPLE_QUALITY, SAMPLE_QUALITY_GAP
+from ..quantities.samples import SAMPLE_QUALITY, SAMPLE_QUALITY_GAP, SCORING
 
 CHECK = "sample quality"
 # What real training digits lack of test digits is at most 0.06; two hundred digits by heart lack
@@ -109,7 +109,7 @@ def sample_quality(evidence: Evidence) -> Finding:
 def lacking(quality: SampleQuality) -> Lack:
     """Returns what these samples lack of what perfect ones score."""
     coverage, density = quality.coverage, quality.density
-    expected = _expected(coverage)
+    expected = coverage.expected
     return Lack(
         1 - coverage.mean / expected, coverage.stderr / expected, 1 - density.mean, density.stderr
     )
@@ -153,7 +153,7 @@ def _cause(evidence: Evidence, severity: Severity, lack: Lack) -> str:
         return "generator" if sparse else "collapse"
     rebuilt, missed = lacking(found.reconstructions).severity, modes_lost(found.reconstructions)
     modes = modes_lost(found.samples, found.reconstructions.modes_covered)
-    latents = _of_gap(found.gap, _expected(found.samples.coverage)).decided or bool(modes)
+    latents = _of_gap(found.gap, found.samples.coverage.expected).decided or bool(modes)
     if rebuilt in ("warning", "problem") or missed:
         return "both" if latents else "decoder"
     if not latents:
@@ -168,23 +168,18 @@ def _of_gap(gap: Mapping[str, Estimate], expected: float) -> Lack:
     )
 
 
-def _expected(coverage: Estimate) -> float:
-    return float(str(coverage.settings["expected of perfect samples"]))
-
-
 def _summary(evidence: Evidence, severity: Severity, cause: str, lost: tuple[int, ...]) -> str:
     samples, found = evidence[SAMPLE_QUALITY], evidence.get(SAMPLE_QUALITY_GAP)
-    expected = _expected(samples.coverage)
+    expected = samples.coverage.expected
     shares = f"{_number(samples.coverage)} of the data are covered ({expected:.2f} by perfect ones)"
     shares += f", at a density of {_number(samples.density)} (1 by perfect ones)"
     if found is not None:
         rebuilt = found.reconstructions
         shares += f"; by reconstructions {_number(rebuilt.coverage)}, at {_number(rebuilt.density)}"
     missing = f"; no sample is of class {', '.join(map(str, lost))}" if lost else ""
-    error = float(str(samples.settings["classifier_error"]))
-    view = f"{samples.settings['num_samples']} of each, as the {samples.settings['classifier']} "
-    told = f" {CAUSES[cause]}." if CAUSES.get(cause) else ""
-    return f"{VERDICTS[severity]}: {shares}{missing}.{told} ({view}sees them, {error:.2%} errors)"
+    view = f"{samples.num_samples} of each, as the {samples.classifier} sees them"
+    error, told = samples.classifier_error, f" {CAUSES[cause]}." if CAUSES.get(cause) else ""
+    return f"{VERDICTS[severity]}: {shares}{missing}.{told} ({view}, {error:.2%} errors)"
 
 
 def _number(estimate: Estimate) -> str:
@@ -201,12 +196,12 @@ def _numbers(
         "modes_of_data": samples.of_data["modes_covered"].total,
         "modes_lost": lost,
         "cause": cause,
-        "classifier": samples.settings["classifier"],
-        "classifier_error": samples.settings["classifier_error"],
+        "classifier": samples.classifier,
+        "classifier_error": samples.classifier_error,
     }
     if found is not None:
         rebuilt = lacking(found.reconstructions)._asdict()
-        alone = _of_gap(found.gap, _expected(samples.coverage))._asdict()
+        alone = _of_gap(found.gap, samples.coverage.expected)._asdict()
         numbers |= {f"reconstructions_lack_{k}": v for k, v in rebuilt.items()}
         numbers |= {f"samples_alone_lack_{k}": v for k, v in alone.items()}
     if samples.critic is not None and samples.critic.overfitting is not None:
@@ -247,10 +242,10 @@ def _action(severity: Severity, cause: str, evidence: Evidence) -> str:
 
 def _more(evidence: Evidence) -> str:
     """What would make the error smaller: of an odd number of images one is left out."""
-    scored, given = (evidence.settings.get(name) for name in ("n_scored", "n_given"))
-    if isinstance(scored, int) and isinstance(given, int) and scored < given - 1:
+    scoring, given = evidence.get(SCORING), evidence.num_given
+    if scoring is not None and given is not None and len(scoring.images) < given - 1:
         return (
-            f"A larger budget scores more than {scored} of the {given} datapoints: "
+            f"A larger budget scores more than {len(scoring.images)} of the {given} datapoints: "
             "es.diagnose(model, x, budget='thorough')."
         )
     return "Give more evaluation data: all that were given are scored."

@@ -38,7 +38,7 @@ from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 from torch.distributions.kl import kl_divergence
 
-from elboscope.core import Axis, LatentVariableModel, given
+from elboscope.core import Axis, Estimate, LatentVariableModel, given, standard_error
 
 from ..inputs import Inputs, blocks, require_positive
 from ..likelihood.bounds import analytic_kl
@@ -220,6 +220,33 @@ class AggregateDraws:
             "log_n": self.log_n,
             "seed": self.seed,
         }
+
+    def estimate(
+        self, name: str, method: str, a: Averages, estimand: str, stderr: float | None = None
+    ) -> Estimate:
+        """Returns averages over these draws as an estimate of a divergence of this mixture.
+
+        Args:
+            name: The divergence, which cannot be below zero.
+            method: How it was averaged.
+            a: Its averages.
+            estimand: What exactly is estimated, for the record.
+            stderr: The standard error over the population; sd/√n of the averages by default.
+        """
+        return Estimate(
+            name,
+            method,
+            a.values,
+            a.mc_stderr,
+            "none",
+            standard_error(a.values) if stderr is None else stderr,
+            axis=a.axis,
+            settings={**self.settings, "estimand": estimand},
+            data_id=self.data_id,
+            notes=self.notes,
+            nonnegative=True,
+            mixture_size=len(self.posteriors),
+        )
 
 
 class Averages(NamedTuple):

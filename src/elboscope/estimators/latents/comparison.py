@@ -308,7 +308,7 @@ def _disagreements(estimates: Mapping[str, Estimate], errors: float) -> Iterator
 def _kind(estimate: Estimate) -> Kind:
     if estimate.side == "lower":
         return "bound"
-    return "mixture" if "mixture_size" in estimate.settings else "ratio"
+    return "ratio" if estimate.mixture_size is None else "mixture"
 
 
 def _comparable(a: Estimate, b: Estimate) -> bool:
@@ -321,12 +321,7 @@ def _stderr_of_difference(a: Estimate, b: Estimate) -> float:
     """Paired where both use the same held-out draws, or are the two forms of one mixture."""
     if _kind(a) == _kind(b) == "mixture":
         return math.hypot(a.mc_error_of_mean, b.mc_error_of_mean)
-    held_out = "evaluated_on" in a.settings and "evaluated_on" in b.settings
-    if not (held_out and a.data_id == b.data_id and len(a.values) == len(b.values)):
+    paired = a.held_out and b.held_out and a.data_id == b.data_id
+    if not (paired and len(a.values) == len(b.values)):
         return math.hypot(a.stderr, b.stderr)
-    prior_errors = [_number(e.settings.get("prior_error", 0.0)) for e in (a, b)]
-    return math.hypot(standard_error(a.values - b.values), *prior_errors)
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else 0.0
+    return math.hypot(standard_error(a.values - b.values), a.shared_stderr, b.shared_stderr)

@@ -16,28 +16,29 @@ __all__ = [
     "AutoregressiveLSTM",
     "DensityFamily",
     "Descent",
+    "FittedDensity",
     "FlowDensity",
     "density_kl_of",
     "descend",
+    "fit_density",
     "fit_network",
 ]
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
-from elboscope.core import Estimate, InputError, standard_error
+from elboscope.core import Estimate, InputError
 from elboscope.distributions import masked_autoregressive_flow
 
 from ..inputs import blocks
-from .aggregate import averages
 from .aggregate_parts import Part, Parts
-from .held_out import LogDensity, fitted_mixture, one_thread
+from .held_out import ESTIMAND, LogDensity, fitted_mixture, lower_bound, one_thread
 
 DensityFamily = Literal["gmm", "maf", "lstm"]
 DENSITIES: tuple[DensityFamily, ...] = ("gmm", "maf", "lstm")
@@ -62,40 +63,41 @@ def density_kl_of(
         | Masked Autoregressive Flow for Density Estimation (Papamakarios et al., 2017),
           https://arxiv.org/abs/1705.07057
     """
-    name, log_r, record = _fit(parts, family, max_steps)
-    evaluate = parts.evaluate
-    with one_thread():
-        log_density = log_r(evaluate.z)
-    a = averages(log_density - evaluate.log_p, evaluate.which, evaluate.size)
-    return Estimate(
-        "KL(q(z) ‖ p(z))",
-        f"held-out density: {name}",
-        a.values,
-        a.mc_stderr,
-        "lower",
-        standard_error(a.values),
-        settings={
-            "seed": seed,
-            **parts.settings,
-            "density": name,
-            **record,
-            "estimand": "the population's KL(q‖p), bounded from below",
-        },
-        data_id=parts.data_id,
-        notes=parts.notes,
-        nonnegative=True,
-    )
+    return fit_density(parts, family, max_steps=max_steps).bound(parts, seed)
 
 
-def _fit(
-    parts: Parts, family: DensityFamily, max_steps: int
-) -> tuple[str, LogDensity, dict[str, object]]:
+class FittedDensity(NamedTuple):
+    """A density of q(z), fitted to one part of the draws and chosen by another.
+
+    Attributes:
+        name: What it is called.
+        log_r: Its logarithm.
+        record: How it was fitted, for the record.
+        settled: Whether its fit had stopped improving; else the steps were used up.
+    """
+
+    name: str
+    log_r: LogDensity
+    record: Mapping[str, object]
+    settled: bool
+
+    def bound(self, parts: Parts, seed: int) -> Estimate:
+        """Returns its lower bound on the population's marginal KL, by the part that evaluates."""
+        with one_thread():
+            log_r = self.log_r(parts.evaluate.z)
+        return lower_bound(parts, self.name, log_r, seed, {**self.record, "estimand": ESTIMAND})
+
+
+def fit_density(
+    parts: Parts, family: DensityFamily, *, max_steps: int = MAX_STEPS
+) -> FittedDensity:
+    """Fits one family; arguments as of :func:`density_kl_of`."""
     if family == "gmm":
         with one_thread():
             return _best_mixture(parts)
     name, network = _network(family, parts.fit.z.shape[1])
     log_r, ended = fit_network(network, parts.fit, parts.choose, max_steps=max_steps)
-    return name, log_r, ended._asdict()
+    return FittedDensity(name, log_r, ended._asdict(), ended.stopped)
 
 
 def _network(family: DensityFamily, d: int) -> tuple[str, FlowDensity | AutoregressiveLSTM]:
@@ -107,7 +109,7 @@ def _network(family: DensityFamily, d: int) -> tuple[str, FlowDensity | Autoregr
     raise InputError("family", expected="'gmm', 'maf' or 'lstm'", got=repr(family))
 
 
-def _best_mixture(parts: Parts) -> tuple[str, LogDensity, dict[str, object]]:
+def _best_mixture(parts: Parts) -> FittedDensity:
     """The number of components that scores best on the second part."""
     scores: dict[int, float] = {}
     fits: dict[int, LogDensity] = {}
@@ -118,7 +120,7 @@ def _best_mixture(parts: Parts) -> tuple[str, LogDensity, dict[str, object]]:
         scores[K] = fits[K](parts.choose.z).mean().item()
     K = max(scores, key=lambda k: scores[k])
     kind = "diagonal Gaussian" if K == 1 else f"mixture of {K} diagonal Gaussians"
-    return kind, fits[K], {"components": K}
+    return FittedDensity(kind, fits[K], {"components": K}, settled=True)
 
 
 # Densities of q(z) that are networks: a masked autoregressive flow and an LSTM.

@@ -179,6 +179,7 @@ def _gain(parts: Parts, name: str, r: Distribution, settings: Mapping[str, objec
         settings={**settings, "error": "given this prior: another split would fit another"},
         data_id=parts.data_id,
         notes=parts.notes,
+        held_out=True,
     )
 
 

@@ -16,12 +16,13 @@ __all__ = [
     "LogDensity",
     "fitted_mixture",
     "held_out_marginal_kl",
+    "lower_bound",
     "mixture_distribution",
     "one_thread",
 ]
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -34,12 +35,13 @@ from elboscope.core import Estimate, LatentVariableModel, evaluating, seeded, st
 from elboscope.distributions import GaussianMixture
 
 from .aggregate import averages
-from .aggregate_parts import Part, split_aggregate
+from .aggregate_parts import Part, Parts, split_aggregate
 
 # (components, covariance): what is fitted, if the draws suffice for its parameters.
 MIXTURES: tuple[tuple[int, Covariance], ...]
 MIXTURES = ((1, "diag"), (1, "full"), (5, "diag"), (20, "diag"), (5, "full"))
 LARGEST_FULL = 200
+ESTIMAND = "the population's KL(q‖p), bounded from below"
 
 
 def held_out_marginal_kl(
@@ -89,24 +91,41 @@ def held_out_marginal_kl(
         with one_thread():
             name, log_r = _choose(fit, choose)
             log_density = evaluate.log_p if log_r is None else log_r(evaluate.z)
-        a = averages(log_density - evaluate.log_p, evaluate.which, evaluate.size)
+        error = "given this density: another split would choose another bound"
+        record = {"estimand": ESTIMAND, "error": error}
+        return lower_bound(parts, name, log_density, used, record)
+
+
+def lower_bound(
+    parts: Parts,
+    density: str,
+    log_r: Float64[Tensor, " S"],
+    seed: int,
+    record: Mapping[str, object],
+) -> Estimate:
+    """Returns the bound by one density of q(z), whose fit did not see the evaluated part.
+
+    Args:
+        parts: Draws in three parts.
+        density: What it is called.
+        log_r: Its logarithm at the evaluated draws.
+        seed: The seed in force, for the record.
+        record: More for the record.
+    """
+    part = parts.evaluate
+    a = averages(log_r - part.log_p, part.which, part.size)
     return Estimate(
         "KL(q(z) ‖ p(z))",
-        f"held-out density: {name}",
+        f"held-out density: {density}",
         a.values,
         a.mc_stderr,
         "lower",
         standard_error(a.values),
-        settings={
-            "seed": used,
-            **parts.settings,
-            "density": name,
-            "estimand": "the population's KL(q‖p), bounded from below",
-            "error": "given this density: another split would choose another bound",
-        },
+        settings={"seed": seed, **parts.settings, "density": density, **record},
         data_id=parts.data_id,
         notes=parts.notes,
         nonnegative=True,
+        held_out=True,
     )
 
 

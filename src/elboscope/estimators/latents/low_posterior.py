@@ -78,7 +78,8 @@ class LowPosteriorSamples:
         reference: :math:`\log q_{N/2} - \log p` of draws of q(z) from the other half of the data.
         prior_reference: The same of prior draws.
         uncovered: The share of the latter below all but one percent of the former.
-        settings: S, N, the seed.
+        mixture_size: N, the posteriors behind q_N.
+        settings: S, N, the seed. For display only.
         data_id: Checksum of the data behind q_N.
     """
 
@@ -90,6 +91,7 @@ class LowPosteriorSamples:
     reference: Float64[Tensor, " R"]
     prior_reference: Float64[Tensor, " R2"]
     uncovered: float
+    mixture_size: int
     settings: Mapping[str, object]
     data_id: str
 
@@ -167,7 +169,7 @@ def low_posterior_samples(
     settings = {"num_prior": S, "mixture_size": len(inputs.x), "num_low": num_low, "seed": used}
     return LowPosteriorSamples(
         by_density, by_ratio, ordinary, log_q, log_p, reference, prior_reference, uncovered,
-        settings, inputs.data_id,
+        len(inputs.x), settings, inputs.data_id,
     )  # fmt: skip
 
 

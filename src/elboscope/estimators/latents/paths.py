@@ -63,6 +63,7 @@ class LatentInterpolations:
         log_ratio: log q(z) − log p(z) along the paths, in nats; None where q has no density.
         why_no_ratio: The reason, or nothing.
         path: "linear" or "spherical".
+        decoded: What ``mean`` shows, in words: means or draws of p(x|z).
         settings: What was done.
         data_id: Checksum of x.
     """
@@ -75,6 +76,7 @@ class LatentInterpolations:
     log_ratio: Float64[Tensor, "m s"] | None
     why_no_ratio: str
     path: str
+    decoded: str
     settings: Mapping[str, object]
     data_id: str
 
@@ -159,7 +161,7 @@ def latent_interpolations(
     }
     return LatentInterpolations(
         chosen, inputs.x[chosen], t, z, torch.stack([p.x for p in parts]), log_ratio, why, path,
-        settings, inputs.data_id,
+        parts[0].kind, settings, inputs.data_id,
     )  # fmt: skip
 
 
@@ -266,6 +268,7 @@ class LatentTraversals:
         start: Where all others stay, (d,).
         start_is: The same in words.
         mean: The decoder's means, or its draws where it has no mean.
+        decoded: What ``mean`` shows, in words: means or draws of p(x|z).
         settings: What was done.
         data_id: Checksum of the data behind q(z).
     """
@@ -279,6 +282,7 @@ class LatentTraversals:
     start: Float64[Tensor, " d"]
     start_is: str
     mean: Float[Tensor, "r s *X"]
+    decoded: str
     settings: Mapping[str, object]
     data_id: str
 
@@ -321,7 +325,7 @@ def latent_traversals(
         >>> model = es.models.LinearGaussian.instance_1()
         >>> x, _ = model.sample(300, seed=0)
         >>> shown = latent_traversals(model, x, levels=(0.1, 0.5, 0.9), seed=0)
-        >>> shown.mean.shape, shown.settings["decoded"]
+        >>> shown.mean.shape, shown.decoded
         (torch.Size([2, 3, 3]), 'means of p(x|z)')
     """
     inputs = prepared(model, x, condition)
@@ -342,7 +346,7 @@ def latent_traversals(
     settings = {"num_data": len(inputs.x), "seed": used, "decoded": pictures.kind}
     return LatentTraversals(
         found.units, found.information, found.stderr, found.ranked_by, found.levels, found.values,
-        start, word, pictures.x.unflatten(0, (r, s)), settings, inputs.data_id,
+        start, word, pictures.x.unflatten(0, (r, s)), pictures.kind, settings, inputs.data_id,
     )  # fmt: skip
 
 

@@ -172,6 +172,7 @@ class LatentManifold:
         log_ratio: log q(z) − log p(z) at the nodes, in nats; None without data or density.
         why_no_ratio: The reason, or nothing.
         nodes_by: How the nodes were found.
+        decoded: What ``mean`` shows, in words: means or draws of p(x|z).
         settings: What was done.
     """
 
@@ -181,6 +182,7 @@ class LatentManifold:
     log_ratio: Float64[Tensor, "P Q"] | None
     why_no_ratio: str
     nodes_by: str
+    decoded: str
     settings: Mapping[str, object]
 
 
@@ -231,7 +233,7 @@ def latent_manifold(
         log_ratio, why = _log_ratio(model, x, condition, z)
     settings = {"num_steps": num_steps, "seed": used, "decoded": pictures.kind}
     means = pictures.x.unflatten(0, z.shape[:2])
-    return LatentManifold(levels, z, means, log_ratio, why, how, settings)
+    return LatentManifold(levels, z, means, log_ratio, why, how, pictures.kind, settings)
 
 
 def _nodes(prior: Distribution, levels: Tensor, d: int) -> tuple[Float64[Tensor, "P Q d"], str]:

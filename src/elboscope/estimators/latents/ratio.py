@@ -385,4 +385,6 @@ def _estimate(
         data_id=parts.data_id,
         notes=parts.notes,
         nonnegative=True,
+        held_out=True,
+        shared_stderr=prior_error,
     )

@@ -233,7 +233,7 @@ ESTIMAND = "KL(q_N‖p) of this mixture; stderr: over the population, its finite
 def marginal_kl_of(draws: AggregateDraws) -> Estimate:
     """From draws to the marginal KL: the low-variance form where the average KL is analytic."""
     if draws.kl is None:
-        return _estimate(draws, _plain(draws), "sampled average KL − mutual information", None)
+        return _estimate(draws, _plain(draws), "sampled average KL − mutual information")
     i = averages(draws.log_own - draws.log_mixture, draws.index, len(draws.posteriors))
     chosen = draws.kl[i.which]
     values = chosen - i.values + (draws.kl.mean() - chosen.mean())
@@ -244,7 +244,7 @@ def marginal_kl_of(draws: AggregateDraws) -> Estimate:
 
 def plain_marginal_kl_of(draws: AggregateDraws) -> Estimate:
     """From draws to the plain average of log q_N(z) − log p(z)."""
-    return _estimate(draws, _plain(draws), "plain Monte Carlo", None)
+    return _estimate(draws, _plain(draws), "plain Monte Carlo")
 
 
 def _plain(draws: AggregateDraws) -> Averages:
@@ -264,20 +264,11 @@ def _subsampled_stderr(chosen: Tensor, i: Tensor, kl: Tensor) -> float:
     return math.sqrt(within + (1 - f) * kl.var().item() / N)
 
 
-def _estimate(draws: AggregateDraws, a: Averages, method: str, stderr: float | None) -> Estimate:
-    return Estimate(
-        "KL(q_N(z) ‖ p(z))",
-        f"{method}, mixture of N={len(draws.posteriors)}",
-        a.values,
-        a.mc_stderr,
-        "none",
-        standard_error(a.values) if stderr is None else stderr,
-        axis=a.axis,
-        settings={**draws.settings, "estimand": ESTIMAND},
-        data_id=draws.data_id,
-        notes=draws.notes,
-        nonnegative=True,
-    )
+def _estimate(
+    draws: AggregateDraws, a: Averages, method: str, stderr: float | None = None
+) -> Estimate:
+    method = f"{method}, mixture of N={len(draws.posteriors)}"
+    return draws.estimate("KL(q_N(z) ‖ p(z))", method, a, ESTIMAND, stderr)
 
 
 # How much the code says about which datapoint it came from.
@@ -341,16 +332,6 @@ def information_of(draws: AggregateDraws) -> Estimate:
     """From draws to the mutual information."""
     N = len(draws.posteriors)
     i = averages(draws.log_own - draws.log_mixture, draws.index, N)
-    return Estimate(
-        "I(n; z)",
-        f"mixture of N={N}, at most log N = {draws.log_n:.2f}",
-        i.values,
-        i.mc_stderr,
-        "none",
-        standard_error(i.values),
-        axis=i.axis,
-        settings={**draws.settings, "estimand": "the information of this mixture, at most log N"},
-        data_id=draws.data_id,
-        notes=draws.notes,
-        nonnegative=True,
-    )
+    method = f"mixture of N={N}, at most log N = {draws.log_n:.2f}"
+    estimand = "the information of this mixture, at most log N"
+    return draws.estimate("I(n; z)", method, i, estimand)

@@ -323,19 +323,8 @@ def total_correlation_of(marginal: MarginalDraws) -> Estimate:
     draws = marginal.draws
     terms = draws.log_mixture - marginal.log_marginals.sum(1)
     a = averages(terms, draws.index, len(draws.posteriors))
-    return Estimate(
-        "total correlation",
-        f"mixture of N={len(draws.posteriors)}",
-        a.values,
-        a.mc_stderr,
-        "none",
-        standard_error(a.values),
-        axis=a.axis,
-        settings={**draws.settings, "estimand": "KL(q_N(z) ‖ Π_j q_N(z_j)) of this mixture"},
-        data_id=draws.data_id,
-        notes=draws.notes,
-        nonnegative=True,
-    )
+    estimand = "KL(q_N(z) ‖ Π_j q_N(z_j)) of this mixture"
+    return draws.estimate("total correlation", f"mixture of N={len(draws.posteriors)}", a, estimand)
 
 
 def dimensionwise_kl_of(marginal: MarginalDraws) -> Estimate:
@@ -376,6 +365,7 @@ def dimensionwise_kl_of(marginal: MarginalDraws) -> Estimate:
         data_id=draws.data_id,
         notes=draws.notes,
         nonnegative=True,
+        mixture_size=len(q),
     )
 
 

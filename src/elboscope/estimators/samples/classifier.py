@@ -72,6 +72,7 @@ def inception_score(log_probs: Float[Tensor, "N y"], *, splits: int = 10) -> Est
         axis="split",
         settings={"images": size * splits, "classes": log_probs.shape[1], "sd": _sd(scores)},
         measured_in=f"of {log_probs.shape[1]} classes",
+        num_images=size * splits,
     )
 
 
@@ -109,6 +110,7 @@ def modes_covered(log_probs: Float[Tensor, "N y"]) -> Estimate:
         diagnostics={"count": counts.double()},
         settings={"images": len(log_probs), "classes": len(counts)},
         measured_in=f"of {len(counts)} modes",
+        num_images=len(log_probs),
     )
 
 
@@ -116,7 +118,7 @@ def mode_kl(log_probs: Float[Tensor, "N y"]) -> Estimate:
     r"""Returns :math:`\mathrm{KL}(\hat p \| \text{uniform})` of the classes met, in nats.
 
     p̂ counts the most probable class of each image. The value for perfect images is not 0 but
-    about (C − 1)/(2n), which is ``settings["expected of perfect samples"]``.
+    about (C − 1)/(2n), which is its ``expected``.
 
     Args:
         log_probs: log p(y|x), nats.
@@ -139,6 +141,7 @@ def mode_kl(log_probs: Float[Tensor, "N y"]) -> Estimate:
     first_order = values.var().item() / n if n > 1 else math.nan
     # Where p̂ is uniform the first order vanishes, and 2n KL is χ² with C − 1 degrees of freedom.
     met = int((counts > 0).sum())
+    perfect = (classes - 1) / (2 * n)
     return Estimate(
         "KL(modes ‖ uniform)",
         f"{n} images",
@@ -147,12 +150,10 @@ def mode_kl(log_probs: Float[Tensor, "N y"]) -> Estimate:
         "upper",
         math.sqrt(first_order + (met - 1) / (2 * n**2)),
         axis="draw",
-        settings={
-            "images": n,
-            "classes": classes,
-            "expected of perfect samples": (classes - 1) / (2 * n),
-        },
+        settings={"images": n, "classes": classes, "expected of perfect samples": perfect},
         nonnegative=True,
+        num_images=n,
+        expected=perfect,
     )
 
 

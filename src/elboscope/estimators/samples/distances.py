@@ -32,6 +32,7 @@ __all__ = [
     "neighbour_metrics",
 ]
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
@@ -218,6 +219,7 @@ def _distances(a: Float[Tensor, "N f"], b: Float[Tensor, "M f"]) -> Float[Tensor
 
 def _estimate(name: str, values: Float64[Tensor, " G"], k: int, n: int, m: int) -> Estimate:
     settings: dict[str, object] = {"k": k, "data": n, "samples": m}
+    perfect = math.nan
     if name in ("density", "coverage"):
         perfect = 1.0 if name == "density" else expected_coverage(n, m, k)
         settings["expected of perfect samples"] = perfect
@@ -231,6 +233,7 @@ def _estimate(name: str, values: Float64[Tensor, " G"], k: int, n: int, m: int) 
         axis="group",
         settings=settings,
         measured_in=UNITS[name],
+        expected=perfect,
     )
 
 

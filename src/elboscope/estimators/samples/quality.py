@@ -149,17 +149,21 @@ def scored(sampler: Sampler, count: int, reference: Reference) -> SampleQuality:
     near = dict(vars(neighbour_metrics(*features)))
     near["frechet_distance"] = feature_frechet_distance(*features)
     near = {name: _label(e, reference.label) for name, e in near.items()}
+    classifier = reference.classifier
     return SampleQuality(
         **{name: replace(e, data_id=reference.data_id) for name, e in near.items()},
         **_of_images(images, found.log_probs, count // SPLITS, reference),
+        num_samples=count,
+        classifier=classifier.name,
+        classifier_error=classifier.test_error,
         critic=_critic(sampler, reference),
         of_data=_of_data(reference, count),
         settings={
             "sampler": getattr(sampler, "description", "samples"),
             "num_samples": count,
             "num_compared": compared,
-            "classifier": reference.classifier.name,
-            "classifier_error": reference.classifier.test_error,
+            "classifier": classifier.name,
+            "classifier_error": classifier.test_error,
             "seed": reference.seed,
         },
     )
@@ -312,4 +316,5 @@ def _difference(a: Estimate, b: Estimate) -> Estimate:
         side="none",
         diagnostics={},
         nonnegative=False,
+        expected=math.nan,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["BETTER", "SampleQuality", "SampleQualityGap", "beside", "plain"]
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -43,9 +44,12 @@ class SampleQuality:
         density: Precision that outliers do not raise.
         coverage: Recall that outliers do not raise.
         frechet_distance: Distance of the classifier's features: not Inception's FID.
+        num_samples: Samples behind the Inception Score and the modes.
+        classifier: The classifier whose view this is.
+        classifier_error: Its error on test data; NaN where it is not known.
         critic: Scores of an independent critic; None where it was left out.
         of_data: The same scores of data, where they have one.
-        settings: Sampler, classifier and its test error, counts, seed.
+        settings: Sampler, classifier and its test error, counts, seed. For display only.
     """
 
     inception_score: Estimate
@@ -57,6 +61,9 @@ class SampleQuality:
     density: Estimate
     coverage: Estimate
     frechet_distance: Estimate
+    num_samples: int
+    classifier: str
+    classifier_error: float
     critic: WassersteinCritic | None = None
     of_data: Mapping[str, Estimate] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
@@ -142,10 +149,9 @@ def beside(estimate: Estimate, of_data: Estimate | None) -> str:
         ('2.00 ± 0.58', '')
     """
     if of_data is None:
-        expected = estimate.settings.get("expected of perfect samples")
-        return "" if expected is None else f"{expected:.2f} expected"
-    count = of_data.settings.get("images")
-    other = "" if count == estimate.settings.get("images") else f" ({count} images)"
+        return "" if math.isnan(estimate.expected) else f"{estimate.expected:.2f} expected"
+    count = of_data.num_images
+    other = "" if count == estimate.num_images else f" ({count} images)"
     return plain(of_data) + other
 
 

@@ -12,7 +12,6 @@ __all__ = [
     "units_panel",
 ]
 
-from collections.abc import Mapping
 
 from markupsafe import Markup
 
@@ -69,7 +68,7 @@ def traversals_panel(evidence: Evidence) -> Panel:
         caption = (
             f"One unit a row, the most informative first ({found.ranked_by}); it moves over the "
             f"quantiles of q(z_j), while all others stay at {found.start_is}. A row that does not "
-            "change: near here the decoder does not need the unit." + _draws_note(found.settings)
+            "change: near here the decoder does not need the unit." + _draws_note(found.decoded)
         )
     return drawing(
         "What each unit shows", caption, "traversals", plots.traversals_data(found),
@@ -90,7 +89,7 @@ def interpolations_panel(evidence: Evidence) -> Panel:
             "mixture, dips between any two."
         )
         caption += f" It is missing: {found.why_no_ratio}." if found.log_ratio is None else ""
-        caption += _draws_note(found.settings)
+        caption += _draws_note(found.decoded)
     return drawing(
         "Between two codes", caption, "interpolations", plots.interpolations_data(found),
         plots.plot_interpolations, evidence.reason(INTERPOLATIONS),
@@ -107,15 +106,15 @@ def manifold_panel(evidence: Evidence) -> Panel:
         if found.log_ratio is not None:
             share = (found.log_ratio < plots.UNCOVERED).double().mean().item()
             caption += f" Framed: {UNCOVERED}, {share:.0%} of the tiles."
-        caption += _draws_note(found.settings)
+        caption += _draws_note(found.decoded)
     return drawing(
         "The latent manifold", caption, "manifold", plots.manifold_data(found),
         plots.plot_manifold, evidence.reason(MANIFOLD),
     )  # fmt: skip
 
 
-def _draws_note(settings: Mapping[str, object]) -> str:
-    return f" Shown are {DRAWS}: chance is in them." if settings["decoded"] == DRAWS else ""
+def _draws_note(decoded: str) -> str:
+    return f" Shown are {decoded}: chance is in them." if decoded == DRAWS else ""
 
 
 def map_panel(evidence: Evidence) -> Panel:

@@ -150,7 +150,7 @@ def low_gallery_panel(evidence: Evidence) -> Panel:
     title, found = "Samples from where q(z) hardly goes", evidence.get(LOW_POSTERIOR)
     if found is None:
         return Missing(title, evidence.reason(LOW_POSTERIOR))
-    S, N = found.samples.settings["num_prior"], found.samples.settings["mixture_size"]
+    S, N = len(found.samples.log_q), found.samples.mixture_size
     caption = (
         f"Decoder means of those of {S} prior draws with the lowest log q(z) − log p(z), the "
         f"lowest first; q is the mixture of {N} posteriors. Below each its nearest datapoint in "

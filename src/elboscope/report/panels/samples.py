@@ -49,10 +49,10 @@ def scores_panel(evidence: Evidence) -> Panel:
                 _plus_minus(both.gap[name]),
             ]
         lines.append((SCORES[name].title, tuple(cells)))
-    seen = f"{evidence.settings.get('classifier', samples.settings['classifier'])}"
+    seen = f"{evidence.settings.get('classifier', samples.classifier)}"
     half = " Samples and reconstructions are held against one half of the data; the other half is "
     half += "reconstructed." if both is not None else ""
-    caption = f"{samples.settings['num_samples']} images of each; {seen}."
+    caption = f"{samples.num_samples} images of each; {seen}."
     caption += half if both is not None else ""
     return Scores(title, f"{caption} {BLIND}", tuple(head), tuple(lines))
 

@@ -67,8 +67,23 @@ from ..frame.training import Schedule, derived_seed, file_name, train_to
 
 FamilyName = Literal["diagonal", "flow"]
 
-Part = tuple[dict[str, Tensor], dict[str, object]]
-"""Values of all datapoints, NaN where there is none, and what is said of them."""
+
+class Search(NamedTuple):
+    """What a search for q* says of itself.
+
+    Attributes:
+        text: Its certificate.
+        within: To how many nats the mean of L[q*] is certain.
+        certified: Whether that is within the tolerance.
+    """
+
+    text: str
+    within: float
+    certified: bool
+
+
+Part = tuple[dict[str, Tensor], Search | None]
+"""Values of all datapoints, NaN where there is none, and the search that made them, if any."""
 
 
 class Gaps(NamedTuple):
@@ -206,18 +221,20 @@ class _Work(NamedTuple):
         if not (self.now.folder / file).is_file():
             self.now.require_time(f"{self.name}, {part}")
             self.now.say(f"{self.name}: {part}", 0, 1)
-            values, said = measure()
-            self.now.keep(file, to_bytes(values, metadata={"said": json.dumps(said)}))
+            values, search = measure()
+            said = json.dumps({} if search is None else search._asdict())
+            self.now.keep(file, to_bytes(values, metadata={"said": said}))
         with safe_open(self.now.folder / file, framework="pt") as kept:
             values = {field: kept.get_tensor(field) for field in kept.keys()}  # noqa: SIM118
-            return values, json.loads(kept.metadata()["said"])
+            told = json.loads(kept.metadata()["said"])
+            return values, Search(**told) if told else None
 
     def amortised(self) -> Part:
         """L[q] and importance sampling from q."""
         seed = self._seed("q")
         log_px = importance_sampling(self.model, self.x, self.num_samples, seed=seed)
         elbo = evidence_lower_bound(self.model, self.x, self.num_samples, seed=seed + 1)
-        return {**_weighed(log_px), "elbo": _values(elbo)}, {}
+        return {**_weighed(log_px), "elbo": _values(elbo)}, None
 
     def searched(self, family: str) -> Part:
         """L[q*] and importance sampling from q*, with the certificate."""
@@ -232,13 +249,10 @@ class _Work(NamedTuple):
             seed=self._seed(family),
             progress=self._tell(f"q* ({family})"),
         )
-        said: dict[str, object] = {
-            "text": str(found.certificate),
-            "within": found.certificate.within,
-            "certified": found.certificate.certified,
-        }
+        certificate = found.certificate
+        search = Search(str(certificate), certificate.within, certificate.certified)
         values = {"elbo": _values(found.elbo), **_weighed(found.log_px)}
-        return {k: _placed(v, found.index.cpu(), len(self.x)) for k, v in values.items()}, said
+        return {k: _placed(v, found.index.cpu(), len(self.x)) for k, v in values.items()}, search
 
     def annealed(self, num_temperatures: int) -> Part:
         """AIS."""
@@ -249,7 +263,7 @@ class _Work(NamedTuple):
             seed=self._seed("AIS"),
             progress=self._tell("annealing"),
         )
-        return _weighed(found), {}
+        return _weighed(found), None
 
     def _seed(self, part: str) -> int:
         return derived_seed(f"{self.name}, {part}", self.seed)
@@ -286,16 +300,16 @@ def _joined(name: str, parts: Mapping[str, Part], family: str) -> Gaps:
     errors = {_sampler(part): _error(values["error"][rows]) for part, (values, _) in parts.items()}
     chosen = max(means, key=lambda sampler: means[sampler] - ERRORS * errors[sampler])
     elbo = {part: values["elbo"][rows] for part, (values, _) in parts.items() if "elbo" in values}
-    said = {part: what for part, (_, what) in parts.items() if what}
+    searches = {part: search for part, (_, search) in parts.items() if search is not None}
     return Gaps(
         log_px[chosen],
         elbo.get("flow", torch.full_like(elbo["q"], torch.nan)),
         elbo["diagonal"],
         elbo["q"],
         family,
-        {part: str(what["text"]) for part, what in said.items()},
-        {part: float(str(what["within"])) for part, what in said.items()},
-        all(bool(what["certified"]) for what in said.values()),
+        {part: search.text for part, search in searches.items()},
+        {part: search.within for part, search in searches.items()},
+        all(search.certified for search in searches.values()),
         chosen,
         means,
         rows,

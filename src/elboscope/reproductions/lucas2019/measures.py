@@ -139,7 +139,7 @@ def measure(
     return Measured(
         active.values.tolist(),
         stderr.tolist(),
-        (float(str(active.settings["active"])), count_error(active.values, stderr)),
+        (active.diagnostics["active"].sum().item(), count_error(active.values, stderr)),
         (kl.total, kl.stderr),
         _value(mutual_information(model, x, num_draws=plan.num_draws, seed=seed)),
         _value(marginal_kl(model, x, num_draws=plan.num_draws, seed=seed)),

@@ -47,7 +47,7 @@ from elboscope.estimators import RatioClassifier, held_out_marginal_kl
 from elboscope.estimators.inputs import blocks, prepared
 from elboscope.estimators.latents.aggregate import averages, draw_aggregate
 from elboscope.estimators.latents.aggregate_parts import Parts, split_aggregate
-from elboscope.estimators.latents.density import DensityFamily, density_kl_of
+from elboscope.estimators.latents.density import DensityFamily, fit_density
 from elboscope.estimators.latents.held_out import fitted_mixture, one_thread
 from elboscope.estimators.latents.ratio import ratio_kl_of
 from elboscope.estimators.latents.surgery import average_kl_of, information_of, marginal_kl_of
@@ -332,8 +332,8 @@ def _ratio(
 
 def _network(target: Target, name: DensityFamily, steps: int, seed: int) -> dict[str, Estimated]:
     with _parts(target, seed) as parts:
-        found = density_kl_of(parts, name, seed, max_steps=steps)
-    return {name: _of(found)._replace(settled=bool(found.settings["stopped"]))}
+        density = fit_density(parts, name, max_steps=steps)
+        return {name: _of(density.bound(parts, seed))._replace(settled=density.settled)}
 
 
 def _gaussians(target: Target, K: int, seed: int) -> dict[str, Estimated]:
