@@ -13,11 +13,11 @@ demo: install
 
 # Everything that proves a number, in six minutes on two cores.
 test: install-dev lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --durations=10
 
 # The rest too: full data sets, calibration from scratch, long kills, every shape checked.
 test-all: install-dev lint
-	OMP_NUM_THREADS=1 ELBOSCOPE_SHAPES=elboscope $(BIN)/python -m pytest -n 2 --dist loadgroup --durations=30
+	OMP_NUM_THREADS=1 ELBOSCOPE_SHAPES=elboscope $(BIN)/python -m pytest -n 2 --dist loadfile --durations=30
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -42,17 +42,3 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker, (find, reason) in NEEDS.items():
         if item.get_closest_marker(marker) and find() is None:
             (pytest.fail if marker in required else pytest.skip)(reason)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps the tests that share something dear on one worker; the others go anywhere."""
-    for item in items:
-        shared = [
-            f"{found.baseid}:{name}"
-            for name, definitions in item._fixtureinfo.name2fixturedefs.items()
-            for found in definitions[-1:]
-            if found.scope != "function" and found.baseid.startswith("tests")
-        ]
-        if shared:
-            item.add_marker(pytest.mark.xdist_group(min(shared)))

@@ -18,8 +18,16 @@ BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n?^```text\n(.*?)^```\n)?", re.M
 NUMBER = re.compile(r"[-−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
-def with_code() -> list[Path]:
-    return [page for page in PAGES if page.exists() and BLOCK.search(page.read_text())]
+# What their examples compute takes longer than a first tier has; the README is in it.
+SECOND_TIER = ("log_likelihood.md", "collapse.md")
+
+
+def with_code() -> list[object]:
+    pages = [page for page in PAGES if page.exists() and BLOCK.search(page.read_text())]
+    return [
+        pytest.param(page, marks=pytest.mark.slow if page.name in SECOND_TIER else ())
+        for page in pages
+    ]
 
 
 def same(shown: str, printed: str) -> bool:

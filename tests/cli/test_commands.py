@@ -105,7 +105,7 @@ def test_ctrl_c_says_how_to_resume(folder):
 @pytest.mark.parametrize(
     ("target", "data"),
     [
-        ("my_file.py:model", "x.npy"),
+        pytest.param("my_file.py:model", "x.npy", marks=pytest.mark.slow),
         pytest.param("my_conv_file.py:model", "images.npy", marks=pytest.mark.slow),
         # flat pixels are laid out as the model has them
         pytest.param("my_conv_file.py:model", "x.npy", marks=pytest.mark.slow),

@@ -154,6 +154,7 @@ def test_the_callers_random_state_and_the_models_mode_are_left_alone():
     assert model.training
 
 
+@pytest.mark.slow
 def test_the_perfect_model_gets_no_hole_at_n_1000():
     model = LinearGaussian.perfect(20, 64)
     x, x_train = model.sample(60, seed=0)[0], model.sample(1000, seed=1)[0]

@@ -139,6 +139,7 @@ WRONG = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @FIFTY
 @given(WRONG, st.booleans())
 def test_bad_configs(tmp_path_factory, wrong, as_override):

@@ -19,6 +19,7 @@ import elboscope as es
 
 model = es.models.LinearGaussian.instance_1()
 """
+pytestmark = pytest.mark.slow
 N = 1000  # what the standard budget takes whole
 
 

@@ -98,6 +98,7 @@ def test_divergence_of_random_gaussians(n, sheet, tolerance):
     assert abs(kl.mean().item() - sheet) < tolerance
 
 
+@pytest.mark.slow
 def test_divergence_of_random_gaussians_in_one_dimension():
     kl = torch.stack(
         [

@@ -27,6 +27,7 @@ def trained(copies: int, steps: int = 1500) -> tuple[torch.nn.Module, torch.Tens
     return model.eval(), x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copies", [1, 2, 10])
 def test_training_reaches_the_optimum_and_never_beats_it(copies):
     model, x = trained(copies)

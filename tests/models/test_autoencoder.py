@@ -83,6 +83,7 @@ def trained():
     return images.train, x, vae, autoencoder
 
 
+@pytest.mark.slow
 def test_regularisation_buys_completeness_and_costs_reconstruction(trained):
     grey, x, vae, autoencoder = trained
     with torch.no_grad():

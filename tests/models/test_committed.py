@@ -38,6 +38,7 @@ def linear_vae(variance, posterior, epochs=800):
     return es.active_units(model, x).values.item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variance", "used", "used_when_committed"),
     [(0.1, False, False), (0.6, False, True), (2.0, True, True)],

@@ -81,6 +81,7 @@ def test_it_keeps_the_contract_and_is_estimated_like_any_other():
         _ = model.decode(torch.zeros(1, 2).double()).mean
 
 
+@pytest.mark.slow
 def test_a_strong_decoder_learns_without_the_code():
     """All pixels equal, black or white: −ln 2 nats, of which z need not tell anything."""
     with seeded(0):

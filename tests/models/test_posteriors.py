@@ -221,17 +221,8 @@ def test_a_trained_run_is_loaded_with_its_flow(tmp_path, capsys):
     assert last.abs().max() > 0  # trained away from the identity, and saved
 
 
-@pytest.mark.parametrize(
-    "family",
-    [
-        pytest.param(
-            f,
-            marks=pytest.mark.slow if not isinstance(f, FullCovariance) else (),
-        )
-        for f in FAMILIES
-    ],
-    ids=lambda f: type(f).__name__,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda f: type(f).__name__)
 def test_diagnose_answers_what_can_be_asked_and_says_why_not(family):
     x = (es.data.digits().test[:64] > 0.5).float()
     with seeded(4):

@@ -86,6 +86,7 @@ def test_two_posteriors_along_an_axis_and_along_the_diagonal() -> None:
         assert (parts.mutual_information - math.log(2)).abs().max() < 1e-10
 
 
+@pytest.mark.slow
 def test_the_parts_approach_those_of_the_population() -> None:
     """Minibatches of a large sample: the mean parts against instance 2 in closed form."""
     model = LinearGaussian.instance_2()

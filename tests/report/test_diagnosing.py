@@ -54,6 +54,7 @@ def test_findings_json_says_what_the_estimates_say(diagnosis):
     assert {"torch", "elboscope", "python", "data_id", "conversion"} <= set(read["settings"])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_leaves_the_callers_state(diagnosis, model, x):
     before = torch.get_rng_state()
     x_train = model.sample(150, seed=1)[0]
@@ -63,6 +64,7 @@ def test_the_same_seed_gives_the_same_numbers_and_leaves_the_callers_state(diagn
         assert torch.equal(estimate.values, again.estimates[key].values), key
 
 
+@pytest.mark.slow
 def test_a_loader_is_read_and_what_was_done_is_recorded(model, x):
     loader = DataLoader(TensorDataset(x, torch.zeros(len(x))), batch_size=40)
     diagnosis = diagnose(model, loader, budget="quick")

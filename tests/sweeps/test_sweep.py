@@ -36,6 +36,7 @@ def wait_for(holds, seconds=60.0):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_every_ending_is_recorded_and_nothing_is_repeated(tmp_path, prepare, plan_of):
     plan = plan_of(seeds=(0, 1), x=[1.0], mode=["fine", "diverged", "error", "killed"])
     told = []
@@ -142,6 +143,7 @@ def test_killed(tmp_path, prepare, script, plan_of, all_of_it):
     assert epochs(long) == list(range(1, 61))
 
 
+@pytest.mark.slow
 def test_another_sweep_in_the_folder_is_refused(tmp_path, prepare, plan_of):
     sweep(plan_of(x=[1.0]), tmp_path / "s", prepare, about={"config": {"data": "digits"}})
     with pytest.raises(InputError, match=r"the sweep that is there, with sweep.parameters.x.values "
@@ -153,6 +155,7 @@ def test_another_sweep_in_the_folder_is_refused(tmp_path, prepare, plan_of):
         sweep(plan_of(x=[1.0]), tmp_path / "s" / "trial-000" / "seed-0", prepare)
 
 
+@pytest.mark.slow
 def test_more_trials_go_on_where_fewer_ended(tmp_path, prepare):
     def plan(trials):
         return SweepPlan({"x": Range("x", 0.0, 1.0)}, sampler="random", trials=trials, seed=3)
@@ -168,6 +171,7 @@ def test_more_trials_go_on_where_fewer_ended(tmp_path, prepare):
         sweep(plan(2), tmp_path / "s", prepare)
 
 
+@pytest.mark.slow
 def test_a_process_that_leaves_nothing_is_no_endless_loop(tmp_path, plan_of):
     result = sweep(plan_of(x=[1.0]), tmp_path / "s", lambda run: ["/no/such/program"])
     state = result.runs[0].state

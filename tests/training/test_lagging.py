@@ -109,6 +109,7 @@ def test_one_aggressive_epoch_brings_the_encoder_to_a_decoder_that_was_ahead():
     assert best - aggressive < 0.2 * (best - plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [30, 100, 260])
 def test_an_interrupted_aggressive_run_resumes_bit_for_bit(at, tmp_path, monkeypatch):
     def run(folder=None, resume=False):

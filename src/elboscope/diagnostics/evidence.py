@@ -103,10 +103,12 @@ class Evidence:
         num_given: How many datapoints were given, of which x are all or some.
 
     Example:
+        >>> from dataclasses import replace
         >>> import elboscope as es
         >>> model = es.models.LinearGaussian.instance_1()
         >>> x, _ = model.sample(40, seed=0)
-        >>> evidence = es.diagnostics.gather_evidence(model, x, budget="quick")
+        >>> budget = replace(es.diagnostics.QUICK, num_temperatures=0, num_optimised=0)
+        >>> evidence = es.diagnostics.gather_evidence(model, x, budget=budget)
         >>> evidence["elbo"].side, "scale" in evidence, evidence.get("train_elbo")
         ('lower', True, None)
         >>> evidence["train_elbo"]

@@ -85,10 +85,12 @@ def gather_evidence(
         InputError: A budget of another name; conditions that do not match the data.
 
     Example:
+        >>> from dataclasses import replace
         >>> import elboscope as es
         >>> model = es.models.LinearGaussian.instance_1()
         >>> x, _ = model.sample(50, seed=0)
-        >>> evidence = gather_evidence(model, x, budget="quick")
+        >>> budget = replace(es.diagnostics.QUICK, num_temperatures=0, num_optimised=0)
+        >>> evidence = gather_evidence(model, x, budget=budget)
         >>> evidence.settings["n"], evidence["log_px"].num_samples
         (50, 1000)
     """

@@ -55,6 +55,7 @@ def test_the_fitted_prior_gains_the_marginal_kl_and_the_bound_by_as_much(exact):
     assert e["fitted_prior_samples"].shape == (16, 3)
 
 
+@pytest.mark.slow
 def test_a_perfect_model_with_narrow_posteriors_is_never_told_it_has_a_hole():
     model = LinearGaussian.perfect(20, 64)
     x, x_train = model.sample(60, seed=0)[0], model.sample(400, seed=1)[0]
@@ -108,6 +109,7 @@ def test_a_conditional_model_keeps_its_conditions():
     assert low_posterior(e).severity in ("ok", "undecided", "warning", "problem")
 
 
+@pytest.mark.slow
 def test_a_flow_posterior_has_a_smaller_mixture():
     with seeded(0):
         model = es.models.mlp_vae((16,), 3, hidden=(8,), posterior=es.models.RealNVP())

@@ -72,6 +72,7 @@ def test_decoders_of_one_bound_are_one(known: GradientSNR) -> None:
         torch.testing.assert_close(a.std, b.std)
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth() -> None:
     misses = {"IWAE": 0, "DReG": 0}
     truth = {"IWAE": 0.24495, "DReG": 0.97980}
@@ -156,6 +157,7 @@ def test_corrected_ratio_sees_below_the_floor() -> None:
 # The laws of the paper, on its toy.
 
 
+@pytest.mark.slow
 def test_slopes_in_the_number_of_samples() -> None:
     x = GaussianToy.data(1024, seed=0)
     near = GaussianToy.fitted(x, perturbation=0.01, seed=1)
@@ -168,6 +170,7 @@ def test_slopes_in_the_number_of_samples() -> None:
         snr.slope("IWAE", "encoder", least=64)
 
 
+@pytest.mark.slow
 def test_slopes_in_the_number_of_averages() -> None:
     x = GaussianToy.data(1024, seed=0)
     near = GaussianToy.fitted(x, perturbation=0.05, seed=1)

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from torch.distributions import Distribution, Independent, Normal
 
@@ -95,6 +96,7 @@ def test_an_encoder_of_this_kind_is_a_start() -> None:
     assert ((log_w.mean(0) - theirs.mean(0)).abs() < 4 * error).all()
 
 
+@pytest.mark.slow
 def test_reaches_the_posterior_where_the_gaussians_are_exact() -> None:
     model = LinearGaussian.instance_2()
     x, _ = model.sample(4, seed=0)
@@ -121,6 +123,7 @@ class Banana:
         return log_p.logsumexp(0) + 2 * math.log(0.01)
 
 
+@pytest.mark.slow
 def test_bends_where_no_gaussian_can() -> None:
     model, x = Banana(), torch.tensor([[0.0], [0.5]], dtype=torch.float64)
     full = optimal_posterior(model, x, "full", num_samples=4000, seed=0)
@@ -132,6 +135,7 @@ def test_bends_where_no_gaussian_can() -> None:
     assert ((best.log_px.values - truth).abs() < 4 * best.log_px.mc_stderr + 0.005).all()
 
 
+@pytest.mark.slow
 def test_covers_both_modes_where_a_gaussian_takes_one() -> None:
     """log p(x) = −1.3652; the best Gaussian, at one mode, loses ln 2 and reports −2.0752."""
     model, x = Bimodal(0.25), torch.ones(1, 1, dtype=torch.float64)

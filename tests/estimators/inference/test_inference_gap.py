@@ -255,7 +255,7 @@ class Broken(Without):
         return Independent(Normal(loc, p.scale, validate_args=bool(self.bad.max() > 1)), 1)
 
 
-@pytest.mark.parametrize("other", [0.0, 2.0])
+@pytest.mark.parametrize("other", [0.0, pytest.param(2.0, marks=pytest.mark.slow)])
 def test_a_datapoint_that_diverged_is_named_and_is_in_no_part(other) -> None:
     """With conditions of 2 the decoder refuses NaN by raising."""
     model = LinearGaussian.instance_1()

@@ -97,6 +97,7 @@ def test_a_fit_says_whether_its_steps_were_used_up(family, max_steps, settled) -
     assert torch.equal(whole.values, bound.values)
 
 
+@pytest.mark.slow
 def test_a_flow_and_an_lstm_see_a_correlation_that_one_diagonal_gaussian_misses() -> None:
     with seeded(0):
         common = torch.randn(2000, 1).double()
@@ -116,7 +117,7 @@ def test_a_flow_and_an_lstm_see_a_correlation_that_one_diagonal_gaussian_misses(
         assert gain.mean > 3 * gain.stderr
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["gmm", "maf", pytest.param("lstm", marks=pytest.mark.slow)])
 def test_a_perfect_model_of_narrow_posteriors_has_no_hole(family) -> None:
     """The mixture over its N = 300 posteriors says 30 nats; the bound says none."""
     model = LinearGaussian.perfect(10, 12)

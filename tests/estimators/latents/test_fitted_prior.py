@@ -77,7 +77,10 @@ def test_with_the_aggregate_posterior_itself_the_gain_of_the_bound_is_the_margin
     assert off < 4 * math.hypot(before.mc_error_of_mean, after.mc_error_of_mean)
 
 
-@pytest.mark.parametrize(("d", "family"), [(1, "gmm"), (2, "gmm"), (2, "flow")])
+@pytest.mark.parametrize(
+    ("d", "family"),
+    [(1, "gmm"), (2, "gmm"), pytest.param(2, "flow", marks=pytest.mark.slow)],
+)
 def test_on_its_own_data_the_gain_never_exceeds_the_marginal_kl(d, family):
     """By quadrature, so that "never" is no matter of luck."""
     model, x = vae(d)

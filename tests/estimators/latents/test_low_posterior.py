@@ -134,6 +134,7 @@ def test_the_five_analyses(digits_found):
     assert set(low.by_density.drawn.unique().tolist()) == {0.0, 1.0}
 
 
+@pytest.mark.slow
 def test_auroc_is_the_normal_one_and_its_interval_covers():
     """Two unit Gaussians a distance δ apart: Φ(δ/√2)."""
     truth = 0.5 * (1 + math.erf(1.0 / 2))

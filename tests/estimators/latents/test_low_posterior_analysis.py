@@ -8,7 +8,14 @@ import torch
 from elboscope.estimators import auroc
 
 
-@pytest.mark.parametrize(("n", "m", "shift"), [(20, 10, 3.0), (300, 100, 0.0), (300, 100, 4.5)])
+@pytest.mark.parametrize(
+    ("n", "m", "shift"),
+    [
+        (20, 10, 3.0),
+        pytest.param(300, 100, 0.0, marks=pytest.mark.slow),
+        pytest.param(300, 100, 4.5, marks=pytest.mark.slow),
+    ],
+)
 def test_the_interval_of_the_auroc_covers_also_where_the_sets_hardly_overlap(n, m, shift):
     """The bootstrap alone covered 66 % and 82 % near 1, where it often is a single point."""
     truth = 0.5 * (1 + math.erf(shift / 2))

@@ -49,6 +49,7 @@ def test_every_estimator_is_on_its_stated_side_of_the_linear_gaussian(instance: 
     assert found.best_bound.side == "lower"
 
 
+@pytest.mark.slow
 def test_a_perfect_model_of_narrow_posteriors_is_never_told_it_has_a_hole() -> None:
     """The mixture says 14 nats of N; no bound says more than its error; the truth is 0."""
     model = LinearGaussian.perfect(10, 12)
@@ -65,6 +66,7 @@ def test_a_perfect_model_of_narrow_posteriors_is_never_told_it_has_a_hole() -> N
     assert all(d.higher == "mixture" for d in told)
 
 
+@pytest.mark.slow
 def test_a_real_hole_is_shown_by_bounds_of_which_two_saturate() -> None:
     """Six latents on a line: a diagonal mixture misses correlation, DV and NWJ saturate."""
     with seeded(0):

@@ -123,6 +123,7 @@ def test_a_perfect_model_of_narrow_posteriors_has_no_hole() -> None:
             assert bound.mean <= 3 * bound.stderr
 
 
+@pytest.mark.slow
 def test_the_errors_state_the_scatter_over_data_sets() -> None:
     model = LinearGaussian.perfect(3, 5).with_mistuned_posterior(mean_shift=0.7)
     critic = exact_critic(model)

@@ -123,6 +123,7 @@ def test_real_hole_is_found_by_the_held_out_bound() -> None:
     assert held_out.mean > 10 * held_out.stderr
 
 
+@pytest.mark.slow
 def test_population_error_covers() -> None:
     model, truth = LinearGaussian.instance_2(), 0.1130020622
     z = []
@@ -225,6 +226,7 @@ def test_few_datapoints_have_no_held_out_bound_and_say_so() -> None:
     assert "at least 20 datapoints; got 10" in parts.unavailable["marginal_kl_held_out"]
 
 
+@pytest.mark.slow
 def test_the_error_of_each_unit_is_its_spread_over_data_sets():
     """Forty data sets: the spread of KL(q_N(z_j) ‖ p(z_j)) is the error that each one states."""
     model = LinearGaussian.instance_1()

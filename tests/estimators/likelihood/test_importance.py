@@ -45,6 +45,7 @@ def test_prior_sampling_is_calibrated_where_it_can_be() -> None:
     require_calibrated((e.values - LOG_PX) / e.mc_stderr)
 
 
+@pytest.mark.slow
 def test_infinite_weight_variance_warns_and_finite_does_not() -> None:
     def medians(model: LinearGaussian) -> torch.Tensor:
         x, _ = model.sample(60 * 10, seed=1)  # sixty independent runs of ten datapoints each
@@ -55,6 +56,7 @@ def test_infinite_weight_variance_warns_and_finite_does_not() -> None:
     assert (medians(LinearGaussian.instance_1()) < 0.5).double().mean() >= 0.95
 
 
+@pytest.mark.slow
 def test_one_datapoint_of_instance_2_warns_in_95_percent_of_seeds() -> None:
     model = LinearGaussian.instance_2()
     khat = importance_sampling(model, X.expand(100, 3), 40_000, seed=0).diagnostics["khat"]

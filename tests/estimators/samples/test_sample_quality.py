@@ -48,6 +48,7 @@ def test_mode_collapse():
     assert found.coverage.mean < 0.1
 
 
+@pytest.mark.slow
 def test_memorised_data_look_perfect_but_to_the_critic():
     """Fifty digits by heart: precise, all modes; the critic knows them from other digits."""
     known = DIGITS.train[:50]

@@ -158,7 +158,9 @@ def test_a_frozen_decoder_is_the_same_to_the_bit(tmp_path, posterior):
     assert [type(layer).__name__ for layer in model.encoder] == ["Linear"]
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize(
+    "name", ["decoder-capacity", pytest.param("flow-amortisation", marks=pytest.mark.slow)]
+)
 def test_a_small_run_is_complete_and_decides_nothing(smoke, name):
     outcome = smoke(name)
     assert (outcome.name, outcome.scale) == (name, "smoke")
@@ -171,6 +173,7 @@ def test_a_small_run_is_complete_and_decides_nothing(smoke, name):
     assert all(value > -0.05 for key, value in gap.items() if "instead" not in key[0]), gap
 
 
+@pytest.mark.slow
 def test_a_small_run_counts_with_one_decoder(smoke):
     rows = {(row.label, row.quantity): row.value for row in smoke("flow-amortisation").rows}
     for family in ("FFG", "Flow"):

@@ -103,6 +103,7 @@ def test_a_run_has_every_model_checkpoint_and_split(smoke):
     assert all(c.verdict == "undecided" and "±" in c.evidence for c in outcome.claims)
 
 
+@pytest.mark.slow
 def test_slices_give_the_numbers_of_one_sitting(smoke, ticking, tmp_path, monkeypatch):
     plan = replace(inference_overfitting.SMOKE, models=("Regular",))
     monkeypatch.setitem(inference_overfitting.EXPERIMENT.plans, "smoke", plan)

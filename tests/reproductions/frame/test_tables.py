@@ -15,7 +15,12 @@ from elboscope.reproductions.frame.sitting import Options, Sitting, Unfinished
 from elboscope.reproductions.frame.training import Measured
 from elboscope.reproductions.rainforth2018 import tighter_bounds as tighter_bounds_table1
 
-NAMES = ("iwae-table1", "tighter-bounds-table1", "iwae-posteriors", "latent-2d")
+NAMES = (
+    "iwae-table1",
+    "tighter-bounds-table1",
+    "iwae-posteriors",
+    pytest.param("latent-2d", marks=pytest.mark.slow),
+)
 
 
 def values(outcome):
@@ -56,6 +61,7 @@ def test_table_1_of_burda_has_ten_models(smoke):
     assert all(0 <= row.value <= 100 for row in rows)
 
 
+@pytest.mark.slow
 def test_posteriors_bring_their_figure_and_their_entropies_agree(smoke):
     outcome = smoke("iwae-posteriors")
     rows = {(row.label, row.quantity): row.value for row in outcome.rows}
@@ -87,6 +93,7 @@ def measure():
     return Measured(values, values, values, values, units, 0.1 * units)
 
 
+@pytest.mark.slow
 def test_slices_give_the_numbers_of_one_sitting(smoke, ticking, tmp_path):
     out, pauses, outcome = tmp_path / "run", [], None
     while outcome is None:

@@ -178,6 +178,7 @@ def test_a_small_run_is_complete_and_decides_nothing(smoke):
     assert len(outcome.figures["surgery"].axes) == 2
 
 
+@pytest.mark.slow
 def test_slices_give_the_numbers_of_one_sitting(smoke, tmp_path):
     """The last model is made again in slices."""
     outcome, finished = smoke

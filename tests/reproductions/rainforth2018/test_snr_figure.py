@@ -25,6 +25,7 @@ HALF = Published(0.5, "a theorem")
 PLAN = SMOKE.training
 
 
+@pytest.mark.slow
 def test_smoke_run_is_resumed_and_decides_nothing(tmp_path) -> None:
     with pytest.raises(Unfinished, match="Continue with the same command"):
         reproduce(EXPERIMENT, "smoke", out=tmp_path, options=Options(slice_seconds=0.0))

@@ -226,6 +226,7 @@ def test_a_small_run_calls_nothing_a_bound_of_ours_and_decides_nothing(smoke):
     assert not any("ELBO" in q for label, q in by if label.startswith("VEEGAN"))
 
 
+@pytest.mark.slow
 def test_slices_give_the_numbers_of_one_sitting(smoke, tmp_path, ticking):
     """One run of each game is done again, in slices."""
     outcome, finished = smoke

@@ -270,6 +270,7 @@ def test_a_smoke_run_shows_truth_estimate_and_bounds_and_decides_nothing(outcome
     assert record["provenance"]["settings"]["num_seeds"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ticking")
 def test_slices_give_the_numbers_of_one_sitting(monkeypatch, tmp_path):
     monkeypatch.setitem(density_ratio_synthetic.EXPERIMENT.plans, "smoke", TINY)

@@ -178,6 +178,7 @@ def test_spread_over_settings_is_of_one_run_each():
     assert row.error_kind == "sd over settings, one run each"
 
 
+@pytest.mark.slow
 def test_a_small_run_has_every_model_and_score(hybrids_run):
     outcome, _ = hybrids_run
     rows = {(row.label, row.quantity): row for row in outcome.rows}
@@ -198,6 +199,7 @@ def test_a_small_run_has_every_model_and_score(hybrids_run):
     assert perfect.value > max(rows[f"{m}, samples", "recall"].value for m in MODELS)
 
 
+@pytest.mark.slow
 def test_slices_give_the_numbers_of_one_sitting(hybrids_run, tmp_path, ticking):
     """One model is trained again, and another scored again, in slices."""
     outcome, finished = hybrids_run
@@ -219,6 +221,7 @@ def test_slices_give_the_numbers_of_one_sitting(hybrids_run, tmp_path, ticking):
     assert [row.value for row in again.rows] == [row.value for row in outcome.rows]
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_a_finished_run_is_its_weights_and_scores(hybrids_run):
     _, finished = hybrids_run
     kept = {path.name for path in (finished / "state").glob("VAE*run-0/*")}

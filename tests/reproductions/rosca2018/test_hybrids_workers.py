@@ -80,6 +80,7 @@ def test_every_run_has_a_name_of_its_own(experiment):
             run_name(len(names) + 1, plan)
 
 
+@pytest.mark.slow
 def test_one_run_alone_is_that_of_the_whole_and_nothing_is_done_twice(without, hybrids_run):
     """What this process has made needs no worker: these would fail."""
     outcome, _ = hybrids_run
@@ -132,6 +133,7 @@ def test_what_fails_is_named_and_the_rest_is_there(without, hybrids_run):
     assert whole.failed == ()
 
 
+@pytest.mark.slow
 def test_a_model_without_any_run_is_an_error(without):
     out = without(*VGH)
     options = Options(resume=True, workers=FAILING)
@@ -141,6 +143,7 @@ def test_a_model_without_any_run_is_an_error(without):
     assert (out / "state" / RUNS[0].name / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(without):
     out, waiting = without(VGH[0]), saying("import time; time.sleep(300)")
 
@@ -158,6 +161,7 @@ def test_ctrl_c_says_how_to_go_on(without):
     assert said.endswith("Continue with the same command. Add --resume, if it has none.")
 
 
+@pytest.mark.slow
 def test_a_run_by_itself_belongs_to_a_reproduction(without, tmp_path):
     with pytest.raises(InputError, match="new: expected the folder of a reproduction that was beg"):
         reproduce_run(COLOR_MNIST, 0, "smoke", out=tmp_path / "new")

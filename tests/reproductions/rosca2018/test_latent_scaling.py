@@ -261,6 +261,7 @@ def test_rows_of_a_small_run_add_up_and_decide_nothing(smoke):
     assert set(outcome.figures) == {"codes-ColorMNIST", "pictures-ColorMNIST"}
 
 
+@pytest.mark.slow
 def test_slices_give_the_numbers_of_one_sitting(smoke, tmp_path, ticking):
     """The last model is trained and measured again, in slices."""
     outcome, finished = smoke

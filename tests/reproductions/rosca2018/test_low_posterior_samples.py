@@ -126,6 +126,7 @@ def test_a_neighbour_of_many_samples_counts_once():
     assert math.isnan(clustered_error(v, torch.zeros(4, dtype=torch.int64)))
 
 
+@pytest.mark.slow
 def test_the_uncovered_share_has_the_spread_of_repeated_draws():
     def drawn(generator):
         reference, prior = (torch.randn(400, generator=generator).double() for _ in range(2))
@@ -205,6 +206,7 @@ def smoke(smoke_run):
     return smoke_run("low-posterior-samples")
 
 
+@pytest.mark.slow
 def test_a_small_run_is_complete_and_decides_nothing(smoke):
     outcome, _ = smoke
     assert {claim.verdict for claim in outcome.claims} == {"undecided"}

@@ -153,6 +153,7 @@ def test_rows_of_a_small_run_add_up(run):
     assert len(outcome.figures["marginal-kl"].axes[0].get_yticklabels()) == 6
 
 
+@pytest.mark.slow
 def test_slices_give_the_numbers_of_one_sitting(run, tmp_path):
     """The last model is trained and measured again, in slices."""
     outcome, finished = run

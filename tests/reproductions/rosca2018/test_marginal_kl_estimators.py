@@ -168,6 +168,7 @@ def test_rows_of_a_small_run(run):
     assert sum("estimate minus the closed form" in note for note in outcome.notes) == 2
 
 
+@pytest.mark.slow
 def test_slices_give_the_numbers_of_one_sitting(run, tmp_path):
     """Parts that a stopped run would not have yet are made again, in slices."""
     outcome, finished = run

@@ -171,6 +171,7 @@ def outcome(smoke):
     return smoke("stacked-mnist")
 
 
+@pytest.mark.slow
 def test_a_smoke_run_counts_samples_and_reconstructions_and_decides_nothing(outcome, tmp_path):
     rows = {(row.label, row.quantity): row for row in outcome.rows}
     labels = {label for label, _ in rows}

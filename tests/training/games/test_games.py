@@ -392,6 +392,7 @@ def test_a_frozen_player_stands_still() -> None:
     assert all(same[n] == n.startswith("encoder") for n in same)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_gan_finds_a_gaussian(seed: int) -> None:
     """N(2, 0.5²) by an affine generator: it circles around the truth, from far away."""

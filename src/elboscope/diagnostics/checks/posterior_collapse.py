@@ -366,10 +366,12 @@ def unit_table(evidence: Evidence) -> tuple[UnitRow, ...]:
     """Returns one row per latent unit, the most expensive first; none without active units.
 
     Example:
+        >>> from dataclasses import replace
         >>> import elboscope as es
         >>> model = es.models.LinearGaussian.perfect(2, 8, sigma2=0.1)
         >>> x, _ = model.sample(50, seed=0)
-        >>> evidence = es.diagnostics.gather_evidence(model, x, budget="quick")
+        >>> budget = replace(es.diagnostics.QUICK, num_temperatures=0, num_optimised=0)
+        >>> evidence = es.diagnostics.gather_evidence(model, x, budget=budget)
         >>> [row.state for row in unit_table(evidence)]
         ['used', 'used']
     """

@@ -40,10 +40,12 @@ def estimates_of(
         quantities: The quantities that are read.
 
     Example:
+        >>> from dataclasses import replace
         >>> import elboscope as es
         >>> model = es.models.LinearGaussian.instance_1()
         >>> x, _ = model.sample(40, seed=0)
-        >>> evidence = es.diagnostics.gather_evidence(model, x, budget="quick")
+        >>> budget = replace(es.diagnostics.QUICK, num_temperatures=0, num_optimised=0)
+        >>> evidence = es.diagnostics.gather_evidence(model, x, budget=budget)
         >>> list(estimates_of(evidence))[:3]
         ['log_px', 'log_px_half', 'log_px_psis']
     """

@@ -15,6 +15,8 @@ zero where the aggregate posterior is the prior: where it dips, the path crosses
 decoder has not been trained for what it shows there. The two ends are left out of the mixture,
 each of which would otherwise find itself.
 
+The file is long because both walks, between codes and along a unit, are one idea.
+
 References:
     | Sampling Generative Networks (White, 2016), https://arxiv.org/abs/1609.04468
 """
