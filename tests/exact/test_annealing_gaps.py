@@ -34,7 +34,7 @@ def test_log_likelihood():
         (5, 0.424141, 0.279859),
         (10, 0.195141, 0.156859),
         (100, 0.0177962, 0.0174038),
-        (1000, 0.00176196, 0.00175804),
+        pytest.param(1000, 0.00176196, 0.00175804, marks=pytest.mark.slow),
     ],
 )
 def test_linear_schedule(T, forward, reverse):

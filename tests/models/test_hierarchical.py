@@ -154,6 +154,7 @@ def test_annealing_path_has_gradients_for_z():
         torch.testing.assert_close(grad[..., j], slope, atol=5e-3, rtol=5e-3)
 
 
+@pytest.mark.slow
 def test_annealed_importance_sampling_finds_log_p():
     model = off_by(1.5)
     x, _ = model.sample(20, seed=7)

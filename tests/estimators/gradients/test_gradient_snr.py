@@ -280,6 +280,7 @@ def test_loop_and_vmap_and_the_literal_loop_agree() -> None:
         assert ((entry.std / std - 1).abs() < 3.5 / math.sqrt(R)).all()
 
 
+@pytest.mark.slow
 def test_parameters_outside_modules_are_drawn_one_by_one() -> None:
     class Plain:
         def __init__(self) -> None:

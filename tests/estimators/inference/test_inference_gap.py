@@ -93,6 +93,7 @@ def test_an_encoder_that_is_off_has_the_amortisation_gap_by_which_it_is_off(shif
     assert gap.amortisation.stderr < unpaired / 10
 
 
+@pytest.mark.slow
 def test_an_encoder_with_a_covariance_is_split_by_its_own_family() -> None:
     model = LinearGaussian.instance_2().with_exact_posterior()
     x, _ = model.sample(30, seed=0)
@@ -296,7 +297,7 @@ def test_where_all_diverged_there_is_no_number_and_no_certificate() -> None:
 
 
 @pytest.mark.parametrize("validated", [False, True])
-@pytest.mark.parametrize("row", [0, 3])
+@pytest.mark.parametrize("row", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_encoder_that_is_nan_for_one_datapoint_loses_that_one_only(row, validated) -> None:
     """Validated, a distribution raises for the whole batch."""
     model = LinearGaussian.instance_1()
@@ -393,6 +394,7 @@ def test_the_family_is_that_of_the_encoders_answer(name) -> None:
         assert own_family(model, prepared(model, torch.zeros(3, 3), None)) == family
 
 
+@pytest.mark.slow
 def test_any_form_of_data_gives_the_same_and_nothing_of_the_caller_is_touched() -> None:
     model, x = trained(2)
     x = x[:8]

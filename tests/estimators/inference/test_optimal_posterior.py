@@ -78,6 +78,7 @@ def test_the_best_diagonal_gaussian_of_a_correlated_posterior(number, best, gap,
     assert found.certificate.unconverged == found.certificate.diverged == ()
 
 
+@pytest.mark.slow
 def test_correlated_latents_more_than_samples_of_a_step_are_no_noise() -> None:
     W = 1.0 + 0.3 * torch.randn(30, 40, generator=torch.Generator().manual_seed(0)).double()
     model = LinearGaussian(W, torch.zeros(30).double(), 0.5)  # a gap of 51 nats

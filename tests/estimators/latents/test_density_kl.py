@@ -79,7 +79,8 @@ def test_bounds_of_the_linear_gaussian_lie_below_the_truth_and_near_it(family) -
 
 
 @pytest.mark.parametrize(
-    ("family", "max_steps", "settled"), [("gmm", 1, True), ("maf", 50, False), ("maf", 2000, True)]
+    ("family", "max_steps", "settled"),
+    [("gmm", 1, True), ("maf", 50, False), pytest.param("maf", 2000, True, marks=pytest.mark.slow)],
 )
 def test_a_fit_says_whether_its_steps_were_used_up(family, max_steps, settled) -> None:
     """The first latent moves by 1: the flow improves from step 0, and not for 2000 steps."""

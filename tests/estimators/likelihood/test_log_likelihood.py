@@ -87,6 +87,7 @@ def test_the_combined_weight_is_unbiased_for_p_of_x() -> None:
     assert found.log_px.mean < truth - 3 * found.log_px.stderr  # and its logarithm lies below
 
 
+@pytest.mark.slow
 def test_two_temperatures_from_the_prior_are_not_enough_and_it_says_what_would_be() -> None:
     model = LinearGaussian.instance_1()
     x, _ = model.sample(10, seed=0)
@@ -165,7 +166,7 @@ def _no_density(value: torch.Tensor) -> torch.Tensor:
     raise NotImplementedError
 
 
-@pytest.mark.parametrize("wrap", [Generator, Implicit])
+@pytest.mark.parametrize("wrap", [Generator, pytest.param(Implicit, marks=pytest.mark.slow)])
 def test_without_a_density_of_q_ais_stands_alone_and_says_so(wrap) -> None:
     model = LinearGaussian.instance_1()
     x, _ = model.sample(20, seed=0)

@@ -269,6 +269,7 @@ def outcome(smoke):
     return smoke("kl-weight-sweep")
 
 
+@pytest.mark.slow
 def test_a_run_has_a_row_of_everything_for_each_setting(outcome):
     rows = {(row.label, row.quantity): row for row in outcome.rows}
     for setting in SETTINGS:

@@ -241,6 +241,7 @@ def outcome(smoke):
     return smoke("density-ratio-synthetic")
 
 
+@pytest.mark.slow
 def test_a_smoke_run_shows_truth_estimate_and_bounds_and_decides_nothing(outcome, tmp_path):
     rows = {(row.label, row.quantity): row for row in outcome.rows}
     for size in SMOKE.sizes:

@@ -154,6 +154,7 @@ def run(smoke_run):
     return smoke_run("marginal-kl-estimators")
 
 
+@pytest.mark.slow
 def test_rows_of_a_small_run(run):
     outcome, _ = run
     labels = [row.label for row in outcome.rows]

@@ -177,6 +177,7 @@ def outcome(smoke):
     return smoke("single-bit")
 
 
+@pytest.mark.slow
 def test_a_run_shows_trained_and_best_beside_the_published(outcome):
     rows = {(row.label, row.quantity): row for row in outcome.rows}
     assert rows["D = 1", "distortion −E_q log p(x|z)"].published.value == 0.693
