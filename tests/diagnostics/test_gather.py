@@ -77,7 +77,7 @@ def test_the_parts_of_the_inference_gap_agree_with_the_closed_form_on_their_rows
     model, x, e = exact
     gap, mine = e["inference_gap"], x[e.rows["inference_gap"]]
     assert (len(e.rows["inference_gap"]), e.settings["n_optimised"]) == (15, 15)
-    assert gap.certified, gap.reasons
+    assert gap.optimal_posterior_certified, gap.reasons
     truth = {"approximation": model.gap(mine), "amortisation": model.gap(mine) * 0}
     for part, value in truth.items():
         assert abs(getattr(gap, part).mean - value.mean().item()) < 0.01, part

@@ -12,6 +12,7 @@ from .random import seeded
 from .weights import (
     ParetoSmoothed,
     effective_sample_size,
+    half_means,
     log_joint,
     log_mean_exp,
     log_mean_exp_stderr,
@@ -46,6 +47,7 @@ __all__ = [
     "family",
     "generated",
     "given",
+    "half_means",
     "is_implicit",
     "is_in_support",
     "log_joint",

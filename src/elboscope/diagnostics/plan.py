@@ -32,6 +32,7 @@ from elboscope.core import (
     modules_of,
     seeded,
 )
+from elboscope.estimators.likelihood.log_likelihood import FEWEST_PAIRS
 
 from .budget import MIN_ANNEALED, MIN_DATA, MIN_OPTIMISED, MIN_SIMULATED, SEARCHES, Budget
 
@@ -54,7 +55,8 @@ class Plan:
         total: Datapoints given.
         total_train: Training datapoints given.
         annealed: Rows of x for AIS.
-        num_simulated: Datapoints to simulate for its certificate.
+        num_simulated: Simulated datapoints to anneal for its certificate.
+        num_pairs: Simulated pairs that q scores for it.
         annealing_seconds: Expected time of both.
         optimised: Rows of x whose best posteriors are searched; ``optimised_train`` likewise.
         optimising_seconds: Expected time of the search.
@@ -74,6 +76,7 @@ class Plan:
     total_train: int
     annealed: Tensor
     num_simulated: int
+    num_pairs: int
     annealing_seconds: float
     optimised: Tensor
     optimised_train: Tensor
@@ -147,6 +150,7 @@ class Plan:
                 "num_chains": self.budget.num_chains,
                 "n_annealed": len(self.annealed),
                 "n_simulated": self.num_simulated,
+                "n_pairs": self.num_pairs,
             }
         if not self.too_slow_to_optimise:
             done |= {
@@ -228,8 +232,8 @@ def plan_for(
     seconds = budget.expected_seconds(pace, len(rows), len(rows_train))
     chains = budget.num_chains if budget.num_temperatures else 0
     slow_pace = seconds_per_sample(model, x, condition, chains) if pace and chains else 0.0
-    annealed, simulated = _annealed(budget, slow_pace, len(rows), _left(budget, seconds))
-    annealing = budget.annealing_seconds(slow_pace, annealed, simulated)
+    annealed, simulated, pairs = _annealed(budget, slow_pace, len(rows), _left(budget, seconds))
+    annealing = budget.annealing_seconds(slow_pace, annealed, simulated, pairs)
     budget = budget.for_latents(math.prod(capabilities.latent_shape))
     own = {"Normal": None, "MultivariateNormal": "full"}.get(capabilities.posterior, "flow")
     families = 1 + SEARCHES[own]  # the diagonal one comes first
@@ -251,6 +255,7 @@ def plan_for(
         total_train=total_train,
         annealed=stratified(len(rows), annealed, seed + 3),
         num_simulated=simulated,
+        num_pairs=pairs,
         annealing_seconds=annealing,
         optimised=stratified(len(rows), optimised, seed + 4),
         optimised_train=stratified(len(rows_train), optimised_train, seed + 5),
@@ -263,14 +268,15 @@ def _left(budget: Budget, seconds: float) -> float:
     return max(budget.max_seconds - seconds, budget.max_seconds / 4)
 
 
-def _annealed(budget: Budget, pace: float, n: int, allowed: float) -> tuple[int, int]:
-    """How many datapoints to anneal and to simulate, cut as far as the clock demands."""
-    n, simulated = min(n, budget.num_annealed), budget.num_simulated
-    expected = budget.annealing_seconds(pace, n, simulated)
+def _annealed(budget: Budget, pace: float, n: int, allowed: float) -> tuple[int, int, int]:
+    """How many datapoints to anneal, and how many of how many simulated ones, by the clock."""
+    n, simulated, pairs = min(n, budget.num_annealed), budget.num_simulated, budget.num_pairs
+    expected = budget.annealing_seconds(pace, n, simulated, pairs)
     share = min(1.0, allowed / expected) if expected > 0 else 1.0
     return (
         max(min(n, MIN_ANNEALED), int(n * share)),
-        max(min(simulated, MIN_SIMULATED), int(simulated * share)),
+        (simulated := max(min(simulated, MIN_SIMULATED), int(simulated * share))),
+        max(min(pairs, FEWEST_PAIRS * simulated), int(pairs * share)),
     )
 
 

@@ -20,12 +20,22 @@ from __future__ import annotations
 __all__ = ["FAMILIES", "inference_gap", "remedy"]
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from elboscope.core import Estimate, Finding, Severity, paired_difference
 from elboscope.estimators import InferenceGap
 
-from ..decision import ERRORS, check, exceeds, gap_thresholds, graded, rate_of, weights_usable
+from ..decision import (
+    ERRORS,
+    breach,
+    check,
+    exceeds,
+    gap_thresholds,
+    graded,
+    rate_of,
+    weights_usable,
+)
 from ..evidence import Evidence
 from ..quantities.inference import INFERENCE_GAP
 
@@ -53,7 +63,18 @@ class Parts(NamedTuple):
     open: str = ""
 
 
-@check(CHECK, asked_in="inference")
+def _parts_not_negative(evidence: Evidence) -> Iterator[str]:
+    """L[q] ≤ L[q*] ≤ log p(x), each beyond the error of its samples and of the search."""
+    gap = evidence[INFERENCE_GAP]
+    within = gap.optimal[gap.family].certificate.within
+    for name, part in (("amortisation", gap.amortisation), ("approximation", gap.approximation)):
+        error = math.hypot(part.mc_error_of_mean, within)
+        text = breach(f"the {name} gap is negative,", -part.mean, error, gap.elbo.mean)
+        if text:
+            yield text
+
+
+@check(CHECK, asked_in="inference", invariants=(_parts_not_negative,))
 def inference_gap(evidence: Evidence) -> Finding:
     """Judges log p̂ − L[q] beside the KL term, and says which of its two parts is the larger.
 
@@ -187,6 +208,8 @@ def _numbers(gap: InferenceGap, parts: Parts, limits: tuple[float, float]) -> di
         "family": gap.family,
         "within": parts.within,
         "certified": gap.certified,
+        "optimal_posterior_certified": gap.optimal_posterior_certified,
+        "log_px_certified": gap.log_px_certified,
         "reasons": gap.reasons,
         "diverged": len(gap.diverged),
         "warning_from": limits[0],
