@@ -186,7 +186,7 @@ def test_whose_fault_it_is(mine, theirs, severity, cause):
 @pytest.mark.parametrize(
     ("n_scored", "action"),
     [
-        (358, "Give more evaluation data: all that were given are scored."),
+        (358, "Give more evaluation data: all of it is already scored."),
         (200, "A larger budget scores more than 200 of the 359 datapoints: "
          "es.diagnose(model, x, budget='thorough')."),
     ],
@@ -223,8 +223,8 @@ def test_few_images_are_no_reason_to_judge():
 @pytest.mark.parametrize(
     ("images", "name", "words"),
     [
-        (DIGITS.test.flip(2), "", "is in doubt of"),
-        (1 - DIGITS.test, "", "is in doubt of"),
+        (DIGITS.test.flip(2), "", "is unsure of"),
+        (1 - DIGITS.test, "", "is unsure of"),
         (DIGITS.test[DIGITS.test_labels < 2], "", "finds about 2"),
         (torch.rand(60, 1, 28, 28), "fashion_mnist", "no classifier is packaged for fashion_mnist"),
         (torch.rand(60, 1, 28, 28), "Fashion-MNIST", "no classifier is packaged for fashion_mnist"),
