@@ -106,7 +106,7 @@ def _usage_error(message: str, parser: argparse.ArgumentParser) -> UsageError:
     missing = re.match(r"the following arguments are required: (.*)", message)
     if missing:
         do = f"See {parser.prog} --help."
-        return UsageError(parser.prog, expected=missing.group(1), got="nothing for it", do=do)
+        return UsageError(parser.prog, expected=missing.group(1), got="none", do=do)
     name, _, text = message.partition(": ")
     return UsageError(
         name.removeprefix("argument "),
