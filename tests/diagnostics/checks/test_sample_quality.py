@@ -109,7 +109,7 @@ def few_classes(classes):
 def test_a_generator_of_other_real_digits_is_ok():
     finding = judged(Drawer(DIGITS.train))
     assert finding.severity == "ok"
-    assert "0.84% errors" in finding.summary
+    assert "test error 0.84%" in finding.summary
     assert finding.evidence["modes_lost"] == ()
 
 
@@ -144,7 +144,7 @@ def test_a_prior_where_the_codes_are_is_ok_and_one_beside_them_is_not():
     holed = judged(Pixels(Independent(Normal(torch.full((64,), 0.5), 0.5), 1)))
     assert (holed.severity, holed.evidence["cause"]) == ("problem", "latents")
     assert holed.evidence["reconstructions_lack_coverage"] < 0.1
-    assert "decoder is not to blame" in holed.summary
+    assert "the fault lies not with the decoder" in holed.summary
     assert "See 'prior hole'" in holed.action
 
 
