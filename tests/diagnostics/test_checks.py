@@ -55,6 +55,7 @@ def test_a_healthy_model_is_ok_by_every_check():
     absent = [f.evidence["missing"] for f in verdicts.values() if f.severity == "unavailable"]
     assert not set(absent) & set(evidence().values)
     assert [f.severity for f in verdicts.values()].count("ok") == len(CHECKS) - len(absent) >= 11
+    assert [f.check for f in verdicts.values() if f.severity == "ok" and f.action] == []
 
 
 @pytest.mark.parametrize(

@@ -254,6 +254,13 @@ def complete_evidence(x: Tensor | None = None, **changes: object) -> Evidence:
         "unit_kl": units("KL per unit", torch.tensor([2.6, 2.1, 1.9, 1.4, 0.004, 0.001])),
         "active_units": units("variance", z.var(0)),
         "zeroing": units("zeroing effect", torch.tensor([9.1, 6.0, 5.2, 3.1, 0.0, 0.0])),
+        "implied_kl_weight": datapoints(
+            "implied KL weight",
+            1 + 0.3 * normal(11, n),
+            "none",
+            "stationarity of the posterior's widths",
+            measured_in="nats of reconstruction per nat of KL",
+        ),
         "posterior_means": z,
         "train_elbo": datapoints("ELBO, training data", values - 0.9, "lower", **where),
         "train_log_px": datapoints("log p(x), training data", values + 0.1, "lower", **where),

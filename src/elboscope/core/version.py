@@ -7,6 +7,9 @@ from __future__ import annotations
 
 __all__ = ["VERSION"]
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
-VERSION = version("elboscope")
+try:
+    VERSION = version("elboscope")
+except PackageNotFoundError:  # a source tree on the path, which no one installed
+    VERSION = "0+source"

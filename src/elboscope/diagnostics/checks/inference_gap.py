@@ -40,7 +40,7 @@ from ..evidence import Evidence
 from ..quantities.inference import INFERENCE_GAP
 
 CHECK = "inference gap"
-# A datapoint that diverged is likely an odd one: it could have so many times the most of the rest.
+# A datapoint that diverged is probably unusual: its gap could be this many times the largest.
 ODD = 3.0
 UNTRUSTED = "the weights of log p̂ are not trusted (k̂), so"
 
@@ -239,8 +239,8 @@ _TRUSTED = (
     "and num_temperatures=500 adds annealed importance sampling, which has no k̂."
 )
 _LARGER = (
-    "The family would do better than its encoder. Train a larger one: elboscope train CONFIG.yaml "
-    "--model.hidden '[400, 400]'; let it catch up with a decoder that stands still: "
+    "The family can do better than this encoder. Train a larger one: elboscope train CONFIG.yaml "
+    "--model.hidden '[400, 400]'; let it catch up with a frozen decoder: "
     "model.decoder.requires_grad_(False), and train on"
 )
 _OVERFITS = (
@@ -248,7 +248,7 @@ _OVERFITS = (
     "binarisation of each minibatch: elboscope train CONFIG.yaml --binarisation dynamic; stop "
     "earlier: --training.patience 20; or take a smaller network: --model.hidden '[100]'"
 )
-_REFINE = "; or improve its answers when they are used: es.refine(model, steps=20)"
+_REFINE = "; or improve its answers at inference time: es.refine(model, steps=20)"
 _RICHER = (
     "No encoder of this family can win it back. Take a richer family, and anneal the entropy so "
     "that the decoder learns to use it: elboscope train CONFIG.yaml --model.posterior {family} "
