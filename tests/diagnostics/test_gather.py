@@ -355,8 +355,10 @@ def test_a_budget_says_what_it_spends():
     assert "20 temperatures × 8 chains" in QUICK.describe()
     assert "AIS" not in SMALL.describe()
     # 10 temperatures · 10 leapfrog steps: 3 passes of 4 chains on 12 + 6 · 20 datapoints, 7 runs
-    expected = 100 * (1e-6 * 3 * 4 * 132 + 8e-4 * 7)
+    expected = 100 * (1e-6 * 3 * 4 * 252 + 8e-4 * 13)
     assert ANNEALED.annealing_seconds(1e-6, 12, 20) == pytest.approx(expected)
+    with_pairs = ANNEALED.annealing_seconds(1e-6, 12, 20, 5000)
+    assert with_pairs - expected == pytest.approx(5000 * 33 * 1e-6)
     assert "the best posteriors of 30 datapoints" in QUICK.describe()
     # 15 datapoints: 250 steps · 16 samples · 3 passes, 5000 samples for each of three bounds
     searched = 1e-6 * 15 * (12_000 + 15_000) + 250 * 8e-4
