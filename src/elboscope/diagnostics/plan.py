@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 __all__ = [
+    "Paces",
     "Plan",
     "batches",
     "capabilities_of",
     "duration",
+    "paces_of",
     "plan_for",
     "rows_of",
     "seconds_per_sample",
@@ -17,6 +19,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -210,6 +213,32 @@ def _nothing(x: Tensor, problem: str) -> Capabilities:
     )
 
 
+class Paces(NamedTuple):
+    """Seconds per decoded z on this machine: in large batches, and in batches of the chains' size.
+
+    What the clock allows follows from them, so that a diagnosis that goes on later keeps them.
+    """
+
+    decoding: float
+    annealing: float
+
+
+def paces_of(
+    model: GenerativeModel,
+    capabilities: Capabilities,
+    x: Tensor,
+    budget: Budget,
+    condition: Tensor | None = None,
+) -> Paces:
+    """Times the decoder; 0 where it is not needed."""
+    if not capabilities.has_likelihood:
+        return Paces(0.0, 0.0)
+    decoding = seconds_per_sample(model, x, condition)
+    chains = budget.num_chains if budget.num_temperatures else 0
+    slow = seconds_per_sample(model, x, condition, chains) if decoding and chains else 0.0
+    return Paces(decoding, slow)
+
+
 def plan_for(
     model: GenerativeModel,
     capabilities: Capabilities,
@@ -219,10 +248,11 @@ def plan_for(
     seed: int,
     condition: Tensor | None = None,
     condition_train: Tensor | None = None,
+    paces: Paces | None = None,
 ) -> Plan:
-    """Draws the datapoints that the budget and the clock allow."""
+    """Draws the datapoints that the budget and the clock allow, by ``paces`` or timed here."""
     total_train = 0 if x_train is None else len(x_train)
-    pace = seconds_per_sample(model, x, condition) if capabilities.has_likelihood else 0.0
+    pace, slow_pace = paces or paces_of(model, capabilities, x, budget, condition)
     full = budget.expected_seconds(pace, len(x), total_train)
     share = budget.affordable(pace, len(x), total_train)
     rows = stratified(len(x), _cut(budget.num_data, len(x), share), seed)
@@ -230,8 +260,6 @@ def plan_for(
     source, source_condition = (x, condition) if x_train is None else (x_train, condition_train)
     rows_mixture = stratified(len(source), budget.num_mixture, seed + 2)
     seconds = budget.expected_seconds(pace, len(rows), len(rows_train))
-    chains = budget.num_chains if budget.num_temperatures else 0
-    slow_pace = seconds_per_sample(model, x, condition, chains) if pace and chains else 0.0
     annealed, simulated, pairs = _annealed(budget, slow_pace, len(rows), _left(budget, seconds))
     annealing = budget.annealing_seconds(slow_pace, annealed, simulated, pairs)
     budget = budget.for_latents(math.prod(capabilities.latent_shape))
