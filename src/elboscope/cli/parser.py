@@ -200,6 +200,9 @@ def _diagnose(commands: Commands) -> _Parser:
     parser.add_argument("--budget", choices=BUDGETS, default="standard")
     parser.add_argument("--seed", type=whole, default=0)
     parser.add_argument("--out", metavar="DIR", help="where the report goes")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with what an interrupted one left there"
+    )
     return parser
 
 
@@ -312,7 +315,7 @@ OPTIONS: dict[str | None, tuple[str, ...]] = {
     "train": ("--out", "--resume", "--data-dir"),
     "sweep": ("--out", "--workers", "--dry-run", "--retry-failed", "--data-dir"),
     "diagnose": ("--data", "--train-data", "--budget", "--binarise", "--seed", "--out",
-                 "--data-dir"),
+                 "--resume", "--data-dir"),
     "sample": ("--out", "--num", "--seed"),
     "reproduce": ("--scale", "--out", "--seed", "--resume", "--slice-seconds", "--omniglot",
                   "--columns", "--data-dir", *WHO, *ALSO_LOCAL, *SLURM_ONLY),
