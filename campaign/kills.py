@@ -1,9 +1,9 @@
 """``kill -9`` at random moments of diagnose, train, sweep and reproduce; what is left is resumed.
 
-``--diagnose=50 --others=20 --seed=0`` say how many kills, and when. Half of them come at a random
-time of the command, half at a random step of its work, so that a long step does not take them all.
-Each finished folder is compared with that of a command that no one disturbed: every number must
-have the same bits. Times are left out, since no two runs share them.
+``--diagnose=50 --train=20 --sweep=20 --reproduce=20 --seed=0`` say how many, and when. Half of them
+come at a random time of the command, half at a random step of its work, so that a long step does
+not take them all. Each finished folder is compared with that of a command that no one disturbed:
+every number must have the same bits. Times are left out, since no two runs share them.
 """
 
 import argparse
@@ -30,7 +30,16 @@ model: {class_path: mlp_vae, init_args: {latent_dim: 2, hidden: [32]}}
 training: {epochs: %d, tensorboard: false, checkpoint_epochs: 1}
 """
 SWEPT = "sweep: {parameters: {model.latent_dim: [2, 3]}, seeds: 2}\n"
-CLOCKS = {"seconds", "samples_per_s", "expected_seconds", "resumed_at_step", "wall_seconds"}
+CLOCKS = {
+    "seconds",
+    "samples_per_s",
+    "expected_seconds",
+    "resumed_at_step",
+    "wall_seconds",
+    "finished",
+}
+
+KILLS = {"diagnose": 50, "train": 20, "sweep": 20, "reproduce": 20}
 
 Digests = dict[str, str]
 
@@ -74,8 +83,8 @@ class Tally:
 def main(words: Sequence[str]) -> int:
     """Kills, resumes, compares; returns how many folders were not the same."""
     parser = argparse.ArgumentParser(prog="campaign kills")
-    parser.add_argument("--diagnose", type=int, default=50)
-    parser.add_argument("--others", type=int, default=20)
+    for name, kills in KILLS.items():
+        parser.add_argument(f"--{name}", type=int, default=kills, metavar="KILLS")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args(list(words))
     rng = random.Random(asked.seed)
@@ -86,13 +95,8 @@ def main(words: Sequence[str]) -> int:
         _run(["train", str(place / "train.yaml"), "--out", str(place / "run")])
         tallies = {
             command.name: _attack(command, place, kills, rng)
-            for command, kills in (
-                (_diagnose(place), asked.diagnose),
-                (_train(place), asked.others),
-                (_sweep(place), asked.others),
-                (_reproduce(), asked.others),
-            )
-            if kills
+            for command in (_diagnose(place), _train(place), _sweep(place), _reproduce())
+            if (kills := getattr(asked, command.name))
         }
     for name, tally in tallies.items():
         print(_line(name, tally), flush=True)

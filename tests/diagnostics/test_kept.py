@@ -252,6 +252,7 @@ def test_a_folder_that_cannot_take_the_report_is_refused_first(subject, tmp_path
     monkeypatch.setattr(os, "urandom", full)
     with pytest.raises(InputError, match=r"got OSError: No space left on device\. Choose another"):
         diagnose(subject, tmp_path / "new", stop_before=0)
+    assert not (tmp_path / "new" / FOLDER / "room").exists()
 
 
 def test_one_process_at_a_time(subject, tmp_path):

@@ -193,10 +193,14 @@ def _empty(folder: Path) -> None:
 
 
 def _set_aside(path: Path) -> None:
-    with path.open("wb") as file:
-        file.write(os.urandom(ROOM_BYTES))  # zeros may take no room
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with path.open("wb") as file:
+            file.write(os.urandom(ROOM_BYTES))  # zeros may take no room
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _require_same(path: Path, identity: Mapping[str, object]) -> None:
