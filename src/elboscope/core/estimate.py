@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["Axis", "Estimate", "Side", "data_id", "paired_difference"]
+__all__ = ["VERSION", "Axis", "Estimate", "Side", "data_id", "paired_difference"]
 
 import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 from jaxtyping import Float
@@ -17,6 +18,11 @@ from .errors import InputError
 
 Side = Literal["lower", "upper", "unbiased", "none"]
 Axis = Literal["datapoint", "draw", "unit", "split", "group", "pair", "seed"]
+# The version that is stored beside every number.
+try:
+    VERSION = version("elboscope")
+except PackageNotFoundError:  # a source tree on the path, which no one installed
+    VERSION = "0+source"
 _MARK: dict[Side, str] = {"lower": "≥", "upper": "≤", "unbiased": "=", "none": "≈"}
 
 

@@ -48,8 +48,8 @@ from torch.distributions import (
 )
 
 from elboscope.core import GenerativeModel, InputError, modules_of, seeded
+from elboscope.core.estimate import VERSION
 from elboscope.core.files import only_process, replace_file, replace_with
-from elboscope.core.version import VERSION
 from elboscope.estimators.inference.flow_family import LocalFlowPosterior, local_flow
 
 FOLDER, ABOUT, ROOM = "unfinished", "diagnosis.json", "room"

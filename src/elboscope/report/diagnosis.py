@@ -15,8 +15,8 @@ import xarray as xr
 from torch import Tensor
 
 from elboscope.core import Estimate, Finding, InputError, Sampled, data_id
+from elboscope.core.estimate import VERSION
 from elboscope.core.files import replace_with
-from elboscope.core.version import VERSION
 from elboscope.data import as_tensor
 from elboscope.diagnostics import CHECKS, Budget, Evidence, Progress, estimates_of, gather_evidence
 
