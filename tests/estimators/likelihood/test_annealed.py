@@ -284,21 +284,6 @@ def test_the_pilot_reaches_its_acceptance_at_any_scale(scale):
     assert e.settings["smallest_step"] < 4 / math.sqrt(1 + scale**2 / 0.5)
 
 
-def test_blocks_do_not_change_the_distribution():
-    model = LinearGaussian.instance_1()
-    x, _ = model.sample(300, seed=0)
-    a, b = (
-        annealed_importance_sampling(
-            model, x, num_temperatures=10, num_chains=20, num_leapfrog=3, seed=0, batch_size=size
-        )
-        for size in (300, 37)
-    )
-    z = (a.values - b.values) / (a.mc_stderr.square() + b.mc_stderr.square()).sqrt()
-    assert not torch.equal(a.values, b.values)
-    assert abs(z.mean()) * math.sqrt(300) < 3.5
-    assert 0.7 < z.square().mean() < 1.4
-
-
 class Shifted:
     """x = z + c + noise: the condition must arrive with its datapoint."""
 
