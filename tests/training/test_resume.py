@@ -185,7 +185,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     try:
         while not (tmp_path / "run.json").exists():
             time.sleep(0.02)
-        with pytest.raises(InputError, match=f"process {process.pid} is training in. Wait for it"):
+        with pytest.raises(InputError, match=f"process {process.pid} is writing in. Wait for it"):
             train(SmallVAE(), grey().round(), settings(), tmp_path, resume=True)
     finally:
         process.kill()

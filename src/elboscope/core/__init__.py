@@ -13,8 +13,17 @@ from .blocks import (
 from .capabilities import Capabilities, family, is_in_support
 from .contract import check_model
 from .errors import ContractError, InputError
-from .estimate import Axis, Estimate, Side, data_id, paired_difference, standard_error
-from .finding import SEVERITIES, Finding, Severity
+from .estimate import (
+    SEVERITIES,
+    Axis,
+    Estimate,
+    Finding,
+    Severity,
+    Side,
+    data_id,
+    paired_difference,
+    standard_error,
+)
 from .implicit import ImplicitGenerator, PointMass, Sampled, as_generative, generated, is_implicit
 from .model import GenerativeModel, LatentVariableModel, evaluating, given, modules_of, placed_like
 from .parameters import Bound, reached_parameters, split_parameters
@@ -22,6 +31,7 @@ from .random import next_stream, seeded
 from .weights import (
     ParetoSmoothed,
     effective_sample_size,
+    half_means,
     log_joint,
     log_mean_exp,
     log_mean_exp_stderr,
@@ -60,6 +70,7 @@ __all__ = [
     "family",
     "generated",
     "given",
+    "half_means",
     "is_implicit",
     "is_in_support",
     "log_joint",

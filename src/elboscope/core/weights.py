@@ -12,6 +12,7 @@ from __future__ import annotations
 __all__ = [
     "ParetoSmoothed",
     "effective_sample_size",
+    "half_means",
     "log_joint",
     "log_mean_exp",
     "log_mean_exp_stderr",
@@ -22,6 +23,7 @@ __all__ = [
 
 import copy
 import math
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -216,6 +218,29 @@ def log_mean_exp_stderr(log_w: Float[Tensor, "K *B"]) -> Float64[Tensor, "*B"]:
         return torch.full_like(log_w[0], torch.nan, dtype=torch.float64)
     excess = (1 / effective_sample_size(log_w) - 1 / K).clamp(min=0)
     return (excess * K / (K - 1)).sqrt()
+
+
+def half_means(log_w: Float[Tensor, "K *B"]) -> Mapping[str, Float64[Tensor, "*B"]]:
+    r"""Returns log of the mean weight of either half of the samples, each with its error, in nats.
+
+    Two independent estimates, from which a pilot and what it decides can be told apart. The halves
+    are split at an even sample; of a single sample both are that sample.
+
+    Example:
+        >>> halves = half_means(torch.tensor([[0.0], [0.0], [1.0], [1.0]]))
+        >>> halves["half"].item(), halves["other_half"].item()
+        (0.0, 1.0)
+    """
+    K = len(log_w)
+    at = max(1, K // 2)
+    at -= at % 2 if at > 1 else 0
+    first, second = log_w[:at], log_w[at:] if K > 1 else log_w
+    return {
+        "half": log_mean_exp(first),
+        "half_stderr": log_mean_exp_stderr(first),
+        "other_half": log_mean_exp(second),
+        "other_half_stderr": log_mean_exp_stderr(second),
+    }
 
 
 def effective_sample_size(log_w: Float[Tensor, "K *B"]) -> Float64[Tensor, "*B"]:

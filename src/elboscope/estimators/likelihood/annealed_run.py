@@ -38,6 +38,7 @@ from elboscope.core import (
     Side,
     effective_sample_size,
     given,
+    half_means,
     log_mean_exp,
     log_mean_exp_stderr,
     next_stream,
@@ -296,6 +297,7 @@ def summarise(
             "ess": effective_sample_size(run.log_w),
             "acceptance": run.acceptance,
             "divergent": run.divergent,
+            **(half_means(run.log_w) if side == "lower" else {}),
         },
         settings={
             **plan.record(steps),

@@ -31,6 +31,7 @@ from elboscope.core import (
     effective_sample_size,
     evaluating,
     given,
+    half_means,
     log_joint,
     log_mean_exp,
     log_mean_exp_stderr,
@@ -252,14 +253,30 @@ def _columns(
             parts.clear()
 
 
+def error_of_average(log_w: Float64[Tensor, "K B"]) -> Float64[Tensor, " B"]:
+    """Returns the delta method's error, in nats, and never less than 1/K.
+
+    Equal weights have no spread, but K draws say nothing of what q visits less often than once in
+    K: they may all sit in one of two modes.
+    """
+    return log_mean_exp_stderr(log_w).clamp(min=1 / len(log_w))
+
+
 def averages(log_w: Float64[Tensor, "K B"]) -> Mapping[str, Tensor]:
     """From weights to what is reported of them; k̂ is that of all K."""
     smoothed = pareto_smoothed(log_w)
     return {
         "value": log_mean_exp(log_w),
-        "mc_stderr": log_mean_exp_stderr(log_w),
+        "mc_stderr": error_of_average(log_w),
         "ess": effective_sample_size(log_w),
         "khat": smoothed.khat,
         "psis": smoothed.log_mean,
-        "half": log_mean_exp(log_w[: max(1, len(log_w) // 2)]),
+        **_halves(log_w),
     }
+
+
+def _halves(log_w: Tensor) -> Mapping[str, Tensor]:
+    """Of each half, as of all samples."""
+    least = 2 / len(log_w)
+    found = half_means(log_w)
+    return {k: v.clamp(min=least) if k.endswith("stderr") else v for k, v in found.items()}
