@@ -41,7 +41,7 @@ from ..likelihood.annealed import annealed_importance_sampling
 from ..likelihood.certificate import Certificate
 from ..likelihood.importance import Weigh, as_estimate, averages, from_posterior, reduce_weights
 from ..likelihood.log_likelihood import LogLikelihood
-from ..streaming import Progress, SharedProgress, Streaming
+from ..streaming import Progress, Samples, SharedProgress, Streaming
 from .optimal_posterior import FamilyName, OptimalPosterior, optimal_posterior
 from .target import Target, own_gaussian
 
@@ -402,7 +402,7 @@ def _both(log_w: Float64[Tensor, "K B"]) -> Mapping[str, Tensor]:
 def _unrefused(weigh: Weigh) -> Weigh:
     """Weights of −∞ for datapoints of which a distribution of the model refuses NaN by raising."""
 
-    def weighed(x: Tensor, condition: Tensor | None, samples: slice) -> Tensor:
+    def weighed(x: Tensor, condition: Tensor | None, samples: Samples) -> Tensor:
         try:
             return weigh(x, condition, samples)
         except ValueError as error:
