@@ -35,7 +35,14 @@ from torch._C import _functorch
 from torch.func import functional_call, vjp, vmap
 from torch.overrides import TorchFunctionMode
 
-from elboscope.core import Bound, LatentVariableModel, modules_of, seeded, split_parameters
+from elboscope.core import (
+    Bound,
+    InputError,
+    LatentVariableModel,
+    modules_of,
+    seeded,
+    split_parameters,
+)
 from elboscope.core.errors import first_line
 
 # Elements (draws × samples × datapoints × pixels) of one chunk, and its gradients' elements.
@@ -99,7 +106,12 @@ def gradient_draws(
     """
     phi, theta = (list(parts.get(part, {}).values()) for part in ("encoder", "decoder"))
     with torch.enable_grad(), seeded(seed):
-        two_losses = bound().encoder_loss is not None
+        first = bound()
+        if not isinstance(first, Bound):
+            raise InputError(
+                "objectives", expected="functions that return a Bound", got=type(first).__name__
+            )
+        two_losses = first.encoder_loss is not None
 
     def one_by_one(r: int) -> Tensor:
         return torch.stack([_gradient(bound, phi, theta) for _ in range(r)])
