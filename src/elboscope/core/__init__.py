@@ -1,6 +1,13 @@
 """The vocabulary that everything speaks: a model, its log-weights, an estimate, a finding."""
 
-from .capabilities import Capabilities, family, is_in_support
+from .capabilities import (
+    Capabilities,
+    closed_form_kl,
+    draw_x,
+    family,
+    is_in_support,
+    mean_of,
+)
 from .contract import check_model
 from .errors import ContractError, InputError
 from .estimate import Axis, Estimate, Side, data_id, paired_difference, standard_error
@@ -40,7 +47,9 @@ __all__ = [
     "Side",
     "as_generative",
     "check_model",
+    "closed_form_kl",
     "data_id",
+    "draw_x",
     "effective_sample_size",
     "evaluating",
     "family",
@@ -52,6 +61,7 @@ __all__ = [
     "log_mean_exp",
     "log_mean_exp_stderr",
     "log_weights",
+    "mean_of",
     "modules_of",
     "paired_difference",
     "pareto_smoothed",

@@ -230,7 +230,8 @@ class _Trusting(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func is torch._is_all_true or (func is torch.Tensor.all and _asked_by_a_check()):
+        whole = func is torch.Tensor.all and len(args) == 1 and not kwargs
+        if func is torch._is_all_true or (whole and _asked_by_a_check()):
             return True
         if func in OUT_OF_PLACE and not kwargs and not _functorch.is_batchedtensor(args[0]):
             return OUT_OF_PLACE[func](*args)

@@ -38,10 +38,16 @@ from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 from torch.distributions.kl import kl_divergence
 
-from elboscope.core import Axis, Estimate, LatentVariableModel, given, standard_error
+from elboscope.core import (
+    Axis,
+    Estimate,
+    LatentVariableModel,
+    closed_form_kl,
+    given,
+    standard_error,
+)
 
 from ..inputs import Inputs, blocks, require_positive
-from ..likelihood.bounds import analytic_kl
 from ..posteriors import (
     BLOCK,
     ENCODE_BATCH,
@@ -381,7 +387,7 @@ def _family_kl(
     kls = []
     for rows in blocks(len(inputs.x), ENCODE_BATCH):
         x, condition = inputs.rows(rows)
-        kl = analytic_kl(given(model, condition).encode(x), prior)
+        kl = closed_form_kl(given(model, condition).encode(x), prior)
         if kl is None:
             return None
         kls.append(kl.double())

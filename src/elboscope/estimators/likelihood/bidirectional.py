@@ -24,6 +24,7 @@ from elboscope.core import (
     GenerativeModel,
     InputError,
     Side,
+    draw_x,
     evaluating,
     family,
     given,
@@ -177,7 +178,7 @@ def simulate(
     z = local.prior().sample(torch.Size((1, num_data)))
     p = local.decode(z)
     try:
-        return p.sample()[0], z[0]
+        return draw_x(p, z)[0], z[0]
     except NotImplementedError as error:
         raise ContractError(
             "decode(z).sample",

@@ -12,7 +12,6 @@ additive constant, whatever the model was trained with.
 from __future__ import annotations
 
 __all__ = [
-    "analytic_kl",
     "evidence_lower_bound",
     "importance_weighted_bounds",
     "reconstruction",
@@ -23,15 +22,14 @@ import math
 from collections.abc import Iterable, Mapping
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from torch import Tensor
-from torch.distributions import Distribution
-from torch.distributions.kl import kl_divergence
 
 from elboscope.core import (
     Estimate,
     InputError,
     LatentVariableModel,
+    closed_form_kl,
     effective_sample_size,
     evaluating,
     given,
@@ -138,15 +136,6 @@ def reconstruction(
     return _bound(model, inputs, streaming, whole=False)
 
 
-def analytic_kl(q: Distribution, p: Distribution) -> Float[Tensor, " B"] | None:
-    """Returns KL(q ‖ p) where torch knows it in closed form, and None where it does not."""
-    try:
-        kl: Tensor = kl_divergence(q, p)
-    except NotImplementedError:
-        return None
-    return kl
-
-
 def _bound(
     model: LatentVariableModel, inputs: Inputs, streaming: Streaming, *, whole: bool
 ) -> Estimate:
@@ -179,7 +168,7 @@ def _bound(
 def _terms(
     model: LatentVariableModel, x: Tensor, chunks: Iterable[slice], whole: bool
 ) -> Mapping[str, Float64[Tensor, " B"]]:
-    kl = analytic_kl(model.encode(x), model.prior()) if whole else None
+    kl = closed_form_kl(model.encode(x), model.prior()) if whole else None
     sampled = whole and kl is None
     log_px, log_ratio = [], []
     for samples in chunks:
