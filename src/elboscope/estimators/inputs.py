@@ -244,7 +244,7 @@ def has_volume(p: Distribution) -> bool:
 
 def _of_values(support: constraints.Constraint | None) -> constraints.Constraint | None:
     """Looks through ``Independent`` and mixtures."""
-    while hasattr(support, "base_constraint"):
+    while support is not None and hasattr(support, "base_constraint"):
         support = support.base_constraint
     return support
 

@@ -368,7 +368,8 @@ def state_of(model: nn.Module) -> list[object]:
 
 
 def test_model_and_random_state_are_left_alone() -> None:
-    model = es.models.mlp_vae((6,), 2, hidden=(5,))
+    with seeded(0):
+        model = es.models.mlp_vae((6,), 2, hidden=(5,))
     model.decoder.append(nn.Dropout(0.5))
     model.train()
     next(model.decoder.parameters()).requires_grad_(False)
@@ -548,7 +549,7 @@ def test_images_have_intervals_and_a_slope() -> None:
 )
 def test_intervals_cover_on_images(name: str, K: int) -> None:
     """The truth is brute force: 20 times the draws. 25 intervals of 95 % miss 6 in 1 of 1000."""
-    if name == "mnist" and not {a.name: a.found for a in es.data.available()}["mnist"]:
+    if name == "mnist" and not {a.name: a.here for a in es.data.available()}["mnist"]:
         pytest.skip("MNIST is unavailable")
     images = getattr(es.data, name)().train[:1000]
     with seeded(0):

@@ -244,8 +244,9 @@ def _asked_by_a_check() -> bool:
 
 # Where each tensor of parameters lies in a draw, and what is kept and projected of it.
 
-# Coordinates whose draws are kept for the bootstrap, at least of every block; and their elements.
-KEPT, KEPT_OF_BLOCK, KEPT_ELEMENTS = 4096, 32, 2**24
+# Coordinates whose draws are kept for the bootstrap; of every block at least these, where its
+# share of all allows it (a few biases of saturated pixels decide a mean square); and the elements.
+KEPT, KEPT_OF_BLOCK, KEPT_ELEMENTS = 4096, 512, 2**24
 
 
 class Block(NamedTuple):
@@ -274,7 +275,8 @@ def kept_coordinates(
     index, weights = [], []
     for block in blocks:
         size = block.where.stop - block.where.start
-        n = min(size, max(min(KEPT_OF_BLOCK, limit), limit * size // total))
+        least = min(KEPT_OF_BLOCK, max(limit // len(blocks), 1))
+        n = min(size, max(least, limit * size // total))
         chosen = torch.randperm(size, generator=generator)[:n].sort().values
         index.append(block.where.start + chosen)
         weights.append(torch.full((n,), size / n, dtype=torch.float64))

@@ -45,6 +45,8 @@ ROUNDING = 1e-12
 # What a resample that does not vary keeps of the variance: where one draw of R deviates from the
 # others, the rate of such draws is 0.025/R or more (95 %, Poisson), not 0.
 KEPT_VARIANCE = 0.025
+# Draws from which quarters are compared with halves, and how slowly a series may fall at most.
+FEWEST_TO_SPLIT, LARGEST_RATIO = 16, 0.8
 # Below this share of ‖Δ‖² a difference of squares is rounding.
 CANCELLATION = 1e-14
 
@@ -156,10 +158,12 @@ def bootstrap(
     draws, weights = draws[:, speaks], weights[speaks]
     snr, shares = _resample(draws, seed_of)
     here, share = ratios(centre, spread)[speaks], weights * (draws != 0).sum(0) / R
-    plain = _hull(_average(here, share).item(), _average(snr, weights * shares), whole.mean)
+    fall, fall_of_squares = _falls(draws, weights)
+    plain = _hull(_average(here, share).item(), _average(snr, weights * shares), whole.mean, fall)
     # In the bootstrap's world the truth is what the draws have, uncorrected.
     square = _average(here.square(), share).item()
-    squares = _hull(square, _average(snr.square(), weights * shares) - 1 / R, square)
+    replicates = _average(snr.square(), weights * shares) - 1 / R
+    squares = _hull(square, replicates, square, fall_of_squares)
     scale = _ratio(whole.corrected**2, square - 1 / R)
     low, high = (math.sqrt(_at_least_0(v - 1 / R) * scale) for v in squares)
     if low == 0 and whole.corrected**2 + 1 / R <= QUANTILE / R:
@@ -197,11 +201,42 @@ def _average(
     return torch.where(total > 0, (values * weights).sum(-1) / total, torch.zeros_like(total))
 
 
-def _hull(here: float, replicates: Float64[Tensor, " n"], whole: float) -> Interval:
-    """Basic and percentile interval of ``whole``, whose relative error is that of what was kept."""
+def _falls(draws: Float64[Tensor, "R C"], weights: Float64[Tensor, " C"]) -> tuple[float, float]:
+    """How far the averages of SNR and of SNR² − 1/R would still fall with many more draws.
+
+    A gradient with a heavy tail (that of a saturated pixel) shows its deviation late. From the
+    quarters to the halves the average falls by a, from these to all draws by b: what is left is
+    the rest of the geometric series, bρ/(1 − ρ) with ρ = b/a, which is exact for a bias of 1/R.
+    """
+    R = len(draws)
+    if R < FEWEST_TO_SPLIT:
+        return 0.0, 0.0
+    least = math.sqrt(KEPT_VARIANCE) * draws.std(0)
+    steps = []
+    for parts in (4, 2, 1):
+        found = []
+        for part in draws[: R // 4 * 4].chunk(parts):
+            snr = part.mean(0).abs() / part.std(0).maximum(least)
+            share = weights * (part != 0).sum(0)
+            squares = snr.square() - 1 / len(part)
+            found.append(torch.stack([_average(snr, share), _average(squares, share)]))
+        steps.append(torch.stack(found).mean(0))
+    a, b = steps[0] - steps[1], (steps[1] - steps[2]).clamp(min=0)
+    rho = torch.where(a > 0, (b / a).clamp(max=LARGEST_RATIO), LARGEST_RATIO)
+    fall, fall_of_squares = (b * rho / (1 - rho)).tolist()
+    return fall, fall_of_squares
+
+
+def _hull(here: float, replicates: Float64[Tensor, " n"], whole: float, fall: float) -> Interval:
+    """Basic and percentile interval of ``whole``, whose relative error is that of what was kept.
+
+    The lower end allows for the fall that further draws would bring.
+    """
     tail = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2]).to(replicates)
-    low, high = ((q - here) * _ratio(whole, here) for q in replicates.quantile(tail).tolist())
-    return _at_least_0(whole + min(low, -high)), _at_least_0(whole + max(high, -low))
+    scale = _ratio(whole, here)
+    low, high = ((q - here) * scale for q in replicates.quantile(tail).tolist())
+    lowest = whole + min(low, -high) - fall * scale
+    return _at_least_0(lowest), _at_least_0(whole + max(high, -low))
 
 
 def _at_least_0(value: float) -> float:

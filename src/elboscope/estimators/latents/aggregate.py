@@ -166,7 +166,6 @@ def _replace_own(log_q: Tensor, rows: slice, own: Tensor, log_own: Tensor) -> No
 
 
 # Draws from the aggregate posterior, with every density that ELBO surgery needs of them.
-#
 # Each datapoint gives equally many draws (stratified), so that the average over draws is an
 # average over datapoints: S = m·N draws where they fit the budget, and one draw from each of S <
 # N datapoints chosen at random where they do not. The mixture is over all N either way.
