@@ -10,7 +10,14 @@ from .blocks import (
     rows_in_memory,
     values_per_sample,
 )
-from .capabilities import Capabilities, family, is_in_support
+from .capabilities import (
+    Capabilities,
+    closed_form_kl,
+    draw_x,
+    family,
+    is_in_support,
+    mean_of,
+)
 from .contract import check_model
 from .errors import ContractError, InputError
 from .estimate import (
@@ -63,8 +70,10 @@ __all__ = [
     "as_generative",
     "blocks",
     "check_model",
+    "closed_form_kl",
     "data_id",
     "decode_in_pieces",
+    "draw_x",
     "effective_sample_size",
     "evaluating",
     "family",
@@ -77,6 +86,7 @@ __all__ = [
     "log_mean_exp",
     "log_mean_exp_stderr",
     "log_weights",
+    "mean_of",
     "memory_budget",
     "modules_of",
     "next_stream",

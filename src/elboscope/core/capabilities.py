@@ -6,14 +6,23 @@ outside its support is noted and never raised, so that *diverged* can be a findi
 
 from __future__ import annotations
 
-__all__ = ["Capabilities", "draw_once", "family", "is_in_support", "measure"]
+__all__ = [
+    "Capabilities",
+    "closed_form_kl",
+    "draw_once",
+    "draw_x",
+    "family",
+    "is_in_support",
+    "mean_of",
+    "measure",
+]
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent
+from torch.distributions import Categorical, Cauchy, Distribution, HalfCauchy, Independent
 from torch.distributions.kl import kl_divergence
 
 from .errors import first_line, refuses_nan
@@ -104,7 +113,7 @@ def measure(
         has_encoder=isinstance(model, LatentVariableModel),
         has_posterior_density=has_density,
         has_likelihood=has_likelihood,
-        analytic_kl=q is not None and _has_analytic_kl(q, model.prior()),
+        analytic_kl=q is not None and closed_form_kl(q, model.prior()) is not None,
         in_support=in_support,
         problems=tuple(problems),
         scores_own_draws=weighs,
@@ -178,9 +187,61 @@ def _weighs(q: SamplesWithDensity, problems: list[str]) -> bool:
     return _score("log q(z|x) of its own draws", own, problems)
 
 
-def _has_analytic_kl(q: Distribution, p: Distribution) -> bool:
+# What torch.distributions does not do alike for all of its families.
+
+
+def closed_form_kl(q: Distribution, p: Distribution) -> Tensor | None:
+    """Returns KL(q ‖ p) in nats where torch knows it in closed form, and None where it does not.
+
+    Args:
+        q: Batch shape ``(B,)``.
+        p: Batch shape ``()`` or ``(B,)``. Some pairs of torch (Bernoullis) do not broadcast.
+
+    Example:
+        >>> from torch.distributions import Bernoulli
+        >>> q, p = Bernoulli(torch.tensor([0.0, 0.5, 1.0])), Bernoulli(torch.tensor(0.5))
+        >>> [round(kl, 4) for kl in closed_form_kl(q, p).tolist()]  # log 2 = 0.6931
+        [0.6931, 0.0, 0.6931]
+    """
     try:
-        kl_divergence(q, p)
+        if p.batch_shape != q.batch_shape:
+            p = p.expand(q.batch_shape)
     except NotImplementedError:
-        return False
-    return True
+        pass  # a family without expand must broadcast by itself
+    try:
+        kl: Tensor = kl_divergence(q, p)
+    except NotImplementedError:
+        return None
+    return kl
+
+
+def mean_of(p: Distribution) -> Tensor:
+    """Returns E[x] of p.
+
+    Raises:
+        NotImplementedError: The family has none (torch says NaN, as if the model had diverged).
+
+    Example:
+        >>> mean_of(Categorical(torch.ones(3)))
+        Traceback (most recent call last):
+        NotImplementedError: a Categorical has no mean
+    """
+    base = p
+    while isinstance(base, Independent):
+        base = base.base_dist
+    if isinstance(base, Categorical | Cauchy | HalfCauchy):
+        raise NotImplementedError(f"a {type(base).__name__} has no mean")
+    mean: Tensor = p.mean
+    return mean
+
+
+def draw_x(p: Distribution, like: Tensor) -> Tensor:
+    """Draws x from p(x|z) as a network takes it: in the dtype of ``like``.
+
+    A categorical draws whole numbers, which no linear layer accepts.
+
+    Example:
+        >>> draw_x(Categorical(torch.ones(3)), torch.zeros(1)).dtype
+        torch.float32
+    """
+    return p.sample().to(like.dtype)

@@ -22,7 +22,13 @@ from torch.distributions import Distribution
 from .capabilities import Capabilities, draw_once, is_in_support, measure
 from .errors import ContractError, InputError
 from .implicit import PointMass, Sampled, as_generative, is_implicit
-from .model import GenerativeModel, LatentVariableModel, given, modules_of
+from .model import (
+    GenerativeModel,
+    LatentVariableModel,
+    given,
+    modules_of,
+    require_precision,
+)
 from .random import seeded
 
 # Densities of one datapoint in two batches may differ by the rounding of another kernel.
@@ -164,6 +170,7 @@ def _check_prior(model: GenerativeModel, x: Tensor) -> tuple[tuple[int, ...], Te
 def _check_placement(model: object, x: Tensor) -> None:
     named = chain.from_iterable(module.named_parameters() for module in modules_of(model))
     for name, p in named:
+        require_precision(p.dtype)
         if p.device != x.device:
             raise ContractError(
                 "device",

@@ -159,6 +159,8 @@ class Estimate:
     def _number(self, value: float) -> str:
         if not math.isfinite(value):
             return f"{value} {self.measured_in}"
+        if len(self.values) == 1 and math.isnan(self.stderr):
+            return f"{value:.4f} {self.measured_in}, one {self.axis}: no error"
         digits = _digits(self.stderr)
         shown = f"{value:.{digits}f} ± {self.stderr:.{digits}f} {self.measured_in}"
         within = self.nonnegative and value < 0 and -value <= 2 * self.stderr

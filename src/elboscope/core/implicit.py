@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from .capabilities import mean_of
 from .model import GenerativeModel
 
 
@@ -126,5 +127,4 @@ def generated(model: Sampled, z: Float[Tensor, "*B_and_Z"]) -> Tensor:
 
     The mean is smoother than a draw of x: what samples of a VAE usually show.
     """
-    x: Tensor = as_generative(model).decode(z).mean
-    return x
+    return mean_of(as_generative(model).decode(z))

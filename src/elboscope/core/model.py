@@ -15,6 +15,7 @@ __all__ = [
     "given",
     "modules_of",
     "placed_like",
+    "require_precision",
 ]
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -138,9 +139,11 @@ def evaluating(model: object) -> Iterator[None]:
 def placed_like(x: Tensor, model: HasPrior) -> Tensor:
     """Returns x on the device and in the floating dtype of the model's prior.
 
+    Where the latents are whole numbers x keeps its own dtype, or takes torch's default.
+
     Raises:
         InputError: x is complex.
-        ContractError: The prior cannot be sampled.
+        ContractError: The prior cannot be sampled; a model in half precision, or on two devices.
     """
     if x.is_complex():
         raise InputError("x", expected="real numbers", got=str(x.dtype), do="Split real and imag.")
@@ -154,4 +157,28 @@ def placed_like(x: Tensor, model: HasPrior) -> Tensor:
             got=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
             do="Fix the model's prior(), which takes no argument.",
         ) from error
-    return x.to(device=z.device, dtype=z.dtype)
+    require_precision(z.dtype)
+    for name, p in (found for root in modules_of(model) for found in root.named_parameters()):
+        require_precision(p.dtype)
+        if p.device != z.device:
+            raise ContractError(
+                "device",
+                expected=f"the whole model on one device; prior() draws on {z.device}",
+                got=f"parameter {name} on {p.device}",
+                do=f"Use model.to({str(z.device)!r}), and let prior() follow its parameters.",
+            )
+    own = x.dtype if x.is_floating_point() else torch.get_default_dtype()
+    return x.to(device=z.device, dtype=z.dtype if z.is_floating_point() else own)
+
+
+def require_precision(dtype: torch.dtype) -> None:
+    """Refuses half precision: sums over pixels are rounded, and no error bar would show it."""
+    if dtype not in (torch.float16, torch.bfloat16):
+        return
+    step = 100 * torch.finfo(dtype).eps / 2
+    raise ContractError(
+        "dtype",
+        expected="a model in float32 or float64",
+        got=f"{dtype}, which rounds a log-density of 100 nats by up to {step:.2g} nats",
+        do="Use model.float() for evaluation; training in half precision is not touched.",
+    )

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 __all__ = ["Interrupted", "Progress", "gather_evidence", "measure"]
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, SupportsFloat, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -103,8 +104,9 @@ def gather_evidence(
 
     Raises:
         ContractError: A structural breach of the model's contract.
-        InputError: A budget of another name; conditions that do not match the data; a folder that
-            cannot be written, or that holds the quantities of something else.
+        InputError: A budget of another name; conditions that do not match the data; a history
+            that is not rows of numbers; a folder that cannot be written, or that holds the
+            quantities of something else.
         Interrupted: Ctrl-C came.
 
     Example:
@@ -121,6 +123,7 @@ def gather_evidence(
     _check_rows("condition", condition, x)
     _check_rows("condition_train", condition_train, x_train)
     _check_rows("images", images, x)
+    rows = _rows_of(history)
     x = placed_like(x, generative)
     x_train = None if x_train is None else placed_like(x_train, generative)
     with evaluating(generative):
@@ -135,7 +138,7 @@ def gather_evidence(
             plan = plan_for(
                 generative, capabilities, x, x_train, budget, seed, **conditions, paces=paces
             )
-            evidence = _start(capabilities, plan, history, dict(settings or {}), broken)
+            evidence = _start(capabilities, plan, rows, dict(settings or {}), broken)
             suspect = bool(broken) or not capabilities.finite
             subject = Subject(generative, plan, evidence, sampled, x, images)
             return measure(subject, progress=progress, suspect=suspect, kept=kept)
@@ -145,6 +148,47 @@ def _check_rows(name: str, given: Tensor | None, x: Tensor | None) -> None:
     if given is not None and (x is None or len(given) != len(x)):
         rows = 0 if x is None else len(x)
         raise InputError(name, expected=f"one row per datapoint ({rows})", got=f"{len(given)} rows")
+
+
+def _rows_of(history: Sequence[Mapping[str, float]]) -> tuple[Mapping[str, float], ...]:
+    """The history as numbers: NaN for a value that was not taken (None, or an empty cell).
+
+    A column that holds words only (the name of a phase) is left out.
+    """
+    if isinstance(history, Mapping | str) or not all(isinstance(row, Mapping) for row in history):
+        raise InputError(
+            "history",
+            expected='a sequence of rows, such as [{"epoch": 1, "train_bound": -98.2}, …]',
+            got=type(history).__name__,
+            do='Of a data frame: frame.to_dict("records").',
+        )
+    names = dict.fromkeys(name for row in history for name in row)
+    columns = {name: [_value(row.get(name)) for row in history] for name in names}
+    for name, values in columns.items():
+        words = [i for i, v in enumerate(values) if isinstance(v, str)]
+        if words and any(isinstance(v, float) and not math.isnan(v) for v in values):
+            raise InputError(
+                f"history, column {name!r}",
+                expected="numbers, or None where no value was taken",
+                got=f"{values[words[0]]!r} in row {words[0]}",
+            )
+    kept = {k: v for k, v in columns.items() if not any(isinstance(w, str) for w in v)}
+    return tuple(
+        {name: float(kept[name][i]) for name in row if name in kept}
+        for i, row in enumerate(history)
+    )
+
+
+def _value(given: object) -> float | str:
+    """A number, or what stands where one was expected."""
+    if given is None or given == "":
+        return math.nan
+    if not isinstance(given, SupportsFloat | str):
+        return str(given)
+    try:
+        return float(given)
+    except (TypeError, ValueError, RuntimeError):  # the last: a tensor of several values
+        return str(given)
 
 
 def _start(

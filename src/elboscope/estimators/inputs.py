@@ -13,6 +13,7 @@ __all__ = [
     "bounded_support",
     "error_per_unit",
     "first_answered",
+    "has_volume",
     "is_real",
     "likelihood_of",
     "log_prob_within",
@@ -210,9 +211,32 @@ def is_real(support: constraints.Constraint | None) -> bool:
         >>> is_real(constraints.independent(constraints.real, 1)), is_real(constraints.positive)
         (True, False)
     """
-    while isinstance(support, constraints.independent):
+    return _of_values(support) in (constraints.real, constraints.real_vector)
+
+
+def has_volume(p: Distribution) -> bool:
+    """Whether log p is a density over R^d, which that of a Gaussian can be compared with.
+
+    Discrete latents have probabilities, and points of a simplex a density in d − 1 dimensions.
+    True where p does not tell its support.
+
+    Example:
+        >>> from torch.distributions import Bernoulli, Exponential
+        >>> has_volume(Exponential(1.0)), has_volume(Bernoulli(0.5))
+        (True, False)
+    """
+    try:
+        support = _of_values(p.support)
+    except NotImplementedError:
+        return True
+    return support is None or not (support.is_discrete or support is constraints.simplex)
+
+
+def _of_values(support: constraints.Constraint | None) -> constraints.Constraint | None:
+    """Looks through ``Independent`` and mixtures."""
+    while support is not None and hasattr(support, "base_constraint"):
         support = support.base_constraint
-    return support in (constraints.real, constraints.real_vector)
+    return support
 
 
 def bounded_support(p: Distribution) -> constraints.Constraint | None:

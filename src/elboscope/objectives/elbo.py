@@ -31,9 +31,17 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Distribution, Independent, kl_divergence
+from torch.distributions import Distribution, Independent
 
-from elboscope.core import Bound, InputError, LatentVariableModel, family, given, log_joint
+from elboscope.core import (
+    Bound,
+    InputError,
+    LatentVariableModel,
+    closed_form_kl,
+    family,
+    given,
+    log_joint,
+)
 
 from .gradient_estimators import pathwise_draws, pathwise_weights, require_reparameterised
 from .settings import Nonnegative, Weight, cyclical, entropy_annealing, linear_warm_up, objective
@@ -343,16 +351,15 @@ def _sampled(model: LatentVariableModel, x: Tensor, K: int) -> tuple[Tensor, Ten
 
 
 def _closed_form_kl(q: Distribution, p: Distribution) -> Tensor:
-    try:
-        divergence: Tensor = kl_divergence(q, p)
-    except NotImplementedError as error:
+    divergence = closed_form_kl(q, p)
+    if divergence is None:
         raise InputError(
             "KL(q(z|x) ‖ p(z))",
             expected="a pair of families with a closed form",
             got=f"{family(q)} and {family(p)}",
             do="Sample it: objectives.elbo, beta_elbo(…, kl='sampled'), or in a configuration "
             "analytic_kl: false (--objective.analytic_kl false).",
-        ) from error
+        )
     return divergence
 
 

@@ -28,9 +28,8 @@ from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import kl_divergence
 
-from elboscope.core import Bound, InputError, LatentVariableModel, given
+from elboscope.core import Bound, InputError, LatentVariableModel, closed_form_kl, family, given
 
 from .settings import Nonnegative, Weight, objective
 
@@ -102,7 +101,13 @@ def kl_weighted(
     q = model.encode(x)
     squared = (x - model.decode(q.rsample((num_samples,))).mean).square()
     error = squared.flatten(2).sum(-1).mean(0)
-    kl: Tensor = kl_divergence(q, model.prior())
+    kl = closed_form_kl(q, model.prior())
+    if kl is None:
+        raise InputError(
+            "KL(q(z|x) ‖ p(z))",
+            expected="a pair of families with a closed form",
+            got=f"{family(q)} and {family(model.prior())}",
+        )
     value = -error / (2 * variance) - 0.5 * D * math.log(2 * math.pi * variance) - kl
     reduced = error if reduction == "sum" else error / D
     return Bound(value.detach(), (reduced + kl_weight * kl).mean())

@@ -131,8 +131,14 @@ def _low_posterior(found: LowSampleAnalysis) -> xr.Dataset:
 
 def _training(evidence: Evidence) -> xr.Dataset:
     names = dict.fromkeys(name for row in evidence.history for name in row)
-    columns = {name: [float(r.get(name, math.nan)) for r in evidence.history] for name in names}
-    return xr.Dataset({name: ("row", np.array(values)) for name, values in columns.items()})
+    variables: dict[str, Any] = {}
+    for name in names:
+        values = [float(row.get(name, math.nan)) for row in evidence.history]
+        free = name.replace("/", ".")  # a slash is a path in a tree
+        while free != name and (free in names or free in variables):
+            free += "."
+        variables[free] = ("row", np.array(values), {} if free == name else {"column": name})
+    return xr.Dataset(variables)
 
 
 def _findings(findings: Sequence[Finding]) -> xr.Dataset:

@@ -67,8 +67,10 @@ def bound_tightness(evidence: Evidence) -> Finding:
     if severity == "ok" and not trusted:
         severity = "undecided"
     of_rate = (
-        f" ({gap.mean / rate:.0%} of the KL term of {rate:.2f} nats)"
-        if rate >= gap.mean
+        ""
+        if gap.mean <= 0
+        else f" ({gap.mean / rate:.0%} of the KL term of {rate:.2f} nats)"
+        if rate >= gap.mean and rate > 0
         else f", which is more than the KL term of {rate:.2f} nats: inference loses more than the "
         "code carries"
     )

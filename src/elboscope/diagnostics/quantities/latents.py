@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from elboscope import estimators
-from elboscope.core import Estimate, given, seeded
+from elboscope.core import Estimate, given, mean_of, seeded
 from elboscope.estimators import LatentInterpolations, LatentManifold, LatentTraversals
 from elboscope.estimators.latents.paths import LEVELS
 
@@ -178,7 +178,7 @@ def _size(subject: Subject) -> _Size:
     with seeded(plan.seed):
         z = local.prior().sample(torch.Size((1, 1)))
     try:
-        local.decode(z).mean  # noqa: B018
+        mean_of(local.decode(z))
     except NotImplementedError:
         return SIZES[False]
     except (ValueError, RuntimeError):

@@ -39,12 +39,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions.kl import kl_divergence
 
 from elboscope import estimators
 from elboscope.core import (
     Estimate,
     LatentVariableModel,
+    closed_form_kl,
     data_id,
     family,
     paired_difference,
@@ -345,10 +345,10 @@ def _kl(subject: Subject) -> Estimate:
     """KL(q(z|x) ‖ p(z)) of each datapoint, in closed form."""
     plan = subject.plan
     parts = [
-        kl_divergence(local.encode(rows), local.prior()).reshape(len(rows))
+        closed_form_kl(local.encode(rows), local.prior())
         for local, rows in batches(subject.vae, plan.x, plan.condition)
     ]
-    values = torch.cat(parts).double()
+    values = torch.cat([kl.reshape(-1) for kl in parts if kl is not None]).double()
     return Estimate.per_datapoint(
         "KL(q(z|x)‖p(z))",
         "closed form",

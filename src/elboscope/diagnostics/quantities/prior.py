@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from elboscope import estimators
-from elboscope.core import Estimate, given, seeded
+from elboscope.core import Estimate, given, mean_of, seeded
 from elboscope.estimators import (
     ElboSurgery,
     FittedPriorModel,
@@ -335,7 +335,7 @@ def _fitted_prior_samples(subject: Subject) -> Float[Tensor, "n *X"]:
         prior = given(fitted, rows_of(plan.condition, torch.arange(1))).prior()
         z = prior.sample(torch.Size((few,)))
     condition = None if plan.condition is None else plan.condition[:few]
-    return given(fitted, condition).decode(z).mean
+    return mean_of(given(fitted, condition).decode(z))
 
 
 FITTED_PRIOR_SAMPLES = Quantity[Tensor](

@@ -36,7 +36,7 @@ from torch import Tensor
 
 from elboscope import estimators
 from elboscope.classifiers import Extractor, classifier_for
-from elboscope.core import Estimate, InputError, LatentVariableModel, given, seeded
+from elboscope.core import Estimate, InputError, LatentVariableModel, given, mean_of, seeded
 from elboscope.data.files import NAMES
 from elboscope.estimators import CriticTraining, DiscriminatorKL, SampleQuality, SampleQualityGap
 
@@ -312,7 +312,7 @@ NUM_SHOWN = 16
 def _decoder_means(subject: Subject, z: Tensor) -> Tensor:
     condition = subject.plan.condition
     local = given(subject.model, None if condition is None else condition[: len(z)])
-    return local.decode(z).mean
+    return mean_of(local.decode(z))
 
 
 def _no_means(subject: Subject) -> str:

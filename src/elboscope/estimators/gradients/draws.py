@@ -37,6 +37,7 @@ from torch.overrides import TorchFunctionMode
 
 from elboscope.core import (
     Bound,
+    InputError,
     LatentVariableModel,
     modules_of,
     rows_in_memory,
@@ -106,7 +107,12 @@ def gradient_draws(
     """
     phi, theta = (list(parts.get(part, {}).values()) for part in ("encoder", "decoder"))
     with torch.enable_grad(), seeded(seed):
-        two_losses = bound().encoder_loss is not None
+        first = bound()
+        if not isinstance(first, Bound):
+            raise InputError(
+                "objectives", expected="functions that return a Bound", got=type(first).__name__
+            )
+        two_losses = first.encoder_loss is not None
 
     def one_by_one(r: int) -> Tensor:
         return torch.stack([_gradient(bound, phi, theta) for _ in range(r)])
@@ -226,7 +232,8 @@ class _Trusting(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func is torch._is_all_true or (func is torch.Tensor.all and _asked_by_a_check()):
+        whole = func is torch.Tensor.all and len(args) == 1 and not kwargs
+        if func is torch._is_all_true or (whole and _asked_by_a_check()):
             return True
         if func in OUT_OF_PLACE and not kwargs and not _functorch.is_batchedtensor(args[0]):
             return OUT_OF_PLACE[func](*args)
@@ -239,8 +246,9 @@ def _asked_by_a_check() -> bool:
 
 # Where each tensor of parameters lies in a draw, and what is kept and projected of it.
 
-# Coordinates whose draws are kept for the bootstrap, at least of every block; and their elements.
-KEPT, KEPT_OF_BLOCK, KEPT_ELEMENTS = 4096, 32, 2**24
+# Coordinates whose draws are kept for the bootstrap; of every block at least these, where its
+# share of all allows it (a few biases of saturated pixels decide a mean square); and the elements.
+KEPT, KEPT_OF_BLOCK, KEPT_ELEMENTS = 4096, 512, 2**24
 
 
 class Block(NamedTuple):
@@ -269,7 +277,8 @@ def kept_coordinates(
     index, weights = [], []
     for block in blocks:
         size = block.where.stop - block.where.start
-        n = min(size, max(min(KEPT_OF_BLOCK, limit), limit * size // total))
+        least = min(KEPT_OF_BLOCK, max(limit // len(blocks), 1))
+        n = min(size, max(least, limit * size // total))
         chosen = torch.randperm(size, generator=generator)[:n].sort().values
         index.append(block.where.start + chosen)
         weights.append(torch.full((n,), size / n, dtype=torch.float64))

@@ -16,6 +16,11 @@ Intervals are of the bootstrap over draws. Resampling adds the floor's bias a se
 95 % for one coordinate with an SNR of 1/√R). The interval is therefore the hull of the basic one
 and of the percentiles, and begins at 0 where the draws do not show any signal. For speed it looks
 at some thousand coordinates, whose relative change with the resampling is that of all.
+
+A weight behind a ReLU may have a gradient in a few draws only. In every average over coordinates
+each counts by the share of draws in which it has one: with equal weights the number would fall
+as more draws meet more of the rare ones, and no interval could cover it. A resample in which a
+coordinate happens not to vary keeps a fortieth of its variance, not none.
 """
 
 from __future__ import annotations
@@ -37,6 +42,11 @@ LEVEL = 0.95
 QUANTILE = 5.024
 # A standard deviation below this share of the mean is rounding: the draws do not vary.
 ROUNDING = 1e-12
+# What a resample that does not vary keeps of the variance: where one draw of R deviates from the
+# others, the rate of such draws is 0.025/R or more (95 %, Poisson), not 0.
+KEPT_VARIANCE = 0.025
+# Draws from which quarters are compared with halves, and how slowly a series may fall at most.
+FEWEST_TO_SPLIT, LARGEST_RATIO = 16, 0.8
 # Below this share of ‖Δ‖² a difference of squares is rounding.
 CANCELLATION = 1e-14
 
@@ -52,11 +62,15 @@ def floor(num_draws: int) -> float:
 
 
 class Moments(NamedTuple):
-    """Count, mean and sum of squared deviations of each coordinate: Welford's state."""
+    """Count, mean and sum of squared deviations of each coordinate: Welford's state.
+
+    ``active`` is the number of draws in which a coordinate is not exactly 0.
+    """
 
     num_draws: int
     mean: Float64[Tensor, " P"]
     squares: Float64[Tensor, " P"]
+    active: Float64[Tensor, " P"]
 
     @property
     def std(self) -> Float64[Tensor, " P"]:
@@ -74,14 +88,18 @@ def merge(state: Moments | None, draws: Float[Tensor, "r P"]) -> Moments:
     """
     draws = draws.double()
     mean = draws.mean(0)
-    chunk = Moments(len(draws), mean, (draws - mean).square().sum(0))
+    active = (draws != 0).sum(0).to(mean)
+    chunk = Moments(len(draws), mean, (draws - mean).square().sum(0), active)
     if state is None:
         return chunk
     n = state.num_draws + chunk.num_draws
     step = chunk.mean - state.mean
     between = step.square() * (state.num_draws * chunk.num_draws / n)
     return Moments(
-        n, state.mean + step * (chunk.num_draws / n), state.squares + chunk.squares + between
+        n,
+        state.mean + step * (chunk.num_draws / n),
+        state.squares + chunk.squares + between,
+        state.active + active,
     )
 
 
@@ -94,9 +112,9 @@ class SnrSummary(NamedTuple):
     """The SNR of many coordinates in one number.
 
     Attributes:
-        mean: Over the coordinates that have a gradient.
-        median: The same.
-        corrected: √(mean of SNR² − 1/R), 0 where noise alone would give more.
+        mean: Over coordinates, each weighted by the share of draws in which it has a gradient.
+        median: Over the coordinates that have a gradient in any draw.
+        corrected: √(mean of SNR² − 1/R), weighted as the mean; 0 where noise alone would give more.
         silent: How many have no gradient in any draw (the weights of pixels that are always 0).
     """
 
@@ -108,14 +126,14 @@ class SnrSummary(NamedTuple):
     @classmethod
     def of(cls, state: Moments) -> SnrSummary:
         """Summarises the moments; NaN if all coordinates are silent."""
-        speaks = ~((state.mean == 0) & (state.squares == 0))
-        snr = ratios(state.mean, state.std)[speaks]
+        speaks = state.active > 0
+        snr, weight = ratios(state.mean, state.std)[speaks], state.active[speaks]
         silent = len(state.mean) - len(snr)
         if not len(snr):
             return cls(math.nan, math.nan, math.nan, silent)
-        excess = snr.square().mean().item() - 1 / state.num_draws
-        root = math.sqrt(max(excess, 0.0)) if not math.isnan(excess) else math.nan
-        return cls(snr.mean().item(), snr.median().item(), root, silent)
+        mean, square = (_average(v, weight).item() for v in (snr, snr.square()))
+        root = math.sqrt(_at_least_0(square - 1 / state.num_draws))
+        return cls(mean, snr.median().item(), root, silent)
 
 
 def bootstrap(
@@ -137,15 +155,17 @@ def bootstrap(
     speaks = spread > ROUNDING * centre.abs()
     if not bool(speaks.any()) or not math.isfinite(whole.mean):
         return (math.nan, math.nan), (math.nan, math.nan)
-    share = weights[speaks] / weights[speaks].sum()
-    snr = _resample(draws[:, speaks], seed_of)
-    here = ratios(centre, spread)[speaks]
-    plain = _hull((here @ share).item(), snr @ share, whole.mean)
+    draws, weights = draws[:, speaks], weights[speaks]
+    snr, shares = _resample(draws, seed_of)
+    here, share = ratios(centre, spread)[speaks], weights * (draws != 0).sum(0) / R
+    fall, fall_of_squares = _falls(draws, weights)
+    plain = _hull(_average(here, share).item(), _average(snr, weights * shares), whole.mean, fall)
     # In the bootstrap's world the truth is what the draws have, uncorrected.
-    square = (here.square() @ share).item()
-    squares = _hull(square, snr.square() @ share - 1 / R, square)
+    square = _average(here.square(), share).item()
+    replicates = _average(snr.square(), weights * shares) - 1 / R
+    squares = _hull(square, replicates, square, fall_of_squares)
     scale = _ratio(whole.corrected**2, square - 1 / R)
-    low, high = (math.sqrt(max(v - 1 / R, 0.0) * scale) for v in squares)
+    low, high = (math.sqrt(_at_least_0(v - 1 / R) * scale) for v in squares)
     if low == 0 and whole.corrected**2 + 1 / R <= QUANTILE / R:
         plain = (0.0, plain[1])
     return plain, (low, high)
@@ -153,26 +173,75 @@ def bootstrap(
 
 def _resample(
     draws: Float64[Tensor, "R C"], seed_of: torch.Generator
-) -> Float64[Tensor, "replicates C"]:
-    """The SNR of every coordinate in every replicate, each with its own multinomial counts."""
+) -> tuple[Float64[Tensor, "replicates C"], Float64[Tensor, "replicates C"]]:
+    """SNR and share of draws with a gradient, of every coordinate in every replicate.
+
+    A replicate has its own multinomial counts, the same for all coordinates.
+    """
     R, centre = len(draws), draws.mean(0)
-    deviations = draws - centre
+    deviations, active = draws - centre, (draws != 0).to(draws)
     squares = deviations.square()
-    found = []
+    least = KEPT_VARIANCE * squares.mean(0)
+    found, shares = [], []
     for _ in range(0, REPLICATES, AT_ONCE):
         picks = torch.randint(R, (AT_ONCE, R), generator=seed_of)
         counts = torch.stack([torch.bincount(row, minlength=R) for row in picks]).to(draws) / R
         shift = counts @ deviations
-        variance = (counts @ squares - shift.square()).clamp(min=0) * (R / (R - 1))
-        found.append(ratios(centre + shift, variance.sqrt()))
-    return torch.cat(found)
+        variance = (counts @ squares - shift.square()).maximum(least) * (R / (R - 1))
+        found.append((centre + shift).abs() / variance.sqrt())
+        shares.append(counts @ active)
+    return torch.cat(found), torch.cat(shares)
 
 
-def _hull(here: float, replicates: Float64[Tensor, " n"], whole: float) -> Interval:
-    """Basic and percentile interval of ``whole``, whose relative error is that of what was kept."""
+def _average(
+    values: Float64[Tensor, "*n C"], weights: Float64[Tensor, "*n C"]
+) -> Float64[Tensor, "*n"]:
+    """The weighted mean over coordinates; 0 where none of them has a gradient."""
+    total = weights.sum(-1)
+    return torch.where(total > 0, (values * weights).sum(-1) / total, torch.zeros_like(total))
+
+
+def _falls(draws: Float64[Tensor, "R C"], weights: Float64[Tensor, " C"]) -> tuple[float, float]:
+    """How far the averages of SNR and of SNR² − 1/R would still fall with many more draws.
+
+    A gradient with a heavy tail (that of a saturated pixel) shows its deviation late. From the
+    quarters to the halves the average falls by a, from these to all draws by b: what is left is
+    the rest of the geometric series, bρ/(1 − ρ) with ρ = b/a, which is exact for a bias of 1/R.
+    """
+    R = len(draws)
+    if R < FEWEST_TO_SPLIT:
+        return 0.0, 0.0
+    least = math.sqrt(KEPT_VARIANCE) * draws.std(0)
+    steps = []
+    for parts in (4, 2, 1):
+        found = []
+        for part in draws[: R // 4 * 4].chunk(parts):
+            snr = part.mean(0).abs() / part.std(0).maximum(least)
+            share = weights * (part != 0).sum(0)
+            squares = snr.square() - 1 / len(part)
+            found.append(torch.stack([_average(snr, share), _average(squares, share)]))
+        steps.append(torch.stack(found).mean(0))
+    a, b = steps[0] - steps[1], (steps[1] - steps[2]).clamp(min=0)
+    rho = torch.where(a > 0, (b / a).clamp(max=LARGEST_RATIO), LARGEST_RATIO)
+    fall, fall_of_squares = (b * rho / (1 - rho)).tolist()
+    return fall, fall_of_squares
+
+
+def _hull(here: float, replicates: Float64[Tensor, " n"], whole: float, fall: float) -> Interval:
+    """Basic and percentile interval of ``whole``, whose relative error is that of what was kept.
+
+    The lower end allows for the fall that further draws would bring.
+    """
     tail = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2]).to(replicates)
-    low, high = ((q - here) * _ratio(whole, here) for q in replicates.quantile(tail).tolist())
-    return max(0.0, whole + min(low, -high)), max(0.0, whole + max(high, -low))
+    scale = _ratio(whole, here)
+    low, high = ((q - here) * scale for q in replicates.quantile(tail).tolist())
+    lowest = whole + min(low, -high) - fall * scale
+    return _at_least_0(lowest), _at_least_0(whole + max(high, -low))
+
+
+def _at_least_0(value: float) -> float:
+    """NaN stays NaN, which Python's ``max(0.0, nan)`` makes 0."""
+    return value if math.isnan(value) else max(0.0, value)
 
 
 def _ratio(whole: float, part: float) -> float:

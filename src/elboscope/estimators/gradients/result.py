@@ -61,7 +61,10 @@ class BlockSNR:
 
     @property
     def snr(self) -> float:
-        """``|mean|/sd``, averaged over the coordinates that have a gradient; it has a floor."""
+        """``|mean|/sd``, averaged over coordinates; it has a floor.
+
+        A coordinate counts by the share of draws in which it has a gradient.
+        """
         return self.summary.mean
 
     @property
@@ -165,7 +168,8 @@ class GradientSNR:
             least: The smallest K of the fit: the law is one of large K.
 
         Raises:
-            InputError: Fewer than two K, or one without any signal above the noise.
+            InputError: Fewer than two K, or one without any signal above the noise, or one whose
+                ratio is not a finite number with an interval (NaN gradients; no noise at all).
         """
         entries = [
             e
@@ -179,6 +183,14 @@ class GradientSNR:
                     expected="a signal at every K",
                     got=f"none above the noise at K = {e.num_samples} with {self.num_draws} draws",
                     do="Use more draws, or smaller K.",
+                )
+            if not all(map(math.isfinite, (e.corrected, *e.corrected_interval))):
+                low, high = e.corrected_interval
+                raise InputError(
+                    f"slope of {objective}, {part}",
+                    expected="a finite ratio with an interval at every K",
+                    got=f"{e.corrected:.3g} [{low:.3g}, {high:.3g}] at K = {e.num_samples}",
+                    do="NaN: the model has diverged. Infinite: gradients that no draw changes.",
                 )
         errors = [(e.corrected_interval[1] - e.corrected_interval[0]) / 3.92 for e in entries]
         return log_slope(
@@ -218,7 +230,7 @@ def log_slope(x: Sequence[int | float], y: Sequence[float], stderr: Sequence[flo
         stderr: Their errors.
 
     Raises:
-        InputError: Fewer than two different x.
+        InputError: Fewer than two different x; a number that is not positive and finite.
 
     Example:
         >>> str(log_slope([1, 4, 16], [8.0, 4.0, 2.0], [0.8, 0.4, 0.2]))
@@ -226,6 +238,10 @@ def log_slope(x: Sequence[int | float], y: Sequence[float], stderr: Sequence[flo
     """
     if len(set(x)) < 2:
         raise InputError("log_slope", expected="two or more different x", got=str(list(x)))
+    for name, numbers in (("x", x), ("y", y), ("stderr", stderr)):
+        if not all(math.isfinite(v) and v > 0 for v in numbers):
+            expected = f"positive, finite {name}"
+            raise InputError("log_slope", expected=expected, got=str(list(numbers)))
     weight = [(v / s) ** 2 for v, s in zip(y, stderr, strict=True)]
     u, v = [math.log(a) for a in x], [math.log(b) for b in y]
     total = sum(weight)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 __all__ = ["BudgetedObjective", "Objective", "at_budget", "gradient_snr", "snr_over_checkpoints"]
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
@@ -52,7 +53,7 @@ def at_budget(total: int, objective: BudgetedObjective = miwae) -> Objective:
         objective: ``(model, x, M, K) -> Bound``.
 
     Raises:
-        InputError: On use, if K does not divide T.
+        InputError: The objective takes other arguments; on use, if K does not divide T.
 
     Example:
         >>> import elboscope as es
@@ -63,6 +64,7 @@ def at_budget(total: int, objective: BudgetedObjective = miwae) -> Objective:
         [1, 1, 8, 8]
     """
     require_positive("total", total)
+    _require_counts("at_budget", objective, ("M", "K"))
 
     def budgeted(model: LatentVariableModel, x: Tensor, num_samples: int) -> Bound:
         if total % num_samples:
@@ -105,7 +107,8 @@ def gradient_snr(
         One :class:`BlockSNR` for each objective, K, part, and each of its tensors.
 
     Raises:
-        InputError: K < 1, fewer than 2 draws, no objective; x cannot be data.
+        InputError: K < 1, fewer than 2 draws, no objective; one that takes an epoch or a weight
+            where K stands (those of training do); x cannot be data.
         ContractError: Nothing is trainable; a pathwise objective with a posterior that is not
             reparameterised.
 
@@ -198,7 +201,41 @@ def _check(
     if not isinstance(objectives, Mapping) or not all(map(callable, objectives.values())):
         expected = 'functions (model, x, K) -> Bound by their names, such as {"IWAE": iwae}'
         raise InputError("objectives", expected=expected, got=type(objectives).__name__)
+    for name, objective in objectives.items():
+        _require_counts(name, objective, ("K",))
     return tuple(map(int, counts))
+
+
+def _require_counts(name: str, objective: Callable[..., Bound], counts: tuple[str, ...]) -> None:
+    """Refuses what would take the number of samples for an epoch or a weight, and print on."""
+    try:
+        asked = list(inspect.signature(objective).parameters.values())
+    except ValueError:  # a builtin
+        return
+    places = [p for p in asked if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    given, rest = places[2 : 2 + len(counts)], places[2 + len(counts) :]
+    several = any(p.kind is p.VAR_POSITIONAL for p in asked)
+    short = len(given) < len(counts) and not several
+    if (
+        not short
+        and not any(map(_is_no_count, given))
+        and all(p.default is not p.empty for p in rest)
+    ):
+        return
+    signature = ", ".join(("model", "x", *counts))
+    raise InputError(
+        f"objective {name!r}",
+        expected=f"a function ({signature}) -> Bound of {' and '.join(counts)} samples",
+        got=f"one of ({', '.join(p.name for p in places)})",
+        do="Use elboscope.objectives.iwae and its like. For an objective of training write "
+        "lambda model, x, K: IWAE(num_samples=K)(model, x, epoch).",
+    )
+
+
+def _is_no_count(parameter: inspect.Parameter) -> bool:
+    """An epoch, or one that is annotated as a real number or as text: β, λ, free nats."""
+    kind = str(parameter.annotation)
+    return parameter.name == "epoch" or kind in ("float", "str", "Nonnegative", "Share")
 
 
 def _results(parts: Mapping[Part, Mapping[str, nn.Parameter]]) -> int:
@@ -232,7 +269,7 @@ def _measure(
         groups = [("all", mine), *((blocks[i].name, [i]) for i in mine)]
         for block, members in groups:
             where = slice(blocks[members[0]].where.start, blocks[members[-1]].where.stop)
-            moments = Moments(R, state.mean[where], state.squares[where])
+            moments = Moments(R, state.mean[where], state.squares[where], state.active[where])
             chosen = (index >= where.start) & (index < where.stop)
             summary = SnrSummary.of(moments)
             sampled = kept[:, chosen.to(kept.device)], weights[chosen].to(kept)

@@ -27,7 +27,6 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
-from torch.distributions import constraints as c
 
 from elboscope.core import (
     ContractError,
@@ -40,7 +39,7 @@ from elboscope.core import (
 )
 from elboscope.core.errors import refuses_values
 
-from ..inputs import Inputs, blocks
+from ..inputs import Inputs, blocks, is_real
 from ..likelihood.annealed_run import BLOCK_ELSEWHERE, BLOCK_ON_CPU
 from ..likelihood.hmc import State, evaluate
 from .gaussian_families import Family, Parameters
@@ -231,9 +230,7 @@ def _is_real(prior: Distribution) -> bool:
         support = prior.support
     except NotImplementedError:  # a prior that does not tell its support
         return True
-    while isinstance(support, type(c.independent(c.real, 1))):
-        support = support.base_constraint
-    return support is None or support in (c.real, c.real_vector)
+    return support is None or is_real(support)
 
 
 def own_gaussian(target: Target, index: Int64[Tensor, " B"]) -> Start | None:

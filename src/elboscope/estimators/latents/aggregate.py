@@ -38,10 +38,16 @@ from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 from torch.distributions.kl import kl_divergence
 
-from elboscope.core import Axis, Estimate, LatentVariableModel, given, standard_error
+from elboscope.core import (
+    Axis,
+    Estimate,
+    LatentVariableModel,
+    closed_form_kl,
+    given,
+    standard_error,
+)
 
 from ..inputs import Inputs, blocks, require_positive
-from ..likelihood.bounds import analytic_kl
 from ..posteriors import (
     BLOCK,
     ENCODE_BATCH,
@@ -160,7 +166,6 @@ def _replace_own(log_q: Tensor, rows: slice, own: Tensor, log_own: Tensor) -> No
 
 
 # Draws from the aggregate posterior, with every density that ELBO surgery needs of them.
-#
 # Each datapoint gives equally many draws (stratified), so that the average over draws is an
 # average over datapoints: S = m·N draws where they fit the budget, and one draw from each of S <
 # N datapoints chosen at random where they do not. The mixture is over all N either way.
@@ -381,7 +386,7 @@ def _family_kl(
     kls = []
     for rows in blocks(len(inputs.x), ENCODE_BATCH):
         x, condition = inputs.rows(rows)
-        kl = analytic_kl(given(model, condition).encode(x), prior)
+        kl = closed_form_kl(given(model, condition).encode(x), prior)
         if kl is None:
             return None
         kls.append(kl.double())

@@ -9,7 +9,7 @@ about the population.
 
 from __future__ import annotations
 
-__all__ = ["Part", "Parts", "aggregate_inputs", "split_aggregate"]
+__all__ = ["Part", "Parts", "aggregate_inputs", "require_volume", "split_aggregate"]
 
 from typing import NamedTuple
 
@@ -18,15 +18,31 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 from torch.distributions import Distribution
 
-from elboscope.core import InputError, LatentVariableModel, given
+from elboscope.core import ContractError, InputError, LatentVariableModel, family, given
 
-from ..inputs import Inputs, prepared, require_conditions
+from ..inputs import Inputs, has_volume, prepared, require_conditions
 from ..posteriors import Posteriors, encode_posteriors, gaussian_posteriors
 from .aggregate import log_prior
 
 FEWEST_DATAPOINTS = 20
 FIT_DRAWS = 10_000
 MOST_DRAWS_EACH = 10
+
+
+def require_volume(prior: Distribution) -> None:
+    """Refuses latents whose prior is no density over R^d: log r − log p would compare two measures.
+
+    Raises:
+        ContractError: The latents are discrete, or points of a simplex.
+    """
+    if has_volume(prior):
+        return
+    raise ContractError(
+        "prior()",
+        expected="a density over R^d, which a fitted density can be compared with",
+        got=f"{family(prior)}, whose latents are discrete or on a simplex",
+        do="Use the mixture, es.marginal_kl(model, x, 'mixture'), which counts q(z|x) itself.",
+    )
 
 
 class Part(NamedTuple):

@@ -37,7 +37,7 @@ from elboscope.core import Estimate, InputError
 from elboscope.distributions import masked_autoregressive_flow
 
 from ..inputs import blocks
-from .aggregate_parts import Part, Parts
+from .aggregate_parts import Part, Parts, require_volume
 from .held_out import ESTIMAND, LogDensity, fitted_mixture, lower_bound, one_thread
 
 DensityFamily = Literal["gmm", "maf", "lstm"]
@@ -92,6 +92,7 @@ def fit_density(
     parts: Parts, family: DensityFamily, *, max_steps: int = MAX_STEPS
 ) -> FittedDensity:
     """Fits one family; arguments as of :func:`density_kl_of`."""
+    require_volume(parts.prior)
     if family == "gmm":
         with one_thread():
             return _best_mixture(parts)

@@ -39,7 +39,7 @@ from elboscope.distributions import FlowPosterior, standard_normal
 
 from ..inputs import require_positive
 from .aggregate import averages
-from .aggregate_parts import Part, Parts, split_aggregate
+from .aggregate_parts import Part, Parts, require_volume, split_aggregate
 from .density import FlowDensity, fit_network
 from .held_out import Covariance, mixture_distribution, one_thread
 
@@ -86,6 +86,7 @@ def fit_prior(
 
     Raises:
         InputError: An unknown family, fewer than twenty datapoints, one latent for a flow.
+        ContractError: Discrete latents, or points of a simplex.
 
     References:
         | From Variational to Deterministic Autoencoders (Ghosh et al., 2020),
@@ -104,6 +105,7 @@ def fit_prior(
     require_positive("max_steps", max_steps)
     with evaluating(model), seeded(seed) as used:
         parts = split_aggregate(model, x, x_train, condition, condition_train)
+        require_volume(parts.prior)
         with one_thread():
             name, r = _best(parts, _candidates(parts, family, max_steps))
         gain = _gain(parts, name, r, {"seed": used, **parts.settings, "density": name})

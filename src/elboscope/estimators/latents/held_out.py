@@ -35,7 +35,7 @@ from elboscope.core import Estimate, LatentVariableModel, evaluating, seeded, st
 from elboscope.distributions import GaussianMixture
 
 from .aggregate import averages
-from .aggregate_parts import Part, Parts, split_aggregate
+from .aggregate_parts import Part, Parts, require_volume, split_aggregate
 
 # (components, covariance): what is fitted, if the draws suffice for its parameters.
 MIXTURES: tuple[tuple[int, Covariance], ...]
@@ -72,6 +72,7 @@ def held_out_marginal_kl(
 
     Raises:
         InputError: Fewer than twenty datapoints; draws that are not finite.
+        ContractError: Discrete latents, or points of a simplex.
 
     References:
         | Distribution Matching in Variational Inference (Rosca et al., 2018),
@@ -87,6 +88,7 @@ def held_out_marginal_kl(
     """
     with evaluating(model), seeded(seed) as used:
         parts = split_aggregate(model, x, x_train, condition, condition_train)
+        require_volume(parts.prior)
         fit, choose, evaluate = parts.fit, parts.choose, parts.evaluate
         with one_thread():
             name, log_r = _choose(fit, choose)

@@ -29,7 +29,15 @@ import torch
 from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor
 
-from elboscope.core import InputError, LatentVariableModel, evaluating, given, seeded
+from elboscope.core import (
+    InputError,
+    LatentVariableModel,
+    draw_x,
+    evaluating,
+    given,
+    mean_of,
+    seeded,
+)
 
 from ..inputs import Inputs, blocks, prepared, require_positive
 from ..posteriors import OtherPosteriors, Posteriors, encode_posteriors, gaussian_posteriors
@@ -218,8 +226,8 @@ def _decode(
     for rows in blocks(len(which), DECODED_AT_ONCE):
         local = given(model, None if condition is None else condition[rows])
         p = local.decode(z[which[rows]])
-        means.append(p.mean)
-        drawn.append(p.sample())
+        means.append(mean_of(p))
+        drawn.append(draw_x(p, z))
     return LatentSamples(
         which, z[which], log_q[which], log_p[which], torch.cat(means), torch.cat(drawn), condition
     )

@@ -31,9 +31,16 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
-from torch.distributions.kl import kl_divergence
 
-from elboscope.core import InputError, LatentVariableModel, evaluating, given, is_in_support, seeded
+from elboscope.core import (
+    InputError,
+    LatentVariableModel,
+    closed_form_kl,
+    evaluating,
+    given,
+    is_in_support,
+    seeded,
+)
 
 from ..inputs import Inputs, blocks, prepared, require_positive
 from ..likelihood.bounds import evidence_lower_bound
@@ -278,17 +285,18 @@ def _require_conditions(condition: Tensor | None, low: LatentSamples) -> None:
 
 
 def _kls(model: LatentVariableModel, sets: Mapping[str, _Set]) -> dict[str, Tensor]:
-    try:
-        return {name: _kl(model, *some) for name, some in sets.items()}
-    except NotImplementedError:
-        return {}
+    found = {name: _kl(model, *some) for name, some in sets.items()}
+    return {name: kl for name, kl in found.items() if kl is not None}
 
 
-def _kl(model: LatentVariableModel, x: Tensor, condition: Tensor | None) -> Tensor:
+def _kl(model: LatentVariableModel, x: Tensor, condition: Tensor | None) -> Tensor | None:
     parts = []
     for rows in blocks(len(x), ENCODED_AT_ONCE):
         local = given(model, None if condition is None else condition[rows])
-        parts.append(kl_divergence(local.encode(x[rows]), local.prior()).reshape(-1).double())
+        kl = closed_form_kl(local.encode(x[rows]), local.prior())
+        if kl is None:
+            return None
+        parts.append(kl.reshape(-1).double())
     return torch.cat(parts)
 
 

@@ -33,8 +33,10 @@ from elboscope.core import (
     GenerativeModel,
     InputError,
     LatentVariableModel,
+    draw_x,
     evaluating,
     given,
+    mean_of,
     seeded,
 )
 from elboscope.core.errors import first_line
@@ -78,9 +80,9 @@ def decode_points(
     for rows in blocks(len(z), BATCH_SIZE):
         p = local.decode(z[rows].to(like).reshape(-1, 1, *shape))
         try:
-            shown = p.mean
+            shown = mean_of(p)
         except NotImplementedError:
-            shown, kind = p.sample(), DRAWS
+            shown, kind = draw_x(p, like), DRAWS
         parts.append(shown[:, 0])
     return Decoded(torch.cat(parts), kind)
 
@@ -99,7 +101,7 @@ def prior_location(prior: Distribution) -> Float64[Tensor, " d"]:
 
 def _mean(p: Distribution, draws: int) -> Tensor:
     try:
-        mean: Tensor = p.mean.double()
+        mean = mean_of(p).double()
     except NotImplementedError:
         mean = p.sample(torch.Size((draws,))).double().mean(0)
     return mean

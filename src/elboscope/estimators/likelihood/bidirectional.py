@@ -29,10 +29,12 @@ from elboscope.core import (
     GenerativeModel,
     InputError,
     Side,
+    draw_x,
     evaluating,
     family,
     given,
     paired_difference,
+    placed_like,
     seeded,
     standard_error,
 )
@@ -194,10 +196,11 @@ def simulate(
 ) -> tuple[Tensor, Tensor]:
     """Draws z* ~ p(z) and x ~ p(x|z*): drawn, not the mean, so that z* is a posterior sample."""
     local = given(model, condition)
+    placed_like(torch.zeros(1), local)  # refuses half precision, and a model on two devices
     z = local.prior().sample(torch.Size((1, num_data)))
     p = local.decode(z)
     try:
-        return p.sample()[0], z[0]
+        return draw_x(p, z)[0], z[0]
     except NotImplementedError as error:
         raise ContractError(
             "decode(z).sample",
@@ -269,4 +272,6 @@ def _width(upper: Estimate, lower: Estimate) -> Estimate:
 
 
 def _number(estimate: Estimate) -> str:
+    if len(estimate.values) == 1:
+        return f"{estimate.mean:.3f}"
     return f"{estimate.mean:.3f} ± {estimate.stderr:.3f}"

@@ -12,7 +12,6 @@ additive constant, whatever the model was trained with.
 from __future__ import annotations
 
 __all__ = [
-    "analytic_kl",
     "evidence_lower_bound",
     "importance_weighted_bounds",
     "reconstruction",
@@ -23,15 +22,14 @@ import math
 from collections.abc import Iterable, Mapping
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from torch import Tensor
-from torch.distributions import Distribution
-from torch.distributions.kl import kl_divergence
 
 from elboscope.core import (
     Estimate,
     InputError,
     LatentVariableModel,
+    closed_form_kl,
     decode_in_pieces,
     effective_sample_size,
     evaluating,
@@ -146,15 +144,6 @@ def reconstruction(
     return _bound(model, inputs, streaming, whole=False)
 
 
-def analytic_kl(q: Distribution, p: Distribution) -> Float[Tensor, " B"] | None:
-    """Returns KL(q ‖ p) where torch knows it in closed form, and None where it does not."""
-    try:
-        kl: Tensor = kl_divergence(q, p)
-    except NotImplementedError:
-        return None
-    return kl
-
-
 def _bound(
     model: LatentVariableModel, inputs: Inputs, streaming: Streaming, *, whole: bool
 ) -> Estimate:
@@ -180,7 +169,7 @@ def _bound(
 def _knows_kl(model: LatentVariableModel, inputs: Inputs) -> bool:
     x, condition = inputs.rows(first_answered(model, inputs))
     local = given(model, condition)
-    return analytic_kl(local.encode(x), local.prior()) is not None
+    return closed_form_kl(local.encode(x), local.prior()) is not None
 
 
 def _weigh_terms(model: LatentVariableModel, whole: bool, analytic: bool) -> Weigh:
@@ -194,7 +183,7 @@ def _weigh_terms(model: LatentVariableModel, whole: bool, analytic: bool) -> Wei
         else:
             q = local.encode(x)
             z = q.sample(torch.Size((size,)))
-            kl = analytic_kl(q, local.prior()) if analytic else None
+            kl = closed_form_kl(q, local.prior()) if analytic else None
             spent = z.new_zeros(size, len(x)) if kl is None else kl.expand(size, -1)
         log_px = decode_in_pieces(log_likelihood, model, x, z, samples.pieces, condition)
         return torch.stack([log_px.double(), spent.double()], -1)

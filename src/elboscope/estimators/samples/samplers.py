@@ -26,7 +26,9 @@ from elboscope.core import (
     LatentVariableModel,
     Sampled,
     as_generative,
+    draw_x,
     evaluating,
+    mean_of,
     placed_like,
 )
 from elboscope.data import as_tensor
@@ -85,7 +87,7 @@ def sampler_of(model: Sampled, *, noise: bool = False) -> ModelSampler:
     def draw(n: int) -> Tensor:
         with evaluating(model):
             z = decoder.prior().sample(torch.Size((n,)))
-            return _take(decoder.decode(z), noise)
+            return _take(decoder.decode(z), noise, z)
 
     return ModelSampler(draw, f"{_what(model, noise)} of prior draws")
 
@@ -122,15 +124,15 @@ def reconstructions_of(model: Sampled, x: object, *, noise: bool = False) -> Mod
             order.extend(torch.randperm(len(data)).tolist())
         rows = [order.pop(0) for _ in range(n)]
         with evaluating(model):
-            z = model.encode(data[rows])
-            return _take(decoder.decode(z.rsample() if z.has_rsample else z.sample()), noise)
+            q = model.encode(data[rows])
+            z = q.rsample() if q.has_rsample else q.sample()
+            return _take(decoder.decode(z), noise, z)
 
     return ModelSampler(draw, f"{_what(model, noise)} of draws from q(z|x)")
 
 
-def _take(p: Distribution, noise: bool) -> Float[Tensor, "n *X"]:
-    x: Tensor = p.sample() if noise else p.mean
-    return x
+def _take(p: Distribution, noise: bool, like: Tensor) -> Float[Tensor, "n *X"]:
+    return draw_x(p, like) if noise else mean_of(p)
 
 
 def _what(model: object, noise: bool) -> str:

@@ -39,6 +39,7 @@ from elboscope.core import (
     Estimate,
     InputError,
     LatentVariableModel,
+    closed_form_kl,
     evaluating,
     seeded,
     standard_error,
@@ -51,7 +52,6 @@ from elboscope.estimators.latents.density import DensityFamily, fit_density
 from elboscope.estimators.latents.held_out import fitted_mixture, one_thread
 from elboscope.estimators.latents.ratio import ratio_kl_of
 from elboscope.estimators.latents.surgery import average_kl_of, information_of, marginal_kl_of
-from elboscope.estimators.likelihood.bounds import analytic_kl
 
 from ..frame.claims import Difference
 from ..frame.sitting import Sitting
@@ -197,7 +197,7 @@ def _rate(model: LatentVariableModel, x: Tensor) -> Float64[Tensor, " N"]:
     means = []
     for rows in blocks(len(x), DECODED_AT_ONCE):
         q, p = model.encode(x[rows]), model.prior()
-        closed = analytic_kl(q, p)
+        closed = closed_form_kl(q, p)
         if closed is None:
             z = q.sample(torch.Size((RATE_DRAWS,)))
             closed = (q.log_prob(z).double() - p.log_prob(z).double()).mean(0)
