@@ -122,8 +122,9 @@ def _attack(command: Command, place: Path, kills: int, rng: random.Random) -> Ta
     while tally.kills.total() < kills or number == 0:
         out = place / f"{command.name}-{number}"
         number += 1
-        while tally.kills.total() < kills and _killed(command, out, seconds, steps, rng, tally):
-            pass
+        again = True  # several kills to a folder, and new folders for the early moments
+        while again and tally.kills.total() < kills:
+            again = _killed(command, out, seconds, steps, rng, tally) and rng.random() < 0.5
         try:
             _finish(command, out)
         except RuntimeError as error:

@@ -354,7 +354,7 @@ def test_a_budget_says_what_it_spends():
     assert "K=5000" in es.diagnostics.STANDARD.describe()
     assert "20 temperatures × 8 chains" in QUICK.describe()
     assert "AIS" not in SMALL.describe()
-    # 10 temperatures · 10 leapfrog steps: 3 passes of 4 chains on 12 + 6 · 20 datapoints, 7 runs
+    # 10 temperatures · 10 leapfrog steps: 3 passes of 4 chains on 12 + 6 · 40 datapoints, 13 runs
     expected = 100 * (1e-6 * 3 * 4 * 252 + 8e-4 * 13)
     assert ANNEALED.annealing_seconds(1e-6, 12, 20) == pytest.approx(expected)
     with_pairs = ANNEALED.annealing_seconds(1e-6, 12, 20, 5000)
