@@ -92,7 +92,7 @@ def test_whether_the_model_knows_of_its_holes(stretch, shift, severity, words):
     x, _ = base.sample(600, seed=0)
     model = LinearGaussian(base.W.detach() * stretch, base.b.detach(), 0.1)
     model = model.with_mistuned_posterior(shift)
-    low = low_posterior_samples(model, x, 60, num_prior=3000, seed=0)
+    low = low_posterior_samples(model, x, 300, num_prior=3000, seed=0)  # every seed decides
     assert low.uncovered > 0.2
     finding = low_posterior_verdict(examine_low_samples(model, x, low, num_embedded=0, seed=0))
     assert (finding.severity, words in finding.summary) == (severity, True), str(finding)
