@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from .errors import ContractError, InputError
+from .errors import ContractError, InputError, blamed_on
 from .random import seeded
 
 
@@ -144,14 +144,9 @@ def placed_like(x: Tensor, model: HasPrior) -> Tensor:
     """
     if x.is_complex():
         raise InputError("x", expected="real numbers", got=str(x.dtype), do="Split real and imag.")
-    try:
-        with seeded(0):  # the caller's random state is left alone
-            z = model.prior().sample()
-    except Exception as error:  # the model's own code
-        raise ContractError(
-            "prior()",
-            expected="a torch.distributions.Distribution that can be sampled",
-            got=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
-            do="Fix the model's prior(), which takes no argument.",
-        ) from error
-    return x.to(device=z.device, dtype=z.dtype)
+    expected = "a torch.distributions.Distribution that can be sampled"
+    do = "Fix the model's prior(), which takes no argument."
+    with blamed_on("prior()", expected, do, ContractError), seeded(0):
+        z = model.prior().sample()
+        place = z.device, z.dtype
+    return x.to(device=place[0], dtype=place[1])
