@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from elboscope import data
+from elboscope.core.files import expanded
 
 from .diagnose_command import diagnosed
 from .evaluation_data import evaluation_data, load_target
@@ -53,7 +54,7 @@ def _one_thread() -> Iterator[None]:
 
 def _run(arguments: Arguments) -> int:
     began = time.monotonic()
-    folder = Path(arguments.out).expanduser()
+    folder = expanded(arguments.out)
     seeds = {"training": {**CONFIG["training"], "seed": arguments.seed}}
     resolved = resolve({**CONFIG, **seeds})
     images = data.load(resolved.data)

@@ -13,10 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from elboscope.core import Severity, check_model, evaluating, placed_like, seeded
+from elboscope.core.files import expanded
 from elboscope.diagnostics import is_generator, title_of
 from elboscope.diagnostics.budget import budget_named
 from elboscope.diagnostics.quantities.prior import SURGERY
-from elboscope.objectives import Objective, kl_weighted
+from elboscope.objectives import KLWeight
 from elboscope.report import Diagnosis, diagnose
 from elboscope.report.tables import number, row_of
 
@@ -27,7 +28,7 @@ from .terminal import UsageError, say, shown_progress
 
 def run(arguments: Arguments) -> int:
     """Prints the verdicts and where the report is."""
-    target = load_target(arguments.model)
+    target = load_target(arguments.model, trust=arguments.trust)
     data = evaluation_data(target, arguments)
     folder = _out(target, arguments.out)
     diagnosed(target, data, folder, budget=arguments.budget, seed=arguments.seed)
@@ -92,22 +93,25 @@ def _settings(target: Target, data: EvaluationData) -> Mapping[str, object]:
     }
     if target.run is None:
         return known
-    objective = target.run.settings.objective
-    known |= {"objective": repr(objective), "training status": target.record.get("status", "?")}
-    if isinstance(objective, Objective) and objective.binds(kl_weighted):
-        known |= objective.settings
-    return known
+    objective = target.run.config["objective"]
+    known["objective"] = str(target.record.get("objective", objective.get("class_path")))
+    known["training status"] = str(target.record.get("status", "?"))
+    weighted = objective.get("class_path") == KLWeight.__name__
+    return known | (objective["init_args"] if weighted else {})
 
 
 def _out(target: Target, out: str | None) -> Path:
     """Returns the report's folder: as told, in the run folder, or NAME-report."""
     if out is not None:
-        folder = Path(out).expanduser()
+        folder = expanded(out)
     elif target.folder is not None:
         folder = target.folder / "report"
     else:
         place, _, name = target.name.rpartition(":")
         folder = Path(f"{Path(place).stem}-{name}-report")
+    if out is None and folder.is_symlink():
+        do = "Name the report's folder with --out."
+        raise UsageError(str(folder), expected="a folder of the run", got="a link out of it", do=do)
     if folder.exists() and not folder.is_dir():
         raise UsageError("--out", expected="a folder", got=f"{folder}, which is a file")
     return folder
