@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
-.PHONY: demo test test-all lint coverage docs bench install install-dev clean
+.PHONY: demo test test-all lint coverage docs bench campaign install install-dev clean
 .DELETE_ON_ERROR:
 
 demo: install
@@ -36,6 +36,10 @@ docs: install-dev
 bench: install-dev
 	$(PIP) -e '.[bench]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
+
+# Kills, hostile folders, generated mistakes: an hour, and counts at its end.
+campaign: install-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m campaign
 
 install: $(VENV)/installed
 install-dev: $(VENV)/installed-dev

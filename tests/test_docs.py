@@ -15,6 +15,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n?^```text\n(.*?)^```\n)?", re.M | re.S)
+WITH_LINKS = sorted({*PAGES, *ROOT.glob("*.md"), *(ROOT / ".github").rglob("*.md")})
+LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)#?([^)\s]*)\)")
 NUMBER = re.compile(r"[-−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
@@ -51,6 +53,52 @@ def test_code_blocks_run_and_print_what_is_shown(page, tmp_path, monkeypatch):
         with contextlib.redirect_stdout(printed):
             exec(compile(code, str(page), "exec"), namespace)
         assert not shown or same(shown, printed.getvalue()), printed.getvalue()
+
+
+def slugs(page: Path) -> set[str]:
+    """Returns the anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", WITH_LINKS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target, anchor in LINK.findall(page.read_text()):
+        place = (page.parent / target) if target else page
+        assert place.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in slugs(place), f"{page.name} links to {target}#{anchor}"
+
+
+def test_the_map_of_the_house_is_true():
+    page = (ROOT / "docs/design_principles.md").read_text()
+    house = ROOT / "src/elboscope"
+    looked_for = page.partition("### Where is")[2].partition("### Rules")[0]
+    paths = re.findall(r"`([\w/]+/(?:\w+\.py)?)`", looked_for)
+    assert len(paths) >= 6
+    assert [path for path in paths if not (house / path).exists()] == []
+    for file, function in (("objectives/settings.py", "known_objectives"),
+                           ("diagnostics/decision.py", "gap_thresholds")):  # fmt: skip
+        assert f"`{function}()` in `{file}`" in looked_for
+        assert f"\ndef {function}(" in (house / file).read_text()
+
+
+def test_every_file_of_a_question_is_on_the_map():
+    page = (ROOT / "docs/design_principles.md").read_text()
+    table = page.partition("| question |")[2].partition("### Where is")[0]
+    columns = [set(), set(), set(), set()]
+    for row in table.splitlines()[2:]:
+        for column, cell in zip(columns, row.strip("|").split("|"), strict=False):
+            column.update(re.findall(r"`(\w+)(?:\.py|/)`", cell))
+    house = ROOT / "src/elboscope"
+
+    def files(folder: str, but: tuple[str, ...] = ()) -> set[str]:
+        return {p.stem for p in (house / folder).glob("*.py")} - {"__init__", *but}
+
+    rooms = {p.parent.name for p in (house / "estimators").glob("*/__init__.py")}
+    assert columns[1] == rooms
+    assert columns[2] == files("diagnostics/quantities")
+    assert columns[2] == files("report/panels", but=("kinds",))
+    assert columns[3] == files("plots", but=("style",))
 
 
 def test_the_comparison_can_fail():

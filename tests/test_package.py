@@ -1,6 +1,7 @@
 """Rules of the package as a whole: what an import costs, touches and needs."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,38 @@ def test_an_unknown_name_is_an_attribute_error():
 
     with pytest.raises(AttributeError, match="no attribute 'elbo_surgary'"):
         es.elbo_surgary  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("unit_kl", "es.latents.unit_kl"),
+        ("ContractError", "es.core.ContractError"),
+        ("TrainingSettings", "es.training.TrainingSettings"),
+        ("DiagonalPosteriors", "es.estimators.DiagonalPosteriors"),
+        ("marginal_kl_by_ratio", "es.marginal_kl(..., method='classifier')"),
+    ],
+)
+def test_the_error_says_where_a_name_lives(name, place):
+    import elboscope as es
+
+    with pytest.raises(AttributeError, match=re.escape(f"{name!r}; use {place}") + "$"):
+        getattr(es, name)
+
+
+def test_a_missing_name_imports_nothing():
+    """``from elboscope import sweeps`` asks for the attribute before it looks for the module."""
+    code = "import elboscope, sys; print(hasattr(elboscope, 'unit_kl'), 'torch' in sys.modules)"
+    assert python(code) == "False False"
+
+
+def test_missing_names_are_cheap(monkeypatch):
+    """jsonargparse asks the package for every parameter's origin: files are read once."""
+    import elboscope as es
+
+    hasattr(es, "first")
+    monkeypatch.setattr(es.ast, "parse", None)
+    assert not hasattr(es, "second")
 
 
 def test_every_public_name_resolves_and_is_documented():

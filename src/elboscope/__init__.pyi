@@ -14,6 +14,7 @@ from . import training as training
 from .core import Estimate as Estimate
 from .core import Finding as Finding
 from .core import check_model as check_model
+from .core import memory_budget as memory_budget
 from .core import seeded as seeded
 from .estimators import active_units as active_units
 from .estimators import annealed_importance_sampling as annealed_importance_sampling

@@ -12,7 +12,7 @@ from elboscope.cli import data_command, main
     ("command", "words"),
     [
         ("trian a.yaml", ["COMMAND: expected one of demo, train", "'trian'", "mean 'train'?"]),
-        ("", ["elboscope: expected a command (demo, train,", "See elboscope --help"]),
+        ("", ["error: COMMAND: expected one of demo, train,", "got none. See elboscope --help"]),
         ("--verson", ["--verson", "unknown option", "Did you mean '--version'?"]),
         ("train", ["elboscope train: expected CONFIG.yaml"]),
         ("sample run", ["elboscope sample: expected --out"]),

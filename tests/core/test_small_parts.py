@@ -1,6 +1,8 @@
-"""Errors, findings, seeds, modes, placement."""
+"""Errors, findings, seeds, modes, placement, files."""
 
+import os
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from elboscope.core import (
     placed_like,
     seeded,
 )
+from elboscope.core.files import replace_file
 from elboscope.models import LinearGaussian, from_modules
 
 
@@ -121,3 +124,26 @@ def test_x_follows_the_models_dtype():
 def test_seeds_that_torch_would_not_take_as_they_are_are_refused(seed) -> None:
     with pytest.raises(InputError, match="seed: expected a whole number"), seeded(seed):
         pass
+
+
+def test_two_writers_of_one_file_do_not_collide(tmp_path, monkeypatch):
+    path, own = tmp_path / "report.html", os.getpid()
+
+    def write(aside: Path) -> None:
+        aside.write_text("half")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: own + 1)
+            replace_file(path, lambda other: other.write_text("the other's"))
+        assert path.read_text() == "the other's"
+        aside.write_text("whole")
+
+    replace_file(path, write)
+    assert path.read_text() == "whole"
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
+    (tmp_path / ".a.txt.12345.part").write_text("half")
+    (tmp_path / ".b.txt.12345.part").write_text("of another file")
+    replace_file(tmp_path / "a.txt", lambda aside: aside.write_text("whole"))
+    assert {p.name for p in tmp_path.iterdir()} == {"a.txt", ".b.txt.12345.part"}

@@ -103,10 +103,13 @@ def log_likelihood(annealed=-4.0, error=0.01, *, certified=True, n=40, alone=Fal
         importance=proposals,
         widened=proposals,
         annealed=run(annealed, error),
+        pairs=None,
         sandwich=sandwich,
         simulated=estimate(-5.01, n=n),
         simulated_importance=proposals and estimate(-5.01, n=n),
-        certificate=Certificate(certified, 0.1, 0.04, width, reasons, more),
+        certificate=Certificate(
+            certified, 0.1, 0.04, 0.02, 0.01, width, None, 0.0, 5000, reasons, more
+        ),
     )
 
 
@@ -163,7 +166,7 @@ def split(
         index=torch.arange(n),
         diverged=diverged,
         below=(),
-        certified=certificate.certified and not diverged,
+        optimal_posterior_certified=certificate.certified and not diverged,
         reasons=(),
         settings={"num_samples": 5000, "chosen": "importance sampling from q", "split_by": ""},
         train=train,

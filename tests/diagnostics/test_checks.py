@@ -55,6 +55,7 @@ def test_a_healthy_model_is_ok_by_every_check():
     absent = [f.evidence["missing"] for f in verdicts.values() if f.severity == "unavailable"]
     assert not set(absent) & set(evidence().values)
     assert [f.severity for f in verdicts.values()].count("ok") == len(CHECKS) - len(absent) >= 11
+    assert [f.check for f in verdicts.values() if f.severity == "ok" and f.action] == []
 
 
 @pytest.mark.parametrize(
@@ -181,8 +182,9 @@ def test_without_a_mixture_bounds_assert_a_hole_and_never_rule_one_out(gain, sev
     """A posterior without a density has no mixture; what was fitted to its draws still bounds."""
     reason = {"surgery": "the posterior has no density"}
     alone = evidence(
-        surgery=None, marginal_kl_comparison=None, fitted_prior=fitted(gain), skipped=reason
-    )
+        surgery=None, marginal_kl_comparison=None, fitted_prior=fitted(gain), skipped=reason,
+        kl=estimate(9.0),
+    )  # fmt: skip
     finding = prior_hole(alone)
     assert finding.severity == severity
     assert finding.evidence["best_bound_by"] == "fitted_prior"
@@ -618,3 +620,33 @@ def test_overfitting_says_which_of_the_two_is_the_larger():
                          (-5.0, "lies below that of evaluation data by 0.90")):  # fmt: skip
         bound = estimate(train, 0.01, data_id="b", kl=3.0)
         assert words in overfitting(evidence(train_elbo=bound)).summary
+
+
+def contradiction(finding, text: str) -> bool:
+    """Undecided, with the breach first and what it would have concluded behind it."""
+    assert finding.severity == "undecided"
+    assert "elboscope train" not in finding.action
+    assert "please report it with findings.json" in finding.action
+    return finding.summary.startswith(f"Contradiction: {text}")
+
+
+def test_what_cannot_be_is_a_contradiction_and_never_a_result():
+    above = prior_hole(
+        evidence(surgery=surgery(2.0, 1.0, 1.0, 5.0), marginal_kl_comparison=comparison(gmm=4.0))
+    )
+    assert contradiction(above, "a lower bound on KL(q‖p)")
+    assert "exceeds the average KL by" in above.summary
+    negative = inference_gap(evidence(inference_gap=split(0.5, -0.2, within=0.01)))
+    assert contradiction(negative, "the amortisation gap is negative, by 0.2 ± 0.01 nats")
+    loose = inference_gap(evidence(inference_gap=split(-0.3, 0.5, within=0.01)))
+    assert contradiction(loose, "the approximation gap is negative, by 0.3 ± 0.01 nats")
+    crossed = bound_tightness(evidence(bound_gap=estimate(-0.5, 0.1)))
+    assert contradiction(crossed, "the ELBO exceeds log p̂ by 0.5 ±")
+
+
+def test_what_lies_within_three_errors_is_none():
+    for parts in (split(0.5, -0.02, within=0.01), split(-0.02, 0.5, within=0.01)):
+        assert "Contradiction" not in inference_gap(evidence(inference_gap=parts)).summary
+    close = comparison(gmm=2.02)
+    found = prior_hole(evidence(surgery=surgery(2.0, 1.0, 1.0, 2.0), marginal_kl_comparison=close))
+    assert "Contradiction" not in found.summary

@@ -77,7 +77,7 @@ def test_the_parts_of_the_inference_gap_agree_with_the_closed_form_on_their_rows
     model, x, e = exact
     gap, mine = e["inference_gap"], x[e.rows["inference_gap"]]
     assert (len(e.rows["inference_gap"]), e.settings["n_optimised"]) == (15, 15)
-    assert gap.certified, gap.reasons
+    assert gap.optimal_posterior_certified, gap.reasons
     truth = {"approximation": model.gap(mine), "amortisation": model.gap(mine) * 0}
     for part, value in truth.items():
         assert abs(getattr(gap, part).mean - value.mean().item()) < 0.01, part
@@ -354,9 +354,11 @@ def test_a_budget_says_what_it_spends():
     assert "K=5000" in es.diagnostics.STANDARD.describe()
     assert "20 temperatures × 8 chains" in QUICK.describe()
     assert "AIS" not in SMALL.describe()
-    # 10 temperatures · 10 leapfrog steps: 3 passes of 4 chains on 12 + 6 · 20 datapoints, 7 runs
-    expected = 100 * (1e-6 * 3 * 4 * 132 + 8e-4 * 7)
+    # 10 temperatures · 10 leapfrog steps: 3 passes of 4 chains on 12 + 6 · 40 datapoints, 13 runs
+    expected = 100 * (1e-6 * 3 * 4 * 252 + 8e-4 * 13)
     assert ANNEALED.annealing_seconds(1e-6, 12, 20) == pytest.approx(expected)
+    with_pairs = ANNEALED.annealing_seconds(1e-6, 12, 20, 5000)
+    assert with_pairs - expected == pytest.approx(5000 * 33 * 1e-6)
     assert "the best posteriors of 30 datapoints" in QUICK.describe()
     # 15 datapoints: 250 steps · 16 samples · 3 passes, 5000 samples for each of three bounds
     searched = 1e-6 * 15 * (12_000 + 15_000) + 250 * 8e-4

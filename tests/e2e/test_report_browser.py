@@ -102,6 +102,16 @@ def test_nothing_overflows_the_page(visit):
     assert outside == []
 
 
+def test_no_column_of_a_table_is_cut_off(visit):
+    """On a wide page no table scrolls: a long unit breaks its line instead."""
+    cut = visit.page.evaluate(
+        """() => innerWidth < 1280 ? [] : [...document.querySelectorAll(".scroll")]
+             .filter(e => e.scrollWidth > e.clientWidth)
+             .map(e => e.getAttribute("aria-label"))"""
+    )
+    assert cut == []
+
+
 def test_text_can_be_read_on_its_ground(visit):
     """WCAG's contrast of the text, of the muted text and of every badge, at least 4.5."""
     contrasts = visit.page.evaluate(

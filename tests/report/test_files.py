@@ -62,8 +62,8 @@ def test_every_estimate_is_documented_by_what_it_is_not(diagnosis):
 def test_the_certificate_is_written_with_its_reasons(diagnosis):
     read = json.loads(diagnosis.to_json())
     assert read["certificate"] == {
-        "certified": True, "within": 0.042, "tolerance": 0.1, "n_simulated": 20, "reasons": [],
-        "more": "",
+        "certified": True, "within": 0.042, "tolerance": 0.1, "n_simulated": 20,
+        "n_pairs": 5000, "reasons": [], "more": "",
     }  # fmt: skip
     assert read["estimates"]["simulated_upper"]["side"] == "upper"
     assert read["estimates"]["simulated_upper"]["settings"]["num_temperatures"] == 100

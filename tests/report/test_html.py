@@ -147,6 +147,19 @@ def test_data_that_are_no_images_are_listed_by_feature():
     assert "the data do not look like images" in text
 
 
+def test_the_numbers_behind_a_verdict_are_words_where_they_are_not_numbers():
+    sentences = ["The first is larger.", "The second is smaller."]
+    numbers = {"reasons": [], "where": ["a", "b"], "disagreements": sentences * 5}
+    finding = Finding("likelihood trust", "ok", "Fine.", numbers)
+    evidence = complete_evidence()
+    html = page_of(Diagnosis((finding,), estimates_of(evidence), evidence))
+    shown = dict(re.findall(r"<dt>(\w+)</dt><dd>(.*?)</dd>", html))
+    assert shown["reasons"] == "none"
+    assert shown["where"] == "a, b"
+    assert shown["disagreements"] == " ".join(sentences * 5)
+    assert re.findall(r'<div class="long"><dt>(\w+)', html) == ["disagreements"]
+
+
 def test_a_number_below_zero_within_its_error_reads_as_zero():
     assert number(-0.1, 0.2, nonnegative=True) == "0 within the error (−0.10 ± 0.20)"
     assert number(-0.5, 0.2, nonnegative=True) == "−0.50 ± 0.20"

@@ -155,6 +155,14 @@ def test_another_sweep_in_the_folder_is_refused(tmp_path, prepare, plan_of):
         sweep(plan_of(x=[1.0]), tmp_path / "s" / "trial-000" / "seed-0", prepare)
 
 
+@pytest.mark.parametrize("name", ["plan.json", "sweep.csv", "sweep.json", "journal.log"])
+def test_files_that_are_not_of_a_sweep_are_kept(name, tmp_path, prepare, plan_of):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match=f"or one of a sweep; got one with {name} of something"):
+        sweep(plan_of(x=[1.0]), tmp_path, prepare)
+    assert (tmp_path / name).read_text() == "mine"
+
+
 @pytest.mark.slow
 def test_more_trials_go_on_where_fewer_ended(tmp_path, prepare):
     def plan(trials):

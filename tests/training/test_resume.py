@@ -74,6 +74,14 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_whole_run(
     assert same(model, whole[0])
 
 
+def test_a_terminal_that_is_closed_saves_too(tmp_path: Path, signal_in_step, whole) -> None:
+    signal_in_step(4, signal.SIGHUP)
+    with pytest.raises(TrainingInterrupted, match=r"Stopped by SIGHUP.*\(step 4\); saved in "):
+        train(SmallVAE(), grey(), settings(), tmp_path, binarisation=DYNAMIC)
+    result = train(SmallVAE(), grey(), settings(), tmp_path, binarisation=DYNAMIC, resume=True)
+    assert numbers(result.history) == whole[1]
+
+
 def test_interrupted_twice_in_one_run(tmp_path: Path, signal_in_step, whole) -> None:
     for at, resume in ((4, False), (13, True)):
         signal_in_step(at, signal.SIGINT)
@@ -185,7 +193,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     try:
         while not (tmp_path / "run.json").exists():
             time.sleep(0.02)
-        with pytest.raises(InputError, match=f"process {process.pid} is training in. Wait for it"):
+        with pytest.raises(InputError, match=f"process {process.pid} is writing in. Wait for it"):
             train(SmallVAE(), grey().round(), settings(), tmp_path, resume=True)
     finally:
         process.kill()

@@ -41,8 +41,8 @@ def _run(words: list[str]) -> int:
         print(f"elboscope {version('elboscope')}")
         return 0
     if arguments.command is None:
-        expected = f"a command ({', '.join(COMMANDS)})"
-        raise UsageError("elboscope", expected=expected, got="none", do="See elboscope --help.")
+        expected = f"one of {', '.join(COMMANDS)}"
+        raise UsageError("COMMAND", expected=expected, got="none", do="See elboscope --help.")
     command = importlib.import_module(f".{arguments.command}_command", __name__)
     code: int = command.run(arguments)
     return code

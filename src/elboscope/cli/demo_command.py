@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from elboscope import data
-from elboscope.core.files import expanded
+from elboscope.core.files import output_folder
 
 from .diagnose_command import diagnosed
 from .evaluation_data import evaluation_data, load_target
@@ -54,7 +54,7 @@ def _one_thread() -> Iterator[None]:
 
 def _run(arguments: Arguments) -> int:
     began = time.monotonic()
-    folder = expanded(arguments.out)
+    folder = output_folder(arguments.out)
     seeds = {"training": {**CONFIG["training"], "seed": arguments.seed}}
     resolved = resolve({**CONFIG, **seeds})
     images = data.load(resolved.data)
@@ -65,7 +65,7 @@ def _run(arguments: Arguments) -> int:
     arguments.data = arguments.binarise = arguments.data_dir = None
     target = load_target(str(folder))
     evaluated = evaluation_data(target, arguments)
-    diagnosed(target, evaluated, folder, budget="standard", seed=arguments.seed)
+    diagnosed(target, evaluated, folder, budget="standard", seed=arguments.seed, resume=True)
     print(f"Done in {time.monotonic() - began:.0f} s. Open {(folder / 'report.html').resolve()}")
     return 0
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 __all__ = ["diagnosed", "headline", "run", "summary"]
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,33 +14,49 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from elboscope.core import Severity, check_model, evaluating, placed_like, seeded
-from elboscope.core.files import expanded
-from elboscope.diagnostics import is_generator, title_of
+from elboscope.core import InputError, Severity, check_model, evaluating, placed_like, seeded
+from elboscope.core.files import only_process, output_folder
+from elboscope.diagnostics import Interrupted, is_generator, title_of
 from elboscope.diagnostics.budget import budget_named
+from elboscope.diagnostics.kept import ABOUT, FOLDER, REPORT_LOCK, discard, give_room
 from elboscope.diagnostics.quantities.prior import SURGERY
 from elboscope.objectives import KLWeight
-from elboscope.report import Diagnosis, diagnose
+from elboscope.report import SCHEMA, Diagnosis, diagnose, judge
 from elboscope.report.tables import number, row_of
 
 from .evaluation_data import EvaluationData, Target, evaluation_data, load_target
 from .parser import Arguments
-from .terminal import UsageError, say, shown_progress
+from .terminal import UsageError, say, shown_progress, stoppable
+
+PAGE, FINDINGS, NUMBERS = "report.html", "findings.json", "diagnosis.nc"
 
 
 def run(arguments: Arguments) -> int:
     """Prints the verdicts and where the report is."""
     target = load_target(arguments.model, trust=arguments.trust)
-    data = evaluation_data(target, arguments)
     folder = _out(target, arguments.out)
-    diagnosed(target, data, folder, budget=arguments.budget, seed=arguments.seed)
+    data = evaluation_data(target, arguments)
+    diagnosed(
+        target,
+        data,
+        folder,
+        budget=arguments.budget,
+        seed=arguments.seed,
+        resume=arguments.resume,
+    )
     return 0
 
 
 def diagnosed(
-    target: Target, data: EvaluationData, folder: Path, *, budget: str, seed: int
+    target: Target,
+    data: EvaluationData,
+    folder: Path,
+    *,
+    budget: str,
+    seed: int,
+    resume: bool = False,
 ) -> Diagnosis:
-    """Diagnoses a model on data, writes report.html, findings.json and diagnosis.nc, prints.
+    """Diagnoses a model on data, prints, writes report.html, findings.json and diagnosis.nc.
 
     Args:
         target: The model and what is known about it.
@@ -46,14 +64,35 @@ def diagnosed(
         folder: Where the three files go; each is written whole or not at all.
         budget: "quick", "standard" or "thorough".
         seed: Random seed of all draws.
+        resume: Go on with what an interrupted diagnosis left there.
+
+    Raises:
+        InputError: The folder cannot be written, or is not of a report.
+        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP came; the report has what was done.
     """
-    console = Console()
     say(f"{target.name} on {data.name}: {len(data.x)} datapoints, {data.notes}")
     say(data.binarisation)
     say(budget_named(budget).describe())
     _require_contract(target, data)
+    with _claimed(folder), stoppable():
+        if not resume and (folder / FOLDER / ABOUT).is_file():
+            say(f"{folder} has an interrupted diagnosis; it begins again, without --resume.")
+        try:
+            diagnosis = _measured(target, data, folder, budget, seed, resume)
+        except Interrupted as stop:
+            _report(judge(stop.evidence), folder)
+            text = f"{stop} The report in {folder} has these; --resume computes the rest."
+            raise KeyboardInterrupt(text) from stop
+        _report(diagnosis, folder)
+        discard(folder)
+    return diagnosis
+
+
+def _measured(
+    target: Target, data: EvaluationData, folder: Path, budget: str, seed: int, resume: bool
+) -> Diagnosis:
     with shown_progress("diagnosing") as progress:
-        diagnosis = diagnose(
+        return diagnose(
             target.model,
             data.x,
             x_train=data.x_train,
@@ -63,18 +102,72 @@ def diagnosed(
             seed=seed,
             settings=_settings(target, data),
             progress=progress,
+            keep_in=folder,
+            resume=resume,
         )
+
+
+def _report(diagnosis: Diagnosis, folder: Path) -> None:
+    """Prints, then writes: what cannot be written was at least seen.
+
+    Raises:
+        InputError: It cannot be written; what was computed stays on disk.
+    """
+    console = Console()
     console.print()
     console.print(summary(diagnosis))
-    paths = [
-        diagnosis.save(folder / "report.html"),
-        diagnosis.save_json(folder / "findings.json"),
-        diagnosis.save_datatree(folder / "diagnosis.nc"),
-    ]
+    give_room(folder)
+    try:
+        paths = [
+            diagnosis.save(folder / PAGE),
+            diagnosis.save_json(folder / FINDINGS),
+            diagnosis.save_datatree(folder / NUMBERS),
+        ]
+    except InputError as error:
+        do = "Make room; --resume then writes the report, and computes nothing again."
+        raise InputError(error.what, expected=error.expected, got=error.got, do=do) from error
     console.print()
     for path in paths:
         print(path)
-    return diagnosis
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Holds the report's folder, before anything is computed.
+
+    Raises:
+        InputError: It cannot be written, another process writes there, or a file of the report's
+            name is not of a report.
+    """
+    foreign = _foreign(folder)
+    if foreign:
+        raise InputError(
+            str(folder),
+            expected="a new folder, or one of an earlier report",
+            got=f"one with {' and '.join(foreign)} of something else",
+            do="Nothing was changed. Name another with --out.",
+        )
+    with ExitStack() as stack:
+        try:
+            (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+            stack.enter_context(only_process(folder / FOLDER, REPORT_LOCK))
+        except OSError as error:
+            raise InputError(
+                str(folder),
+                expected="a folder that can be written",
+                got=f"{type(error).__name__}: {error.strerror or error}",
+                do="Name another with --out.",
+            ) from error
+        yield
+
+
+def _foreign(folder: Path) -> list[str]:
+    """Names of files that a report would overwrite and that are not of one."""
+    try:
+        own = json.loads((folder / FINDINGS).read_text(encoding="utf-8"))["schema"] == SCHEMA
+    except (OSError, ValueError, TypeError, LookupError):
+        own = (folder / FOLDER / ABOUT).is_file()
+    return [n for n in (PAGE, FINDINGS, NUMBERS) if not own and (folder / n).exists()]
 
 
 def _require_contract(target: Target, data: EvaluationData) -> None:
@@ -103,7 +196,7 @@ def _settings(target: Target, data: EvaluationData) -> Mapping[str, object]:
 def _out(target: Target, out: str | None) -> Path:
     """Returns the report's folder: as told, in the run folder, or NAME-report."""
     if out is not None:
-        folder = expanded(out)
+        folder = output_folder(out)
     elif target.folder is not None:
         folder = target.folder / "report"
     else:

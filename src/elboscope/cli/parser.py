@@ -57,23 +57,23 @@ SLURM_ONLY = ("--memory-gb", "--minutes", "--partition", "--account")
 
 
 def worker_options(parser: argparse.ArgumentParser) -> None:
-    """Adds them, and the one by which a worker is told its run."""
-    text = f"of {', '.join(names_taking('--workers'))}: runs as processes of their own"
+    """Adds them, and the hidden one that gives a worker its run."""
+    text = f"for {', '.join(names_taking('--workers'))}: each run is a process of its own"
     group = parser.add_argument_group("workers", text)
     group.add_argument("--workers", type=positive, metavar="N", help="runs at a time")
     group.add_argument(
         "--executor", choices=("local", "slurm"), help="here, or one array of jobs (default: local)"
     )
-    group.add_argument("--cpus", type=positive, metavar="N", help="threads of a run")
+    group.add_argument("--cpus", type=positive, metavar="N", help="threads per run")
     group.add_argument(
-        "--gpus", type=whole, metavar="N", help="of a run (default: 1 at the paper's scale)"
+        "--gpus", type=whole, metavar="N", help="GPUs per run (default: 1 at the paper's scale)"
     )
-    group.add_argument("--memory-gb", type=positive, metavar="GB", help="of a SLURM job")
+    group.add_argument("--memory-gb", type=positive, metavar="GB", help="memory of a SLURM job")
     group.add_argument(
         "--minutes", type=positive, metavar="M", help="after which a job is saved and queued again"
     )
-    group.add_argument("--partition", metavar="NAME", help="of SLURM")
-    group.add_argument("--account", metavar="NAME", help="of SLURM")
+    group.add_argument("--partition", metavar="NAME", help="SLURM partition")
+    group.add_argument("--account", metavar="NAME", help="SLURM account")
     group.add_argument("--only-run", type=whole, help=argparse.SUPPRESS)
 
 
@@ -106,7 +106,7 @@ def _usage_error(message: str, parser: argparse.ArgumentParser) -> UsageError:
     missing = re.match(r"the following arguments are required: (.*)", message)
     if missing:
         do = f"See {parser.prog} --help."
-        return UsageError(parser.prog, expected=missing.group(1), got="nothing for it", do=do)
+        return UsageError(parser.prog, expected=missing.group(1), got="none", do=do)
     name, _, text = message.partition(": ")
     return UsageError(
         name.removeprefix("argument "),
@@ -134,7 +134,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Train VAEs and find out what is wrong with them, in nats.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="store_true", help="print the version and leave")
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=False, parser_class=_Parser
@@ -183,7 +183,7 @@ def _sweep(commands: Commands) -> _Parser:
     parser.add_argument("config", metavar="CONFIG.yaml")
     parser.add_argument("--out", metavar="DIR", help="default: sweep.folder, sweeps/<name>")
     parser.add_argument("--workers", type=positive, help="runs at a time (default: sweep.workers)")
-    parser.add_argument("--dry-run", action="store_true", help="print the runs and leave")
+    parser.add_argument("--dry-run", action="store_true", help="print the runs and exit")
     parser.add_argument("--retry-failed", action="store_true", help="begin failed runs again")
     _data_dir(parser)
     return parser
@@ -202,6 +202,9 @@ def _diagnose(commands: Commands) -> _Parser:
     parser.add_argument("--seed", type=whole, default=0)
     parser.add_argument("--out", metavar="DIR", help="where the report goes")
     _trust(parser)
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with what an interrupted one left there"
+    )
     return parser
 
 
@@ -241,7 +244,7 @@ def _reproduce(commands: Commands) -> _Parser:
     parser.add_argument(
         "--columns",
         metavar="A,B",
-        help="of inference-suboptimality-table1, such as mnist-regular-ffg (default: all)",
+        help="columns of inference-suboptimality-table1, such as mnist-regular-ffg (default: all)",
     )
     _data_dir(parser)
     worker_options(parser)
@@ -324,7 +327,7 @@ OPTIONS: dict[str | None, tuple[str, ...]] = {
     "train": ("--out", "--resume", "--trust", "--data-dir"),
     "sweep": ("--out", "--workers", "--dry-run", "--retry-failed", "--data-dir"),
     "diagnose": ("--data", "--train-data", "--budget", "--binarise", "--seed", "--out",
-                 "--trust", "--data-dir"),
+                 "--resume", "--trust", "--data-dir"),
     "sample": ("--out", "--num", "--seed", "--trust"),
     "reproduce": ("--scale", "--out", "--seed", "--resume", "--slice-seconds", "--omniglot",
                   "--columns", "--data-dir", *WHO, *ALSO_LOCAL, *SLURM_ONLY),

@@ -14,7 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from elboscope.core.files import expanded
+from elboscope.core.files import expanded, output_folder
 from elboscope.reproductions import names_taking
 from elboscope.reproductions.frame.experiment import find_experiment, reproduce, reproduce_run
 from elboscope.reproductions.frame.result import HEADER, Reproduction, cells, meaning_of_errors
@@ -33,7 +33,8 @@ STYLES = {"reproduced": "green", "contradicted": "bold red", "undecided": "cyan"
 
 def run(arguments: Arguments) -> int:
     """Reproduces, saves, prints; returns 0, 1 if a run failed, 75 if a slice ended too early."""
-    folder = expanded(arguments.out or f"reproductions/{arguments.name}-{arguments.scale}")
+    default = f"reproductions/{arguments.name}-{arguments.scale}"
+    folder = output_folder(default if arguments.out is None else arguments.out)
     require_fitting(arguments)
     options = _options(arguments, folder)
     chosen = find_experiment(arguments.name)

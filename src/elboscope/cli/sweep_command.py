@@ -11,6 +11,7 @@ __all__ = ["planned", "printed", "run"]
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,12 +21,13 @@ from rich.table import Table
 from rich.text import Text
 
 from elboscope import data
-from elboscope.core.files import expanded, replace_file
+from elboscope.core.files import expanded, output_folder, replace_file
 from elboscope.sweeps.executor import require_slurm
 from elboscope.sweeps.result import RunResult, SweepResult, TrialResult, effects, lead, save, spread
 from elboscope.sweeps.space import Run, SweepPlan, Trial, grid
 from elboscope.sweeps.study import open_study, require_extra
 from elboscope.sweeps.sweep import sweep
+from elboscope.training import RunFolder
 
 from .config import SECTIONS, SWEEP, Config, dump, read_config
 from .load import foreign_code
@@ -80,7 +82,7 @@ def _foreseen(plan: SweepPlan) -> list[Trial]:
 
 def _folder(config: SweepConfig, arguments: Arguments) -> Path:
     if arguments.out is not None:
-        return expanded(arguments.out)
+        return output_folder(arguments.out)
     return config.folder or Path("sweeps") / Path(arguments.config).stem
 
 
@@ -98,7 +100,8 @@ def _swept(config: SweepConfig, folder: Path, arguments: Arguments) -> SweepResu
     plan, num_runs = config.plan, config.plan.num_runs
     say(f"{num_runs} runs, {config.executor.workers} at a time; folder {folder}")
     prepare = partial(_prepared, config.base, arguments.data_dir)
-    with shown_progress("sweep") as progress:
+    here = sys.stderr.isatty()
+    with shown_progress("sweep") if here else nullcontext() as progress:
 
         def report(result: RunResult, done: int) -> None:
             if progress is None:
@@ -116,7 +119,7 @@ def _prepared(base: Config, data_dir: str | None, run: Run) -> Sequence[str]:
     """Writes the complete configuration of a run and returns the command that trains it."""
     config = configuration(base, run.trial.parameters, run.seed).config
     text = dump(config)
-    path = run.folder / "config.yaml"
+    path = _claimed(run.folder).config
     write: Callable[[Path], object] = partial(Path.write_text, data=text, encoding="utf-8")
     replace_file(path, write)
     where = [] if data_dir is None else ["--data-dir", str(expanded(data_dir).resolve())]
@@ -124,6 +127,13 @@ def _prepared(base: Config, data_dir: str | None, run: Run) -> Sequence[str]:
     built = {key: config[key] for key in ("model", "objective")}
     trust = ["--trust"] if any(foreign_code(built, "")) else []
     return (*words, "--resume", *trust, *where)
+
+
+def _claimed(folder: Path) -> RunFolder:
+    """The folder with the mark of a run, without which training would keep off its config.yaml."""
+    found = RunFolder(folder)
+    found.claim(resume=True)
+    return found
 
 
 def _line(result: RunResult, done: int, num_runs: int, metric: str) -> str:

@@ -1,5 +1,8 @@
 """What the terminal shows: bars, errors in one line, and the exit code.
 
+Output never ends a command: a reader that has had enough, a terminal that is gone and a full disk
+lose what is printed and nothing else, and a terminal without Greek gets other words for it.
+
 A user's mistake is one line and code 2; so is what the user's own code raises, and what the
 machine refuses: files, memory. A defect of the program is one line that says so, and code 70
 (``EX_SOFTWARE``), so that the two can be told apart; ``--debug`` shows the traceback of either.
@@ -8,20 +11,34 @@ Nothing in here imports torch: the mistake may be in the first word of the comma
 
 from __future__ import annotations
 
-__all__ = ["UsageError", "did_you_mean", "one_line", "reported", "say", "shown_progress"]
+__all__ = [
+    *("UsageError", "did_you_mean", "lines", "one_line", "reported", "say", "shown_progress"),
+    "stoppable",
+]
 
+import codecs
 import difflib
+import errno
 import os
+import signal
 import sys
+import threading
+import time
 import traceback
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from io import TextIOWrapper
+from types import FrameType
+from typing import TYPE_CHECKING, TextIO, TypeVar, cast
 
 if TYPE_CHECKING:
     from elboscope.diagnostics import Progress
 
-OK, USER, INTERNAL, INTERRUPTED, TERMINATED = 0, 2, 70, 130, 143
+T = TypeVar("T")
+
+OK, USER, INTERNAL, HUNG_UP, INTERRUPTED, TERMINATED = 0, 2, 70, 129, 130, 143
+SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 
 
 class UsageError(Exception):
@@ -57,19 +74,27 @@ def reported(run: Callable[[], int], *, debug: bool) -> int:
         debug: Print the traceback too.
 
     Returns:
-        0, 2 (the user's mistake), 70 (ours), 130 (Ctrl-C) or 143 (SIGTERM).
+        0, 2 (the user's mistake, or the output could not be written), 70 (ours), 130 (Ctrl-C),
+        143 (SIGTERM) or 129 (SIGHUP).
 
     Example:
         >>> reported(lambda: 0, debug=False)
         0
     """
+    with _steady_output() as lost:
+        code = _coded(run, debug)
+        with suppress(OSError):
+            sys.stdout.flush()
+        if lost and lost[0].errno not in (errno.EPIPE, errno.EIO):
+            return code or _say(f"error: the output was cut off: {one_line(lost[0])}", USER)
+        return code
+
+
+def _coded(run: Callable[[], int], debug: bool) -> int:
     try:
         return run()
     except KeyboardInterrupt as stop:
         return _interrupted(stop)
-    except BrokenPipeError:  # the reader, such as head, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     except (Exception, SystemExit) as error:  # the outermost frame: what arrives becomes a line
         if debug:
             traceback.print_exc()
@@ -139,8 +164,11 @@ def _where(error: BaseException) -> str:
 
 
 def _interrupted(stop: KeyboardInterrupt) -> int:
-    text = " ".join(str(stop).split()) or "Stopped by Ctrl-C; nothing half-written is left."
-    return _say(text, TERMINATED if "SIGTERM" in text else INTERRUPTED)
+    text = " ".join(str(stop).split()) or "Ctrl-C"
+    if text in SIGNALS.values():
+        text = f"Stopped by {text}; nothing half-written is left."
+    codes = {"SIGTERM": TERMINATED, "SIGHUP": HUNG_UP}
+    return _say(text, next((code for word, code in codes.items() if word in text), INTERRUPTED))
 
 
 def _say(text: str, code: int) -> int:
@@ -148,6 +176,111 @@ def _say(text: str, code: int) -> int:
     whole = f"elboscope: {text}".encode("utf-8", "backslashreplace").decode()
     print(whole, file=sys.stderr)
     return code
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Turns a first Ctrl-C, SIGTERM or SIGHUP into a KeyboardInterrupt that says which it was.
+
+    What follows may take a moment: a second SIGTERM or SIGHUP is then ignored, and Ctrl-C ends it.
+    SIGHUP stays ignored where it was (under ``nohup``).
+
+    Example:
+        >>> try:
+        ...     with stoppable():
+        ...         os.kill(os.getpid(), signal.SIGTERM)
+        ... except KeyboardInterrupt as stop:
+        ...     print(stop)
+        SIGTERM
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    stopped = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopped
+        if not stopped or number == signal.SIGINT:
+            stopped = True
+            raise KeyboardInterrupt(SIGNALS[signal.Signals(number)])
+
+    alone = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    heard = [number for number in SIGNALS if not (alone and number == signal.SIGHUP)]
+    before = {number: signal.signal(number, stop) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+# Output that cannot fail.
+
+# What an ASCII or latin-1 terminal is shown instead; other letters lose their accents, or are "?".
+WORDS = {
+    "≥": ">=", "≤": "<=", "−": "-", "–": "-", "±": "+/-", "≈": "~", "→": "->", "…": "...",
+    "×": "x", "∞": "inf", "√": "sqrt", "‖": "||", "½": "1/2", "σ": "sigma", "β": "beta",
+    "φ": "phi", "θ": "theta", "μ": "mu", "Δ": "Delta", "Σ": "Sum", "χ": "chi", "²": "^2",
+    "✓": "+", "✗": "x", "·": "-", "“": '"', "”": '"', "’": "'",
+}  # fmt: skip
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Spells what an encoding cannot write."""
+    assert isinstance(error, UnicodeEncodeError)
+    found = error.object[error.start : error.end]
+    parts = (WORDS.get(c) or unicodedata.normalize("NFKD", c) for c in found)
+    return "".join(p if p.isascii() else _ascii(p) for p in parts), error.end
+
+
+def _ascii(text: str) -> str:
+    """An accent alone (p̂) is left out."""
+    kept = (c if c.isascii() else "?" for c in text if not unicodedata.combining(c))
+    return "".join(kept)
+
+
+class _Output:
+    """A text stream whose first error is noted, and which then swallows everything."""
+
+    def __init__(self, stream: TextIO, lost: list[OSError]) -> None:
+        self.stream, self.lost = stream, lost
+
+    def write(self, text: str) -> int:
+        """Writes, or notes why not."""
+        return self._try(lambda: self.stream.write(text), len(text))
+
+    def flush(self) -> None:
+        """Flushes, or notes why not."""
+        self._try(self.stream.flush, None)
+
+    def _try(self, do: Callable[[], T], otherwise: T) -> T:
+        if self.lost:
+            return otherwise
+        try:
+            return do()
+        except OSError as error:
+            self.lost.append(error)
+            with suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), self.stream.fileno())  # for what is buffered, at exit too
+            return otherwise
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def _steady_output() -> Iterator[list[OSError]]:
+    """Makes printing safe; yields what went wrong on standard output."""
+    lost: list[OSError] = []
+    codecs.register_error("elboscope", _plain)
+    with ExitStack() as stack:
+        for stream, redirect, errors in (
+            (sys.stdout, redirect_stdout, lost), (sys.stderr, redirect_stderr, [])
+        ):  # fmt: skip
+            with suppress(AttributeError, ValueError):
+                cast(TextIOWrapper, stream).reconfigure(errors="elboscope")
+            stack.enter_context(redirect(cast(TextIO, _Output(stream, errors))))
+        yield lost
 
 
 # Sentences that break between words, and bars for whatever takes more than a moment.
@@ -169,17 +302,52 @@ def say(text: object) -> None:
     Console().print(Text(str(text)))
 
 
+# Seconds until the first line about progress, and between two of them.
+SOON, LATER = 10.0, 60.0
+
+
+@contextmanager
+def lines(title: str) -> Iterator[Progress]:
+    """Yields ``progress(stage, done, total)`` for a log: a line after ten seconds and each minute.
+
+    The line says what is being done at that moment, however long it takes.
+
+    Args:
+        title: The first word of each line.
+    """
+    now: list[str] = []
+    over, began = threading.Event(), time.monotonic()
+
+    def note(stage: str, done: int, total: int) -> None:
+        now[:] = [f"{title}: {done} of {total} done, now {stage}"]
+
+    def tell() -> None:
+        wait = SOON
+        while not over.wait(wait):
+            wait = LATER
+            for line in now:
+                print(f"{line} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield note
+    finally:
+        over.set()
+        teller.join()
+
+
 @contextmanager
 def shown_progress(title: str) -> Iterator[Progress | None]:
-    """Yields ``progress(stage, done, total)``, or None if stderr is no terminal.
+    """Yields ``progress(stage, done, total)``: a bar, or lines now and then without a terminal.
 
     Example:
         >>> with shown_progress("diagnosing") as progress:
-        ...     progress is None  # under a test's captured stderr
-        True
+        ...     progress("log_px", 0, 33)  # under a test's captured stderr, and soon over
     """
     if not sys.stderr.isatty():
-        yield None
+        with lines(title) as note:
+            yield note
         return
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn

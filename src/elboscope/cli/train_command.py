@@ -5,6 +5,8 @@ from __future__ import annotations
 __all__ = ["absolute", "require_device", "run", "run_training"]
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 
 from elboscope import data
 from elboscope.core import seeded
-from elboscope.core.files import expanded
+from elboscope.core.files import expanded, output_folder
 from elboscope.data import Images
 from elboscope.training import TrainingResult, TrainingSettings, train
 
@@ -20,7 +22,7 @@ from .config import Config, apply_overrides, dump, read_config
 from .load import foreign_code, is_reference, require_trust
 from .parser import Arguments
 from .resolve import Resolved, resolve
-from .terminal import UsageError, say
+from .terminal import UsageError, lines, say
 
 DIVERGED = 1
 # Where one of these lies beside it, a configuration is that of a run folder.
@@ -30,9 +32,9 @@ OF_A_RUN = ("run.json", "model.safetensors", "training_state")
 def run(arguments: Arguments) -> int:
     """Trains, says where the run is and what to do next; 1 if training diverged."""
     config = apply_overrides(_read(arguments), arguments.overrides)
+    out = _out(arguments)
     resolved = resolve(absolute(config))
     require_device(resolved.settings)
-    out = _out(arguments)
     images = data.load(resolved.data, arguments.data_dir)
     say(images)
     result = run_training(resolved, images, out, resume=arguments.resume)
@@ -58,18 +60,29 @@ def run_training(resolved: Resolved, images: Images, out: Path, *, resume: bool)
     fraction = resolved.settings.validation_fraction
     own = images.validation is not None
     about["validation"] = "the set's own part" if own else f"{fraction:g} of the training data"
-    return train(
-        model,
-        images.train,
-        resolved.settings,
-        out,
-        binarisation=resolved.binarisation,
-        x=images.validation,
-        resume=resume,
-        progress=sys.stderr.isatty(),
-        config=dump(resolved.config),
-        about={"data_set": about},
-    )
+    with _progress() as progress:
+        return train(
+            model,
+            images.train,
+            resolved.settings,
+            out,
+            binarisation=resolved.binarisation,
+            x=images.validation,
+            resume=resume,
+            progress=progress,
+            config=dump(resolved.config),
+            about={"data_set": about},
+        )
+
+
+@contextmanager
+def _progress() -> Iterator[bool | Callable[[int, int], None]]:
+    """A bar on a terminal, and a line now and then elsewhere."""
+    if sys.stderr.isatty():
+        yield True
+        return
+    with lines("training") as note:
+        yield lambda done, total: note(f"epoch {done + 1}", done, total)
 
 
 def absolute(config: Config) -> Config:
@@ -92,7 +105,7 @@ def absolute(config: Config) -> Config:
 def _out(arguments: Arguments) -> Path:
     """Returns the run folder: as given, or that of a run's own config.yaml, or runs/NAME."""
     if arguments.out is not None:
-        return expanded(arguments.out)
+        return output_folder(arguments.out)
     config = expanded(arguments.config)
     if (config.parent / "run.json").is_file():
         again = config.parent.with_name(f"{config.resolve().parent.name}-again")

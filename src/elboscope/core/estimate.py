@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-__all__ = ["Axis", "Estimate", "Side", "data_id", "paired_difference"]
+__all__ = [
+    "SEVERITIES",
+    "VERSION",
+    "Axis",
+    "Estimate",
+    "Finding",
+    "Severity",
+    "Side",
+    "data_id",
+    "paired_difference",
+]
 
 import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal, get_args
 
 from jaxtyping import Float
 from torch import Tensor
@@ -17,6 +28,11 @@ from .errors import InputError
 
 Side = Literal["lower", "upper", "unbiased", "none"]
 Axis = Literal["datapoint", "draw", "unit", "split", "group", "pair", "seed"]
+# The version that is stored beside every number.
+try:
+    VERSION = version("elboscope")
+except PackageNotFoundError:  # a source tree on the path, which no one installed
+    VERSION = "0+source"
 _MARK: dict[Side, str] = {"lower": "≥", "upper": "≤", "unbiased": "=", "none": "≈"}
 
 
@@ -233,3 +249,42 @@ def data_id(x: Tensor) -> str:
     digest = hashlib.sha256(f"{array.shape} {array.dtype}".encode())
     digest.update(array.tobytes())
     return digest.hexdigest()[:12]
+
+
+# What a check concludes from estimates.
+
+Severity = Literal["ok", "warning", "problem", "undecided", "unavailable"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A verdict: what is wrong, how sure, and what to do next.
+
+    Attributes:
+        check: The check's name, such as ``"prior hole"``.
+        severity: *Undecided* when the threshold lies within the error; *unavailable* when the
+            model cannot be asked, or the budget did not reach.
+        summary: One sentence with the numbers, their errors and units.
+        evidence: The numbers behind it, by name.
+        action: What to do next, as a command or code that runs today. Every warning and every
+            problem has one.
+
+    Raises:
+        ValueError: A warning or a problem without an action; an unknown severity.
+    """
+
+    check: str
+    severity: Severity
+    summary: str
+    evidence: Mapping[str, object] = field(default_factory=dict)
+    action: str = ""
+
+    def __post_init__(self) -> None:
+        if self.severity not in SEVERITIES:
+            raise ValueError(f"severity: expected one of {SEVERITIES}; got {self.severity!r}.")
+        if self.severity in ("warning", "problem") and not self.action:
+            raise ValueError(f"{self.check}: a {self.severity} says what to do next (action).")
+
+    def __str__(self) -> str:
+        return f"[{self.severity}] {self.check}: {self.summary}"

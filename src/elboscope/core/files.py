@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["expanded", "only_process", "readable", "replace_file", "replace_with", "to_disk"]
+__all__ = [
+    *("expanded", "only_process", "output_folder", "readable", "replace_file", "replace_with"),
+    "to_disk",
+]
 
 import errno
+import fcntl
+import glob
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +23,8 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Writes a file aside in the same folder, brings it to disk, and renames it into place.
 
     A process killed at any moment leaves the old file or the new one. What it wrote aside
-    (``.NAME.part``) is overwritten by the next attempt; what an error left of it is removed.
+    (``.NAME.PID.part``) is removed by the next attempt, what an error left of it at once. Two
+    processes may write the same file: the last one wins, with the whole of its content.
     The file has the permissions of any new file, whatever the writer sets.
 
     Args:
@@ -32,19 +38,31 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         >>> path.read_text(), len(list(path.parent.iterdir()))
         ('new', 1)
     """
-    aside = path.with_name(f".{path.name}.part")
+    _remove_left(path)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        aside.unlink(missing_ok=True)
-        aside.touch()
-        mode = aside.stat().st_mode
-        write(aside)
-        aside.chmod(mode)
-        to_disk(aside)
-        os.replace(aside, path)
+        with aside.open("wb") as held:
+            fcntl.flock(held, fcntl.LOCK_SH)  # while it is held, no one takes it for left behind
+            mode = aside.stat().st_mode
+            write(aside)
+            aside.chmod(mode)
+            to_disk(aside)
+            os.replace(aside, path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
     to_disk(path.parent)
+
+
+def _remove_left(path: Path) -> None:
+    """Removes what killed processes wrote aside: no one holds the lock of it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*part"):
+        try:
+            with left.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink(missing_ok=True)
+        except OSError:  # it is being written, or its writer has just renamed it
+            continue
 
 
 def to_disk(path: Path) -> None:
@@ -57,8 +75,12 @@ def to_disk(path: Path) -> None:
 
 
 @contextmanager
-def only_process(folder: Path) -> Iterator[None]:
+def only_process(folder: Path, name: str = ".lock") -> Iterator[None]:
     """Holds the folder's lock; the operating system releases it when the process ends, however.
+
+    Args:
+        folder: The folder.
+        name: The file in it that is locked.
 
     Raises:
         InputError: Another process holds it.
@@ -68,17 +90,15 @@ def only_process(folder: Path) -> Iterator[None]:
         >>> with only_process(Path(tempfile.mkdtemp())):
         ...     pass
     """
-    import fcntl
-
-    with _own_file(folder / ".lock") as lock:
+    with _own_file(folder / name) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             lock.seek(0)
             raise InputError(
                 str(folder),
-                expected="a run folder that no other process is writing",
-                got=f"one that process {lock.read().strip() or '?'} is training in",
+                expected="a folder that no other process is writing",
+                got=f"one that process {lock.read().strip() or '?'} is writing in",
                 do="Wait for it, stop it, or choose another folder.",
             ) from error
         lock.truncate(0)
@@ -98,6 +118,39 @@ def _own_file(path: Path) -> TextIO:
             str(path), expected="a file", got="a link to another place", do="Remove the link."
         ) from error
     return os.fdopen(number, "r+", encoding="utf-8")
+
+
+def output_folder(folder: str | os.PathLike[str], name: str = "--out") -> Path:
+    """Returns a folder that results may go to, where a mistake in typing would hurt no one.
+
+    Args:
+        folder: As it was typed; a leading ``~`` is the home folder.
+        name: What the user calls it.
+
+    Raises:
+        InputError: It is empty, the root, the current folder's parent, or further up.
+
+    Example:
+        >>> output_folder("runs/a").as_posix()
+        'runs/a'
+        >>> output_folder("..")
+        Traceback (most recent call last):
+        elboscope.core.errors.InputError: --out: expected a folder for the results of this ...
+    """
+    path, text = expanded(folder), os.fspath(folder)
+    got = ""
+    if not text.strip():
+        got = "an empty name"
+    elif path.resolve() in Path.cwd().resolve().parents or path.resolve().parent == path.resolve():
+        got = f"{text!r}, which contains the current folder"
+    if got:
+        raise InputError(
+            name,
+            expected="a folder for the results of this command",
+            got=got,
+            do="Name one of its own, such as runs/a.",
+        )
+    return path
 
 
 # A report is written whole or not at all, in a folder that is made for it.

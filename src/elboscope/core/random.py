@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["seeded"]
+__all__ = ["next_stream", "seeded"]
 
 import secrets
 from collections.abc import Iterator
@@ -41,6 +41,21 @@ def seeded(seed: int | None) -> Iterator[int]:
     with torch.random.fork_rng(list(devices)):
         torch.manual_seed(used)
         yield used
+
+
+def next_stream() -> int:
+    """Draws a seed from the stream in force; it and those after it begin streams of their own.
+
+    Example:
+        >>> with seeded(0):
+        ...     first = next_stream()
+        ...     with seeded(first + 1):
+        ...         x = torch.randn(2)
+        >>> with seeded(0), seeded(next_stream() + 1):
+        ...     print(torch.equal(x, torch.randn(2)))
+        True
+    """
+    return int(torch.randint(2**31, (), device="cpu"))
 
 
 def _check(seed: object) -> int:

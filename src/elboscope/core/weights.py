@@ -12,34 +12,30 @@ from __future__ import annotations
 __all__ = [
     "ParetoSmoothed",
     "effective_sample_size",
+    "half_means",
     "log_joint",
     "log_mean_exp",
     "log_mean_exp_stderr",
     "log_weights",
     "pareto_smoothed",
     "sample_posterior",
-    "values_per_sample",
 ]
 
 import copy
 import math
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
 
+from .blocks import Grid, Pieces, Streams, decode_in_pieces
 from .errors import ContractError, InputError
-from .model import GenerativeModel, LatentVariableModel, evaluating, given, modules_of
-from .random import seeded
-
-# Elements of one decoded block (samples × datapoints × pixels). 2²⁰ float32 are 4 MB: around
-# the size where a CPU's cache still holds a layer's output; a GPU is full well before.
-BLOCK_ELEMENTS = 2**20
+from .model import GenerativeModel, LatentVariableModel, given
 
 
 @runtime_checkable
@@ -148,15 +144,16 @@ def log_weights(
 
     With gradients enabled all samples are drawn at once and reparameterised where the posterior
     is, so that any bound built from the result has the pathwise gradient. Without gradients the
-    work is streamed over K and over B in blocks, and only the weights themselves are kept.
+    draws and their scores are streamed, and only the weights themselves are kept; the draws are
+    the same whatever the sizes of the blocks.
 
     Args:
         model: The model.
         x: Data.
         num_samples: K.
         freeze: As in :func:`sample_posterior`.
-        sample_chunk: Samples of one block; by default as many as fit in a few megabytes.
-        batch_size: Datapoints of one block; by default 256.
+        sample_chunk: Samples decoded at once; by default as many as fit in a few megabytes.
+        batch_size: Datapoints decoded at once; by default as many as are drawn together.
         condition: One row per datapoint, passed to ``model.given``.
 
     Returns:
@@ -177,25 +174,24 @@ def log_weights(
     for name, size in (("batch_size", batch_size), ("sample_chunk", sample_chunk)):
         if size is not None and size < 1:
             raise InputError(name, expected="at least 1", got=repr(size))
-    B = batch_size or 256
-    each = values_per_sample(model, x, condition) if sample_chunk is None and len(x) else 1
-    columns = []
-    for start in range(0, len(x), B):
-        rows = slice(start, start + B)
-        local = given(model, None if condition is None else condition[rows])
-        chunk = sample_chunk or max(1, BLOCK_ELEMENTS // (each * len(x[rows])))
-        columns.append(_stream(local, x[rows], num_samples, freeze, chunk))
-    return torch.cat(columns, dim=1)
+    if not len(x):
+        return x.new_empty(num_samples, 0)
+    grid = Grid.of(model, x, condition, num_samples)
+    pieces = Pieces.of(model, x, condition, grid, batch_size, sample_chunk)
+    cells, columns = grid.cells(len(x), num_samples), dict[int, list[Tensor]]()
+    own_stream = Streams() if len(cells) > 1 else lambda _: nullcontext()  # the one in force
+    for number, (rows, samples) in enumerate(cells):
+        c, size = None if condition is None else condition[rows], samples.stop - samples.start
+        with own_stream(number):
+            z, log_q = sample_posterior(given(model, c), x[rows], size, freeze=freeze)
+        found = decode_in_pieces(log_joint, model, x[rows], z, pieces, c) - log_q
+        columns.setdefault(rows.start, []).append(found)
+    return torch.cat([torch.cat(parts) for parts in columns.values()], dim=1)
 
 
 def _block(model: LatentVariableModel, x: Tensor, K: int, freeze: bool) -> Tensor:
     z, log_q = sample_posterior(model, x, K, freeze=freeze)
     return log_joint(model, x, z) - log_q
-
-
-def _stream(model: LatentVariableModel, x: Tensor, K: int, freeze: bool, chunk: int) -> Tensor:
-    sizes = [min(chunk, K - start) for start in range(0, K, chunk)]
-    return torch.cat([_block(model, x, size, freeze) for size in sizes])
 
 
 def log_mean_exp(log_w: Float[Tensor, "K *B"]) -> Float64[Tensor, "*B"]:
@@ -224,6 +220,29 @@ def log_mean_exp_stderr(log_w: Float[Tensor, "K *B"]) -> Float64[Tensor, "*B"]:
     return (excess * K / (K - 1)).sqrt()
 
 
+def half_means(log_w: Float[Tensor, "K *B"]) -> Mapping[str, Float64[Tensor, "*B"]]:
+    r"""Returns log of the mean weight of either half of the samples, each with its error, in nats.
+
+    Two independent estimates, from which a pilot and what it decides can be told apart. The halves
+    are split at an even sample; of a single sample both are that sample.
+
+    Example:
+        >>> halves = half_means(torch.tensor([[0.0], [0.0], [1.0], [1.0]]))
+        >>> halves["half"].item(), halves["other_half"].item()
+        (0.0, 1.0)
+    """
+    K = len(log_w)
+    at = max(1, K // 2)
+    at -= at % 2 if at > 1 else 0
+    first, second = log_w[:at], log_w[at:] if K > 1 else log_w
+    return {
+        "half": log_mean_exp(first),
+        "half_stderr": log_mean_exp_stderr(first),
+        "other_half": log_mean_exp(second),
+        "other_half_stderr": log_mean_exp_stderr(second),
+    }
+
+
 def effective_sample_size(log_w: Float[Tensor, "K *B"]) -> Float64[Tensor, "*B"]:
     r"""Returns Kish's :math:`\mathrm{ESS} = (\sum_k w_k)^2 / \sum_k w_k^2 \in [1, K]`.
 
@@ -233,69 +252,6 @@ def effective_sample_size(log_w: Float[Tensor, "K *B"]) -> Float64[Tensor, "*B"]
     """
     log_w = log_w.double()
     return (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()
-
-
-# How many numbers a decoder makes of one z: what decides how many z are decoded at once.
-#
-# A Bernoulli decoder gives a number a value, a categorical one 256, and an autoregressive one
-# runs its network, with all its feature maps, only when a density is asked for. So one z is
-# decoded and scored, and the largest tensor counts: of those that the distribution keeps, and of
-# those that modules return while it scores. A decoder that has scored before it returns (feature
-# maps of its own) is not measured: they are freed layer by layer.
-
-
-def values_per_sample(
-    model: GenerativeModel, x: Float[Tensor, "B *X"], condition: Tensor | None = None
-) -> int:
-    """Returns the numbers of the largest tensor that decoding and scoring one z makes.
-
-    At least the values of a datapoint. The random state is left alone.
-
-    Args:
-        model: The model.
-        x: Data; the first is scored.
-        condition: One row per datapoint.
-
-    Example:
-        >>> import elboscope as es
-        >>> model = es.models.mlp_vae((6,), 2, hidden=(8,), likelihood="categorical", levels=17)
-        >>> values_per_sample(model, torch.zeros(1, 6))  # six values of 17 levels
-        102
-    """
-    found = [x[:1].numel()]
-    with evaluating(model), seeded(0), _sizes(model) as returned:
-        local = given(model, None if condition is None else condition[:1])
-        p = local.decode(local.prior().sample(torch.Size((1, 1))))
-        returned.clear()  # what the decoder made on its way is freed again
-        _keep(p, found)
-        try:
-            p.log_prob(x[:1])
-        except (NotImplementedError, ValueError, RuntimeError):
-            return max(found)  # told where it is asked for
-    return max(found + returned)
-
-
-@contextmanager
-def _sizes(model: object) -> Iterator[list[int]]:
-    """Collects the numbers of every tensor that a module of the model returns."""
-    returned: list[int] = []
-
-    def note(_module: nn.Module, _arguments: object, answer: object) -> None:
-        if isinstance(answer, Tensor):
-            returned.append(answer.numel())
-
-    with ExitStack() as hooks:
-        for module in {m for root in modules_of(model) for m in root.modules()}:
-            hooks.callback(module.register_forward_hook(note).remove)
-        yield returned
-
-
-def _keep(p: Distribution, found: list[int]) -> None:
-    for value in vars(p).values():
-        if isinstance(value, Tensor):
-            found.append(value.numel())
-        elif isinstance(value, Distribution):
-            _keep(value, found)
 
 
 # Pareto smoothing: whether an importance-sampling average can be believed at all.

@@ -15,7 +15,7 @@ from .checks.prior_hole import prior_hole
 from .checks.sample_quality import sample_quality
 from .decision import Check, check
 from .evidence import Evidence, ImpliedScale, Missing, is_generator
-from .gather import Progress, gather_evidence
+from .gather import Interrupted, Progress, gather_evidence
 from .quantities import NUMBERS, QUANTITIES, estimates_of, reasons_of, title_of
 from .quantity import Number, Quantity, Subject
 
@@ -30,6 +30,7 @@ __all__ = [
     "Check",
     "Evidence",
     "ImpliedScale",
+    "Interrupted",
     "Missing",
     "Number",
     "Progress",

@@ -14,6 +14,8 @@ from typing import Literal
 
 from elboscope.core import InputError
 from elboscope.estimators.latents.density import DENSITIES, DensityFamily
+from elboscope.estimators.likelihood.log_likelihood import NUM_FARTHEST
+from elboscope.estimators.likelihood.simulated_pairs import NUM_SAMPLES as PAIR_SAMPLES
 
 BudgetName = Literal["quick", "standard", "thorough"]
 
@@ -63,7 +65,9 @@ class Budget:
         num_temperatures: T of AIS; 0 leaves AIS and the certificate out.
         num_chains: Chains of AIS per datapoint.
         num_annealed: Evaluation datapoints for AIS, of those evaluated.
-        num_simulated: Datapoints that the model simulates for the certificate.
+        num_simulated: Simulated datapoints that are annealed for the certificate, besides as many
+            again, at most 20, that lie where q hardly goes.
+        num_pairs: Simulated pairs among which the latter are found.
         num_optimised: Evaluation datapoints whose best posteriors are searched; 0 leaves the
             inference gap out.
         num_optimised_train: Training datapoints of which the same is searched.
@@ -88,6 +92,7 @@ class Budget:
     num_chains: int = 10
     num_annealed: int = 40
     num_simulated: int = 40
+    num_pairs: int = 5000
     num_optimised: int = 0
     num_optimised_train: int = 0
     richer: Literal["full", "flow"] | None = None
@@ -149,18 +154,23 @@ class Budget:
         importance = self.num_samples * weighed
         return seconds_per_sample * (importance + self.num_elbo_samples * 2 * n)
 
-    def annealing_seconds(self, seconds_per_sample: float, n: int, num_simulated: int) -> float:
+    def annealing_seconds(
+        self, seconds_per_sample: float, n: int, num_simulated: int, num_pairs: int = 0
+    ) -> float:
         """Returns the expected time of AIS on n datapoints and of the sandwich.
 
         Args:
             seconds_per_sample: Time to decode and score one z in batches of the chains' size.
             n: Datapoints to anneal.
-            num_simulated: Datapoints to simulate.
+            num_simulated: Simulated datapoints to anneal, those far beyond the others apart.
+            num_pairs: Simulated pairs that q scores.
         """
         steps = self.num_temperatures * NUM_LEAPFROG
-        rows = self.num_chains * (n + SANDWICH_RUNS * num_simulated)
-        besides = STEP_SECONDS * (1 + SANDWICH_RUNS)
-        return steps * (seconds_per_sample * STEP_PASSES * rows + besides)
+        sandwiched = num_simulated + min(num_simulated, NUM_FARTHEST)
+        rows = self.num_chains * (n + SANDWICH_RUNS * sandwiched)
+        besides = STEP_SECONDS * (1 + 2 * SANDWICH_RUNS)
+        scoring = seconds_per_sample * num_pairs * (PAIR_SAMPLES + 1)
+        return steps * (seconds_per_sample * STEP_PASSES * rows + besides) + scoring
 
     def optimising_seconds(self, seconds_per_sample: float, n: int, families: int = 1) -> float:
         """Returns the expected time of the search for the best posteriors of n datapoints.
@@ -201,15 +211,30 @@ class Budget:
 
 
 QUICK = Budget(
-    "quick", 1000, 32, 200, 200, 2000, 30.0, 20, 8, 20, 20, 30, num_prior=3000, num_scored=800
+    "quick",
+    1000,
+    32,
+    200,
+    200,
+    2000,
+    30.0,
+    20,
+    8,
+    20,
+    20,
+    num_optimised=30,
+    num_prior=3000,
+    num_scored=800,
 )
 STANDARD = Budget(
-    "standard", 5000, 100, 1000, 500, 10_000, 240.0, 50, 10, 40, 30, 40, 0, "full",
-    num_prior=10_000, ratio_steps=300, densities=("gmm", "maf"), num_scored=2000,
+    "standard", 5000, 100, 1000, 500, 10_000, 240.0, 50, 10, 40, 30,
+    num_optimised=40, richer="full", num_prior=10_000, ratio_steps=300, densities=("gmm", "maf"),
+    num_scored=2000,
 )  # fmt: skip
 THOROUGH = Budget(
-    "thorough", 20_000, 200, 5000, 2000, 60_000, 4 * 3600.0, 500, 16, 200, 100, 200, 200, "flow",
-    num_prior=100_000, ratio_steps=2000, densities=DENSITIES, num_scored=10_000, critic_steps=300,
+    "thorough", 20_000, 200, 5000, 2000, 60_000, 4 * 3600.0, 500, 16, 200, 100,
+    num_optimised=200, num_optimised_train=200, richer="flow", num_prior=100_000,
+    ratio_steps=2000, densities=DENSITIES, num_scored=10_000, critic_steps=300,
 )  # fmt: skip
 _BUDGETS = {budget.name: budget for budget in (QUICK, STANDARD, THOROUGH)}
 

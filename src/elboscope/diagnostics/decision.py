@@ -13,7 +13,10 @@ __all__ = [
     "ERRORS",
     "USUAL_K",
     "Check",
+    "Invariant",
+    "breach",
     "check",
+    "contradicted",
     "exceeds",
     "gap_thresholds",
     "graded",
@@ -27,7 +30,8 @@ __all__ = [
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -37,6 +41,11 @@ from .evidence import Evidence, Missing
 from .quantities.likelihood import ELBO, KL
 
 ERRORS = 2.0
+# What must hold is broken beyond so many errors, and beyond the rounding of float32 sums.
+BREACH, ROUNDING = 3.0, 1e-5
+
+Invariant = Callable[[Evidence], Iterable[str]]
+"""From the evidence to the breaches of what must hold, in words."""
 
 
 class Check:
@@ -51,28 +60,41 @@ class Check:
 
     __name__: str
 
-    def __init__(self, name: str, asked_in: str, judge: Callable[[Evidence], Finding]) -> None:
+    def __init__(
+        self,
+        name: str,
+        asked_in: str,
+        judge: Callable[[Evidence], Finding],
+        invariants: tuple[Invariant, ...] = (),
+    ) -> None:
         functools.update_wrapper(self, judge)
         self.name, self.asked_in, self._judge = name, asked_in, judge
+        self._invariants = invariants
 
     def __call__(self, evidence: Evidence) -> Finding:
-        """Returns the verdict."""
+        """Returns the verdict; *undecided* where its numbers contradict each other."""
         try:
-            return self._judge(evidence)
+            finding = self._judge(evidence)
         except Missing as missing:
             return unavailable(self.name, missing)
+        breaches = [text for invariant in self._invariants for text in invariant(evidence)]
+        return contradicted(finding, breaches) if breaches else finding
 
     def __repr__(self) -> str:
         return f"<Check: {self.name}>"
 
 
-def check(name: str, *, asked_in: str = "") -> Callable[[Callable[[Evidence], Finding]], Check]:
+def check(
+    name: str, *, asked_in: str = "", invariants: tuple[Invariant, ...] = ()
+) -> Callable[[Callable[[Evidence], Finding]], Check]:
     """Makes a check of a function.
 
     Args:
         name: Its name on the page and in the files.
         asked_in: The question of the report that it answers, by its key; empty for one that
             stands among the other checks.
+        invariants: What must hold of its numbers whatever the model is. Where one is breached,
+            the verdict is a contradiction, *undecided*, and never a result.
 
     Example:
         >>> from elboscope.diagnostics.quantities.likelihood import BOUND_GAP
@@ -82,7 +104,43 @@ def check(name: str, *, asked_in: str = "") -> Callable[[Callable[[Evidence], Fi
         >>> my_own.name
         'my own'
     """
-    return lambda judge: Check(name, asked_in, judge)
+    return lambda judge: Check(name, asked_in, judge, invariants)
+
+
+def contradicted(finding: Finding, breaches: Sequence[str]) -> Finding:
+    """Returns the finding as a contradiction: what it concluded stands behind it, undecided."""
+    return replace(
+        finding,
+        severity="undecided",
+        summary=f"Contradiction: {'; '.join(breaches)}. No conclusion is drawn. It read: "
+        f"{finding.summary}",
+        evidence={**finding.evidence, "contradictions": tuple(breaches)},
+        action="A bound is broken, by the model (does it keep the contract? es.check_model(model, "
+        "x)) or by elboscope: please report it with findings.json.",
+    )
+
+
+def breach(name: str, excess: float, error: float, scale: float = 1.0) -> str:
+    """Says by how much a number lies beyond what is possible; nothing within three errors.
+
+    Args:
+        name: What is broken, in words.
+        excess: By how much, in nats; negative where it is not.
+        error: Its standard error.
+        scale: The size of what was subtracted, whose rounding is no breach.
+
+    Example:
+        >>> breach("the ELBO exceeds log p̂", 0.5, 0.1), breach("", 0.2, 0.1)
+        ('the ELBO exceeds log p̂ by 0.5 ± 0.1 nats', '')
+    """
+    rounding = ROUNDING * max(abs(scale), 1.0)
+    if not math.isfinite(excess) or not excess > BREACH * _known(error) + rounding:
+        return ""
+    return f"{name} by {excess:.3g} ± {_known(error):.2g} nats"
+
+
+def _known(error: float) -> float:
+    return error if math.isfinite(error) else 0.0
 
 
 def unavailable(check: str, missing: Missing) -> Finding:

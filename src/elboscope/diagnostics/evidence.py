@@ -10,6 +10,7 @@ __all__ = ["Evidence", "ImpliedScale", "Key", "Missing", "is_generator"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from typing import Any, Generic, TypeVar, overload
 
 from jaxtyping import Float
@@ -158,9 +159,15 @@ class Evidence:
 
     def reason(self, *keys: Key[Any] | str) -> str:
         """Returns why the first of these quantities that has a reason is missing."""
-        names = (key if isinstance(key, str) else key.reported_as for key in keys)
+        names = [key if isinstance(key, str) else key.reported_as for key in keys]
         found = (self.skipped[name] for name in names if name in self.skipped)
-        return next(found, "it was not computed")
+        return next(found, f"it was not computed{self._meant(keys)}")
+
+    def _meant(self, keys: Sequence[Key[Any] | str]) -> str:
+        """A word that is nearly the name of a quantity is a slip of the pen."""
+        known, words = [*self.values, *self.skipped], [k for k in keys if isinstance(k, str)]
+        near = [match for word in words for match in get_close_matches(word, known, 1, 0.82)]
+        return f"; did you mean {near[0]!r}?" if near else ""
 
     def replace(self, **changes: Any) -> Evidence:
         """Returns a copy with other facts or quantities; a quantity set to ``None`` is removed.

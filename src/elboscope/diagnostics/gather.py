@@ -10,11 +10,12 @@ drawn from each of as many equal stretches.
 
 from __future__ import annotations
 
-__all__ = ["Progress", "gather_evidence", "measure"]
+__all__ = ["Interrupted", "Progress", "gather_evidence", "measure"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -33,7 +34,8 @@ from elboscope.estimators import DiscriminatorKL, ElboSurgery, LogLikelihood
 
 from .budget import STANDARD, Budget, budget_named
 from .evidence import Evidence, Missing
-from .plan import Plan, capabilities_of, plan_for
+from .kept import Kept, kept_in
+from .plan import Plan, capabilities_of, paces_of, plan_for
 from .quantities import QUANTITIES
 from .quantity import Quantity, Subject
 
@@ -45,6 +47,21 @@ class Progress(Protocol):
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Receives the quantity about to be computed, and how many of all are done."""
         ...
+
+
+class Interrupted(KeyboardInterrupt):
+    """A diagnosis was stopped from outside; what was done until then is its evidence.
+
+    Args:
+        reason: "Ctrl-C", or what the one who stopped it said.
+        evidence: The quantities that were done; the others are missing, for this reason.
+        done: How many were gone through.
+        total: Of how many.
+    """
+
+    def __init__(self, reason: str, evidence: Evidence, done: int, total: int) -> None:
+        self.reason, self.evidence, self.done, self.total = reason, evidence, done, total
+        super().__init__(f"Stopped by {reason} after {done} of {total} quantities.")
 
 
 def gather_evidence(
@@ -60,6 +77,8 @@ def gather_evidence(
     images: Float[Tensor, "N *Y"] | None = None,
     settings: Mapping[str, object] | None = None,
     progress: Progress | None = None,
+    keep_in: Path | None = None,
+    resume: bool = False,
 ) -> Evidence:
     """Computes everything the checks and the report need, and says why anything is missing.
 
@@ -76,13 +95,17 @@ def gather_evidence(
         settings: What is known about the run: binarisation, likelihood, kl_weight, reduction;
             repeated beside the numbers.
         progress: Called as ``progress(stage, done, total)`` before each quantity.
+        keep_in: A folder in which each quantity is written down when it is done.
+        resume: Go on with what was written there; the numbers are those of one sitting.
 
     Returns:
         The evidence.
 
     Raises:
         ContractError: A structural breach of the model's contract.
-        InputError: A budget of another name; conditions that do not match the data.
+        InputError: A budget of another name; conditions that do not match the data; a folder that
+            cannot be written, or that holds the quantities of something else.
+        Interrupted: Ctrl-C came.
 
     Example:
         >>> from dataclasses import replace
@@ -102,13 +125,20 @@ def gather_evidence(
     x_train = None if x_train is None else placed_like(x_train, generative)
     with evaluating(generative):
         capabilities, broken = capabilities_of(generative, x, condition)
-        plan = plan_for(
-            generative, capabilities, x, x_train, budget, seed, condition, condition_train
-        )
-        evidence = _start(capabilities, plan, history, dict(settings or {}), broken)
-        suspect = bool(broken) or not capabilities.finite
-        subject = Subject(generative, plan, evidence, sampled, x, images)
-        return measure(subject, progress=progress, suspect=suspect)
+        asked = {"budget": repr(budget), "seed": seed}
+        conditions = {"condition": condition, "condition_train": condition_train}
+        data = {"x": x, "x_train": x_train, "images": images, **conditions}
+        with kept_in(keep_in, generative, asked, data, resume=resume) as kept:
+            paces = kept.read("paces") or kept.write(
+                "paces", paces_of(generative, capabilities, x, budget, condition)
+            )
+            plan = plan_for(
+                generative, capabilities, x, x_train, budget, seed, **conditions, paces=paces
+            )
+            evidence = _start(capabilities, plan, history, dict(settings or {}), broken)
+            suspect = bool(broken) or not capabilities.finite
+            subject = Subject(generative, plan, evidence, sampled, x, images)
+            return measure(subject, progress=progress, suspect=suspect, kept=kept)
 
 
 def _check_rows(name: str, given: Tensor | None, x: Tensor | None) -> None:
@@ -142,6 +172,7 @@ def measure(
     *,
     progress: Progress | None = None,
     suspect: bool = False,
+    kept: Kept | None = None,
 ) -> Evidence:
     """Computes quantities one after the other, what they need first.
 
@@ -150,16 +181,44 @@ def measure(
         quantities: What is computed.
         progress: Called before each quantity.
         suspect: The model is known not to be finite, so that any failure of torch is its doing.
+        kept: Where each is written down, and read back instead of being computed again.
 
     Returns:
         The subject's evidence with these quantities, or the reasons why they are missing.
+
+    Raises:
+        Interrupted: Ctrl-C came.
     """
-    order = _in_order(quantities)
+    order, kept = _in_order(quantities), kept or Kept(None)
     for done, quantity in enumerate(order):
-        if progress is not None:
-            progress(quantity.reported_as, done, len(order))
-        subject = replace(subject, evidence=_attempt(quantity, subject, suspect))
-    return subject.evidence
+        try:
+            if progress is not None:
+                progress(quantity.reported_as, done, len(order))
+            found = kept.read(quantity.name)
+            if not isinstance(found, Outcome):
+                found = kept.write(quantity.name, _attempt(quantity, subject, suspect))
+            subject = replace(subject, evidence=_added(quantity, subject, found))
+        except KeyboardInterrupt as stop:
+            raise _interrupted(stop, subject.evidence, order, done) from stop
+    evidence = subject.evidence
+    if kept.failures:
+        evidence = evidence.replace(
+            settings={**evidence.settings, "not kept": "; ".join(kept.failures)}
+        )
+    return evidence
+
+
+def _interrupted(
+    stop: KeyboardInterrupt, evidence: Evidence, order: Sequence[Quantity[Any]], done: int
+) -> Interrupted:
+    why = str(stop) or "Ctrl-C"
+    reasons = {q.reported_as: f"the diagnosis was stopped by {why} before it" for q in order[done:]}
+    where = f"stopped by {why} after {done} of {len(order)} quantities"
+    evidence = evidence.replace(
+        skipped={**reasons, **evidence.skipped},
+        settings={**evidence.settings, "unfinished": where},
+    )
+    return Interrupted(why, evidence, done, len(order))
 
 
 def _in_order(quantities: Sequence[Quantity[Any]]) -> tuple[Quantity[Any], ...]:
@@ -177,17 +236,25 @@ def _in_order(quantities: Sequence[Quantity[Any]]) -> tuple[Quantity[Any], ...]:
     return tuple(order.values())
 
 
-def _attempt(quantity: Quantity[Any], subject: Subject, suspect: bool) -> Evidence:
-    """The evidence with the quantity, or with the reason why it is missing.
+class Outcome(NamedTuple):
+    """What came of a quantity: a value, or why there is none, and how many numbers were none."""
+
+    value: Any = None
+    reason: str = ""
+    nonfinite: int = 0
+
+
+def _attempt(quantity: Quantity[Any], subject: Subject, suspect: bool) -> Outcome:
+    """The quantity, or the reason why it is missing.
 
     What torch refuses about values (a NaN parameter), what a distribution does not implement, and
     singular matrices are reasons; a defect of another kind is not caught.
     """
     reason = quantity.missing(subject)
     if reason:
-        return _without(quantity, subject.evidence, reason)
+        return Outcome(reason=reason)
     try:
-        return _with(quantity, subject, quantity.compute(subject))
+        return _finite(quantity.compute(subject))
     except Missing as missing:
         reason = missing.reason
     except NotImplementedError as error:
@@ -198,27 +265,32 @@ def _attempt(quantity: Quantity[Any], subject: Subject, suspect: bool) -> Eviden
         if not (suspect or met_nan(error)):
             raise
         reason = f"the model's numbers are not usable: {first_line(error)}"
-    return _without(quantity, subject.evidence, reason)
+    return Outcome(reason=reason)
 
 
-def _with(quantity: Quantity[Any], subject: Subject, value: object) -> Evidence:
-    evidence, numbers = subject.evidence, _tensors(value)
+def _finite(value: object) -> Outcome:
+    numbers = _tensors(value)
     bad = sum(int((~v.isfinite()).sum()) for v in numbers)
     if bad:
         count = sum(v.numel() for v in numbers)
-        reason = f"{bad} of its {count} values are NaN or infinite"
+        return Outcome(reason=f"{bad} of its {count} values are NaN or infinite", nonfinite=bad)
+    return Outcome(value)
+
+
+def _added(quantity: Quantity[Any], subject: Subject, outcome: Outcome) -> Evidence:
+    """The evidence with a quantity, or with the reason why it is missing."""
+    evidence, (value, reason, bad) = subject.evidence, outcome
+    if bad:
         nonfinite = {**evidence.nonfinite, quantity.reported_as: bad}
-        return _without(quantity, evidence.replace(nonfinite=nonfinite), reason)
+        evidence = evidence.replace(nonfinite=nonfinite)
+    if reason:
+        return evidence.replace(skipped={**evidence.skipped, quantity.reported_as: reason})
     rows, settings = dict(evidence.rows), dict(evidence.settings)
     if quantity.rows is not None:
         rows[quantity.name] = quantity.rows(subject.plan)
     if quantity.settings is not None:
         settings |= quantity.settings(value)
     return evidence.replace(**{quantity.name: value}, rows=rows, settings=settings)
-
-
-def _without(quantity: Quantity[Any], evidence: Evidence, reason: str) -> Evidence:
-    return evidence.replace(skipped={**evidence.skipped, quantity.reported_as: reason})
 
 
 def _tensors(value: object) -> list[Tensor]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 __all__ = [
+    "Paces",
     "Plan",
     "batches",
     "capabilities_of",
     "duration",
+    "paces_of",
     "plan_for",
     "rows_of",
     "seconds_per_sample",
@@ -17,6 +19,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -32,6 +35,7 @@ from elboscope.core import (
     modules_of,
     seeded,
 )
+from elboscope.estimators.likelihood.log_likelihood import FEWEST_PAIRS
 
 from .budget import MIN_ANNEALED, MIN_DATA, MIN_OPTIMISED, MIN_SIMULATED, SEARCHES, Budget
 
@@ -54,7 +58,8 @@ class Plan:
         total: Datapoints given.
         total_train: Training datapoints given.
         annealed: Rows of x for AIS.
-        num_simulated: Datapoints to simulate for its certificate.
+        num_simulated: Simulated datapoints to anneal for its certificate.
+        num_pairs: Simulated pairs that q scores for it.
         annealing_seconds: Expected time of both.
         optimised: Rows of x whose best posteriors are searched; ``optimised_train`` likewise.
         optimising_seconds: Expected time of the search.
@@ -74,6 +79,7 @@ class Plan:
     total_train: int
     annealed: Tensor
     num_simulated: int
+    num_pairs: int
     annealing_seconds: float
     optimised: Tensor
     optimised_train: Tensor
@@ -147,6 +153,7 @@ class Plan:
                 "num_chains": self.budget.num_chains,
                 "n_annealed": len(self.annealed),
                 "n_simulated": self.num_simulated,
+                "n_pairs": self.num_pairs,
             }
         if not self.too_slow_to_optimise:
             done |= {
@@ -206,6 +213,32 @@ def _nothing(x: Tensor, problem: str) -> Capabilities:
     )
 
 
+class Paces(NamedTuple):
+    """Seconds per decoded z on this machine: in large batches, and in batches of the chains' size.
+
+    What the clock allows follows from them, so that a diagnosis that goes on later keeps them.
+    """
+
+    decoding: float
+    annealing: float
+
+
+def paces_of(
+    model: GenerativeModel,
+    capabilities: Capabilities,
+    x: Tensor,
+    budget: Budget,
+    condition: Tensor | None = None,
+) -> Paces:
+    """Times the decoder; 0 where it is not needed."""
+    if not capabilities.has_likelihood:
+        return Paces(0.0, 0.0)
+    decoding = seconds_per_sample(model, x, condition)
+    chains = budget.num_chains if budget.num_temperatures else 0
+    slow = seconds_per_sample(model, x, condition, chains) if decoding and chains else 0.0
+    return Paces(decoding, slow)
+
+
 def plan_for(
     model: GenerativeModel,
     capabilities: Capabilities,
@@ -215,10 +248,11 @@ def plan_for(
     seed: int,
     condition: Tensor | None = None,
     condition_train: Tensor | None = None,
+    paces: Paces | None = None,
 ) -> Plan:
-    """Draws the datapoints that the budget and the clock allow."""
+    """Draws the datapoints that the budget and the clock allow, by ``paces`` or timed here."""
     total_train = 0 if x_train is None else len(x_train)
-    pace = seconds_per_sample(model, x, condition) if capabilities.has_likelihood else 0.0
+    pace, slow_pace = paces or paces_of(model, capabilities, x, budget, condition)
     full = budget.expected_seconds(pace, len(x), total_train)
     share = budget.affordable(pace, len(x), total_train)
     rows = stratified(len(x), _cut(budget.num_data, len(x), share), seed)
@@ -226,10 +260,8 @@ def plan_for(
     source, source_condition = (x, condition) if x_train is None else (x_train, condition_train)
     rows_mixture = stratified(len(source), budget.num_mixture, seed + 2)
     seconds = budget.expected_seconds(pace, len(rows), len(rows_train))
-    chains = budget.num_chains if budget.num_temperatures else 0
-    slow_pace = seconds_per_sample(model, x, condition, chains) if pace and chains else 0.0
-    annealed, simulated = _annealed(budget, slow_pace, len(rows), _left(budget, seconds))
-    annealing = budget.annealing_seconds(slow_pace, annealed, simulated)
+    annealed, simulated, pairs = _annealed(budget, slow_pace, len(rows), _left(budget, seconds))
+    annealing = budget.annealing_seconds(slow_pace, annealed, simulated, pairs)
     budget = budget.for_latents(math.prod(capabilities.latent_shape))
     own = {"Normal": None, "MultivariateNormal": "full"}.get(capabilities.posterior, "flow")
     families = 1 + SEARCHES[own]  # the diagonal one comes first
@@ -251,6 +283,7 @@ def plan_for(
         total_train=total_train,
         annealed=stratified(len(rows), annealed, seed + 3),
         num_simulated=simulated,
+        num_pairs=pairs,
         annealing_seconds=annealing,
         optimised=stratified(len(rows), optimised, seed + 4),
         optimised_train=stratified(len(rows_train), optimised_train, seed + 5),
@@ -263,14 +296,15 @@ def _left(budget: Budget, seconds: float) -> float:
     return max(budget.max_seconds - seconds, budget.max_seconds / 4)
 
 
-def _annealed(budget: Budget, pace: float, n: int, allowed: float) -> tuple[int, int]:
-    """How many datapoints to anneal and to simulate, cut as far as the clock demands."""
-    n, simulated = min(n, budget.num_annealed), budget.num_simulated
-    expected = budget.annealing_seconds(pace, n, simulated)
+def _annealed(budget: Budget, pace: float, n: int, allowed: float) -> tuple[int, int, int]:
+    """How many datapoints to anneal, and how many of how many simulated ones, by the clock."""
+    n, simulated, pairs = min(n, budget.num_annealed), budget.num_simulated, budget.num_pairs
+    expected = budget.annealing_seconds(pace, n, simulated, pairs)
     share = min(1.0, allowed / expected) if expected > 0 else 1.0
     return (
         max(min(n, MIN_ANNEALED), int(n * share)),
-        max(min(simulated, MIN_SIMULATED), int(simulated * share)),
+        (simulated := max(min(simulated, MIN_SIMULATED), int(simulated * share))),
+        max(min(pairs, FEWEST_PAIRS * simulated), int(pairs * share)),
     )
 
 

@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -36,6 +36,7 @@ from elboscope.core import (
     GenerativeModel,
     InputError,
     LatentVariableModel,
+    blocks,
     data_id,
     family,
     given,
@@ -104,17 +105,6 @@ def require_conditions(
             expected="conditions for both x and x_train, or for neither",
             got="conditions for one of them",
         )
-
-
-def blocks(total: int, size: int) -> Iterator[slice]:
-    """Yields consecutive slices of at most ``size`` that cover ``range(total)``.
-
-    Example:
-        >>> list(blocks(5, 2))
-        [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
-    """
-    for start in range(0, total, size):
-        yield slice(start, min(start + size, total))
 
 
 def likelihood_of(model: GenerativeModel, inputs: Inputs) -> Mapping[str, object]:

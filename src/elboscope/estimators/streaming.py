@@ -1,47 +1,33 @@
-"""Work in blocks: how many samples at once, of how many datapoints, and who is told of progress."""
+"""How many samples each datapoint gets, how many are decoded at once, who is told of progress."""
 
 from __future__ import annotations
 
-__all__ = [
-    "BATCH_SIZE",
-    "Progress",
-    "SharedProgress",
-    "Streaming",
-    "default_chunk",
-    "reporting",
-]
+__all__ = ["Progress", "Samples", "SharedProgress", "Streaming", "reporting"]
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from elboscope.core import GenerativeModel, values_per_sample
+from elboscope.core import Pieces
 
-from .inputs import Inputs, blocks, require_positive
+from .inputs import require_positive
 
 BAR_WIDTH = 24
 Progress = Callable[[int, int], None]
-"""Called with (done, total) after every block, so that a caller can draw a bar."""
-
-BATCH_SIZE = 256
-# Samples × datapoints of one decoded block: rows of the matrix products inside the decoder. A few
-# thousand keep a layer's activations in a CPU's cache and still fill its vector units.
-BLOCK_ROWS = 2**12
-# No block's decoded data exceed this many elements, however large one datapoint is: 4 MB, which a
-# CPU's cache still holds (1.8 times the speed of 16 MB); a GPU is full well before.
-BLOCK_ELEMENTS = 2**20
+"""Called with (done, total) after every cell, so that a caller can draw a bar."""
 
 
 @dataclass(frozen=True)
 class Streaming:
-    """How many samples each datapoint gets, and in which blocks they are decoded.
+    """How many samples each datapoint gets, and how many are decoded at once.
 
     Attributes:
         num_samples: K, the samples of each datapoint.
         seed: Random seed; None picks one.
-        sample_chunk: Samples decoded at once; by default a few thousand rows.
-        batch_size: Datapoints taken at once, by default 256.
+        sample_chunk: Samples decoded at once, at most; by default a few thousand rows.
+        batch_size: Datapoints decoded at once, at most; by default all that are drawn together.
         progress: Called with the work done and the total.
 
     Raises:
@@ -59,32 +45,13 @@ class Streaming:
         require_positive("batch_size", self.batch_size)
         require_positive("sample_chunk", self.sample_chunk)
 
-    def fitted(self, model: GenerativeModel, inputs: Inputs) -> Streaming:
-        """Returns the same with the sizes of its blocks decided for a model and its data."""
-        B = min(self.batch_size or BATCH_SIZE, len(inputs.x))
-        if self.sample_chunk is not None:
-            chunk = self.sample_chunk
-        else:
-            chunk = default_chunk(B, values_per_sample(model, inputs.x, inputs.condition))
-        return replace(self, sample_chunk=min(self.num_samples, chunk), batch_size=B)
 
-    @property
-    def blocks(self) -> Mapping[str, object]:
-        """The sizes of the blocks, for the settings of an estimate."""
-        return {"sample_chunk": self.sample_chunk, "batch_size": self.batch_size}
+class Samples(NamedTuple):
+    """Which of the K samples a cell has, and how many of them are decoded at once."""
 
-    def rows(self, inputs: Inputs) -> Iterator[slice]:
-        """Yields the blocks of datapoints."""
-        return blocks(len(inputs.x), self.batch_size or BATCH_SIZE)
-
-    def samples(self) -> Iterator[slice]:
-        """Yields the blocks of samples."""
-        return blocks(self.num_samples, self.sample_chunk or self.num_samples)
-
-
-def default_chunk(batch: int, values: int) -> int:
-    """Returns how many samples to decode at once, each of so many values, for some datapoints."""
-    return max(1, min(BLOCK_ROWS // batch, BLOCK_ELEMENTS // (batch * values)))
+    start: int
+    stop: int
+    pieces: Pieces
 
 
 def reporting(progress: Progress | bool | None) -> Progress | None:

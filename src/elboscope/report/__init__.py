@@ -3,7 +3,7 @@
 from elboscope.core.files import replace_with
 from elboscope.diagnostics import estimates_of
 
-from .diagnosis import Diagnosis, diagnose, provenance
+from .diagnosis import Diagnosis, diagnose, judge, provenance
 from .findings_json import SCHEMA
 
-__all__ = ["SCHEMA", "Diagnosis", "diagnose", "estimates_of", "provenance", "replace_with"]
+__all__ = ["SCHEMA", "Diagnosis", "diagnose", "estimates_of", "judge", "provenance", "replace_with"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Diagnosis", "diagnose", "provenance"]
+__all__ = ["Diagnosis", "diagnose", "judge", "provenance"]
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,8 @@ import xarray as xr
 from torch import Tensor
 
 from elboscope.core import Estimate, Finding, InputError, Sampled, data_id
+from elboscope.core.estimate import VERSION
 from elboscope.core.files import replace_with
-from elboscope.core.version import VERSION
 from elboscope.data import as_tensor
 from elboscope.diagnostics import CHECKS, Budget, Evidence, Progress, estimates_of, gather_evidence
 
@@ -119,6 +119,8 @@ def diagnose(
     images: object | None = None,
     settings: Mapping[str, object] | None = None,
     progress: Progress | None = None,
+    keep_in: str | Path | None = None,
+    resume: bool = False,
 ) -> Diagnosis:
     """Finds out what is wrong with a model on held-out data.
 
@@ -140,13 +142,20 @@ def diagnose(
         settings: What is known about the run (data's name, binarisation, KL weight), to be
             printed with the numbers.
         progress: Called as ``progress(stage, done, total)``; nothing is printed.
+        keep_in: A folder in which each quantity is written down when it is done, in
+            ``unfinished/``, which may be deleted afterwards.
+        resume: Go on with what an earlier call wrote there; the numbers are those of one call,
+            bit for bit on a CPU with as many threads.
 
     Returns:
         Verdicts, estimates and evidence.
 
     Raises:
-        InputError: x or x_train cannot be used as data, or the budget has another name.
+        InputError: x or x_train cannot be used as data; the budget has another name; the folder
+            cannot be written, or what is unfinished there is of another model, data, budget or
+            seed.
         ContractError: A structural breach of the model's contract.
+        Interrupted: Ctrl-C came; ``es.report.judge(stop.evidence)`` is the diagnosis until then.
 
     Example:
         >>> import elboscope as es
@@ -177,7 +186,28 @@ def diagnose(
         images=None if images is None else as_tensor(images, name="images").x,
         settings={**known, **provenance()},
         progress=progress,
+        keep_in=None if keep_in is None else Path(keep_in),
+        resume=resume,
     )
+    return judge(evidence)
+
+
+def judge(evidence: Evidence) -> Diagnosis:
+    """Returns the verdicts on what was computed; a check whose numbers are missing says so.
+
+    Args:
+        evidence: All of it, or what was done when a diagnosis was stopped.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> import elboscope as es
+        >>> model = es.models.LinearGaussian.instance_1()
+        >>> x, _ = model.sample(40, seed=0)
+        >>> budget = replace(es.diagnostics.QUICK, num_temperatures=0, num_optimised=0)
+        >>> evidence = es.diagnostics.gather_evidence(model, x, budget=budget)
+        >>> judge(evidence)["divergence"].severity
+        'ok'
+    """
     findings = tuple(check(evidence) for check in CHECKS)
     return Diagnosis(findings, estimates_of(evidence), evidence)
 

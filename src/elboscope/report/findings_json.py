@@ -140,7 +140,8 @@ def _certificate(evidence: Evidence) -> dict[str, Any] | None:
         "certified": certificate.certified,
         "within": plain(certificate.within),
         "tolerance": plain(certificate.tolerance),
-        "n_simulated": len(certificate.width.values),
+        "n_simulated": len(certificate.others.values),
+        "n_pairs": certificate.num_pairs,
         "reasons": list(certificate.reasons),
         "more": certificate.more,
     }
@@ -155,6 +156,8 @@ def _inference(evidence: Evidence) -> dict[str, Any] | None:
     return {
         "family": gap.family,
         "certified": gap.certified,
+        "optimal_posterior_certified": gap.optimal_posterior_certified,
+        "log_px_certified": gap.log_px_certified,
         "within": {name: plain(q.certificate.within) for name, q in gap.optimal.items()},
         "reasons": list(gap.reasons),
         "n": len(gap.index),

@@ -151,9 +151,11 @@ def _text(value: object) -> str:
     if isinstance(value, float):
         return number(value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_text(entry)}" for key, entry in value.items())
+        return ", ".join(f"{key}: {_text(entry)}" for key, entry in value.items()) or "none"
     if isinstance(value, list | tuple):
-        return ", ".join(map(_text, value))
+        texts = [_text(entry) for entry in value]
+        sentences = all(text.endswith(".") for text in texts)
+        return (" " if sentences else ", ").join(texts) or "none"
     return str(value)
 
 
@@ -222,8 +224,8 @@ def _tiles(estimates: Mapping[str, Estimate], evidence: Evidence) -> list[Tile]:
         notes["marginal_kl"] = f"within [{number(max(0.0, low))}, {number(high)}]"
     if scored is not None:
         images = f"{scored.num_samples} images"
-        notes["sample_coverage"] = f"{scored.coverage.expected:.2f} by perfect samples, {images}"
-        notes["sample_density"] = f"1 by perfect samples, {images}"
+        notes["sample_coverage"] = f"perfect samples {scored.coverage.expected:.2f}, {images}"
+        notes["sample_density"] = f"perfect samples 1, {images}"
     labels = {
         **_likelihood_tile(rows),
         "elbo": "ELBO",

@@ -247,7 +247,7 @@ def require_slurm() -> None:
 
 ATTEMPTS = 3
 FAILED = "failed"
-STOPPED = {130, 143, -signal.SIGINT, -signal.SIGTERM}
+STOPPED = {129, 130, 143, -signal.SIGHUP, -signal.SIGINT, -signal.SIGTERM}
 LOCK, OUTPUT = ".task.lock", "output.txt"
 
 

@@ -181,7 +181,7 @@ def _without_torn_line(path: Path) -> None:
 
 # Whether a folder is that of this sweep: the same space, seeds, sampler and base.
 
-FILE = "plan.json"
+FILE, RESULTS = "plan.json", ("sweep.csv", "sweep.json")
 GROWS = "trials"
 
 
@@ -194,7 +194,8 @@ def claim(folder: Path, plan: SweepPlan, about: Mapping[str, object]) -> None:
         about: What else makes the runs what they are, such as the configuration.
 
     Raises:
-        InputError: The folder is that of another sweep, or of a run.
+        InputError: The folder is that of another sweep, or of a run, or has files of the names of
+            a sweep's that are not of one.
     """
     path = folder / FILE
     asked: dict[str, Any] = json.loads(json.dumps({**about, "sweep": asdict(plan)}))
@@ -203,10 +204,26 @@ def claim(folder: Path, plan: SweepPlan, about: Mapping[str, object]) -> None:
             str(folder), expected="a new folder, or one of a sweep", got="a run folder",
             do="Choose another folder.",
         )  # fmt: skip
-    if path.exists():
-        _compare(folder, _flat(json.loads(path.read_text(encoding="utf-8"))), _flat(asked))
+    there = [name for name in (FILE, JOURNAL, *RESULTS) if (folder / name).exists()]
+    before = _plan_in(path)
+    if there and before is None:
+        raise InputError(
+            str(folder), expected="a new folder, or one of a sweep",
+            got=f"one with {' and '.join(there)} of something else", do="Choose another folder.",
+        )  # fmt: skip
+    if before is not None:
+        _compare(folder, _flat(before), _flat(asked))
     text = json.dumps(asked, indent=2, ensure_ascii=False)
     replace_file(path, lambda aside: aside.write_text(text + "\n", encoding="utf-8"))
+
+
+def _plan_in(path: Path) -> dict[str, Any] | None:
+    """What a sweep wrote down; None where there is nothing, or something else."""
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("sweep"), dict) else None
 
 
 def _compare(folder: Path, there: dict[str, Any], asked: dict[str, Any]) -> None:

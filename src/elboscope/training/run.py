@@ -125,7 +125,7 @@ def train(
 
     Raises:
         InputError: Data, folder, model or settings do not fit together.
-        TrainingInterrupted: Ctrl-C or SIGTERM came; the state was saved first.
+        TrainingInterrupted: Ctrl-C, SIGTERM or SIGHUP came; the state was saved first.
 
     Example:
         >>> import torch, elboscope as es
@@ -152,7 +152,9 @@ def train(
     record = _record(model, settings, binarisation, data) | dict(about or {})
     launcher = launcher or SingleDevice(data.x_train.device)
     with ExitStack() as stack:
-        run_folder = stack.enter_context(open_run(folder, resume=resume)) if folder else None
+        run_folder = None
+        if folder is not None:
+            run_folder = stack.enter_context(open_run(folder, resume=resume))
         stack.enter_context(seeded(settings.seed))
         stop = stack.enter_context(interruptible())
         run = _run(model, module, settings, data, run_folder, record, launcher)

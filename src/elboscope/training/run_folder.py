@@ -34,7 +34,7 @@ from torch.optim import Optimizer
 
 from elboscope.core import InputError, Sampled, check_model, evaluating, modules_of
 from elboscope.core.errors import blamed_on, first_line
-from elboscope.core.files import only_process, readable, replace_file, to_disk
+from elboscope.core.files import only_process, output_folder, readable, replace_file, to_disk
 from elboscope.data import Binarisation
 from elboscope.objectives import Objective, implied_variance, kl_weighted
 
@@ -81,6 +81,41 @@ class RunFolder:
         """The state of training."""
         return self.path / "training_state" / "checkpoint.safetensors"
 
+    def claim(self, *, resume: bool) -> None:
+        """Makes sure that nothing will be overwritten but a run's own files.
+
+        A run makes ``training_state`` before it writes anything. Where that is missing, files of
+        these names are not of a run, or of one whose state was left behind; both are kept.
+
+        Args:
+            resume: Continue the run that is there, if it had come to a first checkpoint.
+
+        Raises:
+            InputError: A run is there and ``resume`` is False, or files that are not of one.
+        """
+        if self.checkpoint.exists():
+            if resume:
+                return
+            raise InputError(
+                str(self.path),
+                expected="a folder without a run",
+                got="one that contains a run",
+                do="Continue it with resume, or choose another folder.",
+            )
+        begun = self.checkpoint.parent.is_dir()  # and killed before it had a checkpoint
+        written = (self.model, self.record) if begun else (
+            self.config, self.model, self.metrics, self.record, self.checkpoint.parent
+        )  # fmt: skip
+        there = [path.name for path in written if path.exists()]
+        if there:
+            raise InputError(
+                str(self.path),
+                expected="a new folder, or one of a run with its training_state",
+                got=f"one with {' and '.join(there)} of something else",
+                do="Nothing was changed. Choose another folder.",
+            )
+        self.checkpoint.parent.mkdir(exist_ok=True)
+
     def write_text(self, path: Path, text: str) -> None:
         """Replaces a text file atomically."""
         replace_file(path, lambda aside: aside.write_text(text, encoding="utf-8"))
@@ -120,9 +155,10 @@ def open_run(folder: str | PathLike[str], *, resume: bool) -> Iterator[RunFolder
 
     Raises:
         InputError: Another process trains there; a run is there and ``resume`` is False;
-            nothing is there and ``resume`` is True.
+            nothing is there and ``resume`` is True; files are there that are not of a run; the
+            folder is empty text, the root, or contains the current folder.
     """
-    path = Path(folder)
+    path = output_folder(folder, "folder")
     if resume and not path.is_dir():
         raise InputError(
             str(path),
@@ -136,14 +172,7 @@ def open_run(folder: str | PathLike[str], *, resume: bool) -> Iterator[RunFolder
         path.mkdir(parents=True, exist_ok=True)
     with only_process(path):
         run = RunFolder(path)
-        if run.checkpoint.exists() and not resume:
-            raise InputError(
-                str(path),
-                expected="a folder without a run",
-                got="one that contains a run",
-                do="Continue it with resume, or choose another folder.",
-            )
-        run.checkpoint.parent.mkdir(exist_ok=True)
+        run.claim(resume=resume)
         yield run
 
 

@@ -152,16 +152,16 @@ def _encoder_and_rest(
         return split_parameters(model, x[:1])
 
 
-# Ctrl-C and SIGTERM end training between two steps, never within one.
+# Ctrl-C, SIGTERM and SIGHUP end training between two steps, never within one.
 
-NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 
 
 class TrainingInterrupted(KeyboardInterrupt):
     """Training was stopped from outside, after saving; the text says how to continue.
 
     Args:
-        reason: "Ctrl-C" or "SIGTERM".
+        reason: "Ctrl-C", "SIGTERM" or "SIGHUP".
         step: Steps taken.
         epoch: The same in epochs.
         folder: Where the state was saved, if anywhere.
@@ -187,9 +187,10 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Notes a first Ctrl-C or SIGTERM instead of raising; a second one raises at once.
+    """Notes a first Ctrl-C, SIGTERM or SIGHUP instead of raising; a second one raises at once.
 
-    Outside the main thread signals cannot be caught, and they keep their usual meaning.
+    Outside the main thread signals cannot be caught, and they keep their usual meaning. SIGHUP
+    stays ignored where it was (under ``nohup``).
 
     Example:
         >>> import os, signal
@@ -208,7 +209,9 @@ def interruptible() -> Iterator[Interruption]:
             raise KeyboardInterrupt
         stop.reason = NAMES[signal.Signals(number)]
 
-    before = {number: signal.signal(number, note) for number in NAMES}
+    alone = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    heard = [number for number in NAMES if not (alone and number == signal.SIGHUP)]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield stop
     finally:

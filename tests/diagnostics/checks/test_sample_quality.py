@@ -109,7 +109,7 @@ def few_classes(classes):
 def test_a_generator_of_other_real_digits_is_ok():
     finding = judged(Drawer(DIGITS.train))
     assert finding.severity == "ok"
-    assert "0.84% errors" in finding.summary
+    assert "test error 0.84%" in finding.summary
     assert finding.evidence["modes_lost"] == ()
 
 
@@ -144,7 +144,7 @@ def test_a_prior_where_the_codes_are_is_ok_and_one_beside_them_is_not():
     holed = judged(Pixels(Independent(Normal(torch.full((64,), 0.5), 0.5), 1)))
     assert (holed.severity, holed.evidence["cause"]) == ("problem", "latents")
     assert holed.evidence["reconstructions_lack_coverage"] < 0.1
-    assert "decoder is not to blame" in holed.summary
+    assert "the fault lies not with the decoder" in holed.summary
     assert "See 'prior hole'" in holed.action
 
 
@@ -186,7 +186,7 @@ def test_whose_fault_it_is(mine, theirs, severity, cause):
 @pytest.mark.parametrize(
     ("n_scored", "action"),
     [
-        (358, "Give more evaluation data: all that were given are scored."),
+        (358, "Give more evaluation data: all of it is already scored."),
         (200, "A larger budget scores more than 200 of the 359 datapoints: "
          "es.diagnose(model, x, budget='thorough')."),
     ],
@@ -223,8 +223,8 @@ def test_few_images_are_no_reason_to_judge():
 @pytest.mark.parametrize(
     ("images", "name", "words"),
     [
-        (DIGITS.test.flip(2), "", "is in doubt of"),
-        (1 - DIGITS.test, "", "is in doubt of"),
+        (DIGITS.test.flip(2), "", "is unsure of"),
+        (1 - DIGITS.test, "", "is unsure of"),
         (DIGITS.test[DIGITS.test_labels < 2], "", "finds about 2"),
         (torch.rand(60, 1, 28, 28), "fashion_mnist", "no classifier is packaged for fashion_mnist"),
         (torch.rand(60, 1, 28, 28), "Fashion-MNIST", "no classifier is packaged for fashion_mnist"),

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import elboscope as es
 from elboscope.core import ContractError, Estimate, InputError, data_id, seeded
-from elboscope.estimators import inference_gap
+from elboscope.estimators import inference_gap, log_likelihood
 from elboscope.estimators.inference import gap_result as inference_gap_bounds
 from elboscope.estimators.inference.gap import _require_settings
 from elboscope.estimators.inference.gap_result import largest, own_family
@@ -65,12 +65,12 @@ def test_the_best_encoder_of_the_family_has_an_approximation_gap_only(number) ->
     assert gap.settings["chosen"] == "importance sampling from q*_full"
     assert gap.log_px.mean == pytest.approx(model.log_likelihood(x).mean().item(), abs=0.01)
     assert adds_up(gap)
-    assert gap.certified
+    assert gap.optimal_posterior_certified
     assert gap.family == gap.settings["family"] == "diagonal"
     assert tuple(gap.optimal) == tuple(gap.optimal_elbo) == ("diagonal", "full")
     text = str(gap)
     assert "n=50, K=5000; family diagonal (the encoder's own)" in text
-    assert "certified: no q* is farther from its optimum than said" in text
+    assert "q* certified: none is farther from its optimum than said; log p̂ not certified" in text
     assert "L[q*_full] − L[q*_diagonal]" in text
 
 
@@ -99,7 +99,7 @@ def test_an_encoder_with_a_covariance_is_split_by_its_own_family() -> None:
     x, _ = model.sample(30, seed=0)
     gap = inference_gap(model, x, richer=None, num_samples=1000, seed=1)
     assert gap.family == "full"
-    assert gap.certified
+    assert gap.optimal_posterior_certified
     assert gap.approximation.mean == pytest.approx(0, abs=0.002)
     assert gap.amortisation.mean == pytest.approx(0, abs=0.002)
     assert gap.below == ()
@@ -141,7 +141,7 @@ def test_a_narrower_family_than_the_encoders_is_said_not_to_split_its_gap() -> N
     x, _ = model.sample(30, seed=0)
     gap = inference_gap(model, x, "diagonal", richer=None, num_samples=1000, seed=1)
     assert gap.amortisation.mean == pytest.approx(-model.approximation_gap().item(), abs=0.03)
-    assert not gap.certified
+    assert not gap.optimal_posterior_certified
     assert len(gap.below) == 30
     assert gap.fraction_below == 1
     reason = "the encoder's q is no diagonal one, and the gap does not split by it"
@@ -165,6 +165,47 @@ def test_two_modes_against_quadrature_and_what_one_mode_hides() -> None:
     hidden = means["AIS from the prior"] - means["importance sampling from q*_diagonal"]
     assert hidden == pytest.approx(math.log(2), abs=3 * error)
     assert adds_up(gap)
+
+
+def test_q_star_and_log_px_are_certified_apart() -> None:
+    """One Gaussian fits its mode, and log p̂ from it misses ln 2 of two modes: 60 % of the gap."""
+    model = Bimodal(0.25)
+    x = torch.linspace(1.0, 2.0, 6, dtype=torch.float64)[:, None]
+    gap = inference_gap(model, x, richer=None, num_samples=1000, max_steps=200, seed=0)
+    truth = model.approximation_gap(x).mean().item()
+    assert gap.optimal_posterior_certified
+    assert gap.approximation.mean < truth - 0.5 * math.log(2)
+    assert not gap.log_px_certified
+    assert not gap.certified
+    assert "q* certified: none is farther" in str(gap)
+    assert "a lower bound, so that the approximation gap may be larger" in str(gap)
+    effort = {"num_temperatures": 10, "num_chains": 4, "num_leapfrog": 3, "num_simulated": 20}
+    found = log_likelihood(model, x, 100, seed=0, num_pairs=500, **effort)
+    checked = inference_gap(
+        model, x, richer=None, num_samples=1000, max_steps=200, log_likelihood=found, seed=0
+    )
+    assert not checked.certified
+    assert "log p̂ not certified, because on simulated data" in str(checked)
+    with pytest.raises(
+        InputError, match=r"log_likelihood: expected es\.log_likelihood of the same"
+    ):
+        inference_gap(model, x[:3], log_likelihood=found)
+
+
+def test_one_word_where_both_are_certified() -> None:
+    model = LinearGaussian.instance_1()
+    x, _ = model.sample(20, seed=0)
+    effort = {"num_temperatures": 20, "num_chains": 8, "num_leapfrog": 4, "num_simulated": 30}
+    found = log_likelihood(model, x, 1000, seed=1, num_pairs=1000, **effort)
+    gap = inference_gap(
+        model, x, richer=None, num_samples=1000, log_likelihood=found, tolerance=0.05, seed=0
+    )
+    assert gap.certified
+    assert str(gap).endswith(
+        "certified: no q* is farther from its optimum than said, nor log p̂ from log p"
+    )
+    assert gap.settings["candidates"]["importance sampling and AIS"] == found.log_px.mean
+    assert gap.log_px.mean >= found.log_px.mean - 2 * found.log_px.mc_error_of_mean
 
 
 def trained(latent_dim: int) -> tuple[es.VAE, torch.Tensor]:
@@ -276,7 +317,7 @@ def test_a_datapoint_that_diverged_is_named_and_is_in_no_part(other) -> None:
     assert gap.settings["left_out"] == 2
     assert adds_up(gap)
     assert gap.approximation.mean == pytest.approx(model.approximation_gap().item(), abs=0.05)
-    assert not gap.certified
+    assert not gap.optimal_posterior_certified
     assert gap.reasons[-1] == "2 of 6 datapoints diverged (2, 5)"
     assert "diverged and left out: 2 of 6 datapoints (2, 5)" in str(gap)
     alone = es.evidence_lower_bound(model, x[gap.index], 10, seed=0)
@@ -292,7 +333,7 @@ def test_where_all_diverged_there_is_no_number_and_no_certificate() -> None:
     assert gap.diverged == (0, 1, 2)
     assert math.isnan(gap.inference.mean)
     assert math.isnan(gap.fraction_below)
-    assert not gap.certified
+    assert not gap.optimal_posterior_certified
     assert "3 of 3 datapoints diverged" in str(gap)
 
 
@@ -327,12 +368,12 @@ def test_a_search_below_the_encoder_is_no_discovery(monkeypatch) -> None:
         return replace(found, elbo=replace(found.elbo, values=values))
 
     healthy = inference_gap(model, x, richer=None, num_samples=1000, seed=0)
-    assert healthy.certified
+    assert healthy.optimal_posterior_certified
     assert len(healthy.below) <= 1
     monkeypatch.setattr(inference_gap_bounds, "optimal_posterior", fails)
     sick = inference_gap(model, x, richer=None, num_samples=1000, seed=0)
     assert set(sick.below) >= {4, 7}
-    assert not sick.certified
+    assert not sick.optimal_posterior_certified
     assert sick.reasons == (
         "L[q*] < L[q] beyond the error for 2 of 40 datapoints (4, 7): q* was not found there",
     )
@@ -345,7 +386,7 @@ def test_noise_alone_does_not_speak_against_many_datapoints() -> None:
     model = LinearGaussian.instance_1()
     x, _ = model.sample(2000, seed=0)
     gap = inference_gap(model, x, richer=None, num_samples=1000, seed=0)
-    assert gap.certified
+    assert gap.optimal_posterior_certified
     assert 0 < len(gap.below) < 15
     assert abs(gap.amortisation.mean) < 4 * gap.amortisation.mc_error_of_mean
 

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 from torch.distributions import Distribution, Independent, Normal
 
-from elboscope.core import ContractError, InputError, log_mean_exp, seeded
+from elboscope.core import ContractError, InputError, log_mean_exp, next_stream, seeded
 from elboscope.estimators import (
     annealed_importance_sampling,
     importance_sampling,
@@ -116,11 +116,14 @@ def literal(
         return torch.autograd.grad(log_f(z, b, beta), z)[0]
 
     B, d, T = len(x), model.W.shape[1], len(betas) - 1
-    start = model.prior().sample((C, B))
-    noise = [
-        (torch.rand(2, C, B, dtype=x.dtype), torch.randn(C, B, d, dtype=x.dtype))
-        for _ in range(T - 1)
-    ]
+    first = next_stream()
+    with seeded(first + 1):
+        start = model.prior().sample((C, B))
+    with seeded(first):
+        noise = [
+            (torch.rand(2, C, B, dtype=x.dtype), torch.randn(C, B, d, dtype=x.dtype))
+            for _ in range(T - 1)
+        ]
     log_w = torch.zeros(C, B, dtype=torch.float64)
     for c in range(C):
         for b in range(B):
@@ -229,7 +232,7 @@ def test_it_needs_no_good_posterior():
 
 def test_one_increment_is_prior_sampling():
     e = annealed_importance_sampling(CONJUGATE, ONE, num_temperatures=1, num_chains=50, seed=3)
-    with seeded(3 ^ CHAIN_STREAM):
+    with seeded(3 ^ CHAIN_STREAM), seeded(next_stream() + 1):
         z = CONJUGATE.prior().sample((50, 1))
     by_hand = log_mean_exp(CONJUGATE.decode(z).log_prob(ONE))
     torch.testing.assert_close(e.values, by_hand.detach(), rtol=0, atol=1e-12)
@@ -282,21 +285,6 @@ def test_the_pilot_reaches_its_acceptance_at_any_scale(scale):
     )
     assert 0.5 < e.diagnostics["acceptance"].mean() < 0.97
     assert e.settings["smallest_step"] < 4 / math.sqrt(1 + scale**2 / 0.5)
-
-
-def test_blocks_do_not_change_the_distribution():
-    model = LinearGaussian.instance_1()
-    x, _ = model.sample(300, seed=0)
-    a, b = (
-        annealed_importance_sampling(
-            model, x, num_temperatures=10, num_chains=20, num_leapfrog=3, seed=0, batch_size=size
-        )
-        for size in (300, 37)
-    )
-    z = (a.values - b.values) / (a.mc_stderr.square() + b.mc_stderr.square()).sqrt()
-    assert not torch.equal(a.values, b.values)
-    assert abs(z.mean()) * math.sqrt(300) < 3.5
-    assert 0.7 < z.square().mean() < 1.4
 
 
 class Shifted:

@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 
 from elboscope.core import Estimate, InputError, paired_difference
 from elboscope.estimators import LogLikelihood, log_likelihood
-from elboscope.estimators.likelihood.certificate import certify
+from elboscope.estimators.likelihood.certificate import Strata, certify
 from elboscope.estimators.likelihood.log_likelihood import combine
 from elboscope.models import Bimodal, LinearGaussian, mlp_vae
 
@@ -38,7 +38,7 @@ def test_every_part_agrees_with_the_truth_within_its_own_error(first) -> None:
     for part in (found.log_px, found.importance, found.widened, found.annealed):
         assert abs(part.mean - truth) < 4 * part.mc_error_of_mean + 0.01, part.method
         assert part.side == "lower"
-    assert found.log_px.settings["combined"] == "logaddexp − log 2"
+    assert found.log_px.settings["combined"] == "each half weighted by what the other half says"
     assert found.annealed.settings["path"] == "posterior"
 
 
@@ -48,7 +48,8 @@ def test_instance_1_is_certified_within_a_c_that_holds(first) -> None:
     assert certificate.certified
     assert certificate.within < 0.05
     assert simulated_error(model, found) <= certificate.within
-    expected = f"certified to ±{certificate.within:.3f} nats on model-like data"
+    upwards = math.ceil(1000 * certificate.within) / 1000
+    expected = f"certified to ±{upwards:.3f} nats on model-like data"
     assert str(certificate).startswith(expected)
     assert "that the real data are as easy is assumed" in str(certificate)
     assert certificate.reasons == ()
@@ -64,15 +65,45 @@ def test_both_parts_k_hat_and_both_ess_stand_beside_each_datapoint(first) -> Non
     assert torch.equal(d["chains_ess"], found.annealed.diagnostics["ess"])
 
 
+@pytest.mark.parametrize("by", [0.3, 1e3])
 @pytest.mark.parametrize("fails", ["importance", "annealed"])
-def test_where_one_part_fails_the_other_stands_less_log_2(first, fails) -> None:
+def test_where_one_part_fails_the_other_stands_nearly_alone(first, fails, by) -> None:
+    """Half of both lost log 2 at most: 0.15 nats of 0.3, and 0.69 of a thousand."""
     _, _, found = first
-    good = found.widened
-    bad = replace(found.annealed, values=good.values - 1e3)
-    pair = (bad, good) if fails == "importance" else (good, bad)
-    merged = combine(pair[0], replace(pair[1], diagnostics=found.annealed.diagnostics))
-    assert (merged.values - (good.values - math.log(2))).abs().max() < 1e-9
-    assert torch.allclose(merged.mc_stderr, good.mc_stderr)
+    good = {"importance": found.annealed, "annealed": found.widened}[fails]
+    bad = shifted({"importance": found.widened, "annealed": found.annealed}[fails], -by)
+    parts = (bad, good) if fails == "importance" else (good, bad)
+    merged = combine(*parts)
+    assert merged.mean > good.mean - 0.02
+    assert merged.mean < good.mean + 0.02
+    if by == 1e3:
+        expected = math.log(0.995 if fails == "annealed" else 1 - 0.005)
+        assert (merged.values - good.values - expected).abs().max() < 0.03
+
+
+def test_the_weight_of_a_half_does_not_look_at_it(first) -> None:
+    """Otherwise the average would be no longer unbiased for p(x)."""
+    _, _, found = first
+    before = combine(found.widened, found.annealed).diagnostics["share_of_importance"]
+    halves = {k: v for k, v in found.widened.diagnostics.items() if k.startswith("half")}
+    far = {**found.widened.diagnostics, "half": halves["half"] - 50.0}
+    after = combine(replace(found.widened, diagnostics=far), found.annealed)
+    apart = after.diagnostics["share_of_importance"] - before
+    assert apart.max() < 0
+    assert apart.min() > -0.5  # the weight of the spoilt half itself has stayed
+
+
+def test_of_equal_parts_both_are_used(first) -> None:
+    """The mean of two independent halves of the same error has a smaller one than either."""
+    _, _, found = first
+    twin = replace(
+        found.annealed,
+        values=found.widened.values,
+        diagnostics={**found.annealed.diagnostics, **found.widened.diagnostics},
+    )
+    merged = combine(found.widened, twin)
+    assert merged.diagnostics["share_of_importance"].mean().item() == pytest.approx(0.5, abs=0.01)
+    assert (merged.mc_stderr < 0.8 * found.widened.mc_stderr).double().mean() > 0.9
 
 
 def test_the_combined_weight_is_unbiased_for_p_of_x() -> None:
@@ -199,7 +230,10 @@ def test_conditions_go_with_their_datapoints_and_progress_reaches_its_end() -> N
         Shifted(), c + 0.3, 50, num_temperatures=10, num_simulated=20, condition=c, seed=0,
         progress=lambda *call: calls.append(call), **QUICK,
     )  # fmt: skip
-    assert (found.log_px.values - found.log_px.values[0]).abs().max() < 0.1
+    e = found.log_px
+    error = (e.mc_stderr.square() + e.mc_stderr[0].square()).sqrt()
+    assert ((e.values - e.values[0]).abs() < 4 * error + 1e-9).all()
+    assert error.max() < 0.1
     assert calls[-1] == (1000, 1000)
     assert [a for a, _ in calls] == sorted(a for a, _ in calls)
 
@@ -211,7 +245,7 @@ def judged(first, **changes: object):
         "log_px": found.log_px,
         "proposals": found.widened,
         "annealed": found.annealed,
-        "simulated": found.simulated,
+        "strata": gaps(first, 0.0),
         "sandwich": found.sandwich,
         "tolerance": 0.1,
     }
@@ -219,7 +253,18 @@ def judged(first, **changes: object):
 
 
 def shifted(estimate: Estimate, by: float) -> Estimate:
-    return replace(estimate, values=estimate.values + by)
+    halves = {k: estimate.diagnostics[k] + by for k in ("half", "other_half")}
+    diagnostics = {**estimate.diagnostics, **halves}
+    return replace(estimate, values=estimate.values + by, diagnostics=diagnostics)
+
+
+def gaps(first, by: float) -> Strata:
+    """The strata of instance 1, all gaps moved."""
+    _, _, found = first
+    others, far = found.certificate.others, found.certificate.far
+    moved = [replace(e, values=e.values + by) for e in (others, far)]
+    apart = paired_difference(found.annealed, found.widened, "like the real data")
+    return Strata(*moved, found.pairs, apart)
 
 
 def with_diagnostic(estimate: Estimate, **values: float) -> Estimate:
@@ -233,7 +278,9 @@ def test_what_is_seen_on_the_real_data_can_take_the_certificate_away(first) -> N
     low = shifted(found.widened, -3.0)
     apart = judged(first, proposals=low, log_px=combine(low, found.annealed))
     assert "on these data AIS finds 3" in apart.reasons[0]
-    assert "nats more than importance sampling" in apart.reasons[0]
+    assert "nats more than importance sampling, and on simulated ones they are" in apart.reasons[0]
+    like = paired_difference(found.annealed, low, "as far apart")
+    assert judged(first, proposals=low, strata=gaps(first, 0.0)._replace(apart=like)).certified
     stuck = judged(first, annealed=with_diagnostic(found.annealed, acceptance=0.1))
     assert stuck.reasons == ("acceptance collapsed to 10% of the HMC proposals",)
     wild = judged(first, annealed=with_diagnostic(found.annealed, divergent=29.0))
@@ -243,9 +290,8 @@ def test_what_is_seen_on_the_real_data_can_take_the_certificate_away(first) -> N
 
 
 def test_crossed_bounds_and_too_few_data_are_refused(first) -> None:
-    _, _, found = first
-    crossed = judged(first, simulated=shifted(found.simulated, 1.0))
-    assert "the bounds cross: upper bound − estimate is −1.0" in crossed.reasons[0]
+    crossed = judged(first, strata=gaps(first, -1.0 - first[2].certificate.width))
+    assert "the bounds cross: upper bound − estimate is −1.000" in crossed.reasons[0]
     model, x, _ = first
     few = log_likelihood(model, x[:3], 50, num_temperatures=5, num_simulated=5, seed=0, **QUICK)
     assert "n=5 simulated datapoints are too few" in str(few.certificate)
@@ -253,11 +299,24 @@ def test_crossed_bounds_and_too_few_data_are_refused(first) -> None:
 
 
 def test_a_width_at_the_edge_counts_its_error(first) -> None:
+    wide = gaps(first, 0.099 - first[2].certificate.width)
+    assert judged(first, strata=wide).width == pytest.approx(0.099)
+    assert not judged(first, strata=wide).certified
+    assert judged(first, strata=wide, tolerance=0.15).certified
+
+
+def test_c_is_the_stratified_mean_and_its_error_and_is_never_printed_as_zero(first) -> None:
     _, _, found = first
-    width = paired_difference(found.sandwich.upper_doubled, found.simulated, "width")
-    low = shifted(found.simulated, width.mean - 0.099)  # a mean width of 0.099 nats
-    assert not judged(first, simulated=low).certified
-    assert judged(first, simulated=low, tolerance=0.15).certified
+    c, s = found.certificate, found.pairs.share
+    assert s == len(found.pairs.outlying) / 5000
+    expected = (1 - s) * c.others.mean + s * c.far.mean
+    error = math.hypot((1 - s) * c.others.stderr, s * c.far.stderr)
+    assert (c.width, c.width_stderr) == (pytest.approx(expected), pytest.approx(error))
+    assert c.within == pytest.approx(max(c.width, 0) + 2.0227 * c.width_stderr, rel=1e-4)
+    assert "nothing is said of a share of up to 0.06% of model-like data" in str(c)
+    assert str(replace(c, within=1e-9)).startswith("certified to ±0.001 nats")
+    alone = judged(first, strata=Strata(c.others, None, None))
+    assert "nothing is said of a share of up to 7.50% of model-like data" in str(alone)
 
 
 def test_data_are_read_once_so_that_a_shuffling_loader_keeps_its_pairs() -> None:

@@ -15,17 +15,39 @@ from __future__ import annotations
 
 __all__ = ["bound_tightness"]
 
+from collections.abc import Iterator
+
 from elboscope.core import Finding, Severity
 
-from ..decision import check, gap_thresholds, graded, prior_excess, rate_of, weights_usable
+from ..decision import (
+    breach,
+    check,
+    gap_thresholds,
+    graded,
+    prior_excess,
+    rate_of,
+    weights_usable,
+)
 from ..evidence import Evidence
 from ..quantities.inference import INFERENCE_GAP
-from ..quantities.likelihood import BOUND_GAP, LOG_PX, PRIOR_SAMPLING
+from ..quantities.likelihood import BOUND_GAP, ELBO, LOG_PX, PRIOR_SAMPLING
 
 CHECK = "bound tightness"
 
 
-@check(CHECK, asked_in="bound")
+def _elbo_below_log_px(evidence: Evidence) -> Iterator[str]:
+    """log p̂ ≥ ELBO, datapoint by datapoint in expectation."""
+    gap = evidence[BOUND_GAP]
+    text = breach("the ELBO exceeds log p̂", -gap.mean, gap.mc_error_of_mean, _size(evidence))
+    if text:
+        yield text
+
+
+def _size(evidence: Evidence) -> float:
+    return evidence[ELBO].mean if ELBO in evidence else 1.0
+
+
+@check(CHECK, asked_in="bound", invariants=(_elbo_below_log_px,))
 def bound_tightness(evidence: Evidence) -> Finding:
     """Judges the gap log p̂ − ELBO against the rate, the average KL(q(z|x)‖p(z)).
 

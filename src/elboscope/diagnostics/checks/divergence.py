@@ -57,7 +57,7 @@ def divergence(evidence: Evidence) -> Finding:
         return Finding(CHECK, "problem", summary, _numbers(evidence), ACTION)
     useless = _useless(evidence)
     if useless:
-        summary = f"Untrained, or as good as that{when}: {useless}."
+        summary = f"Untrained, or no better than that{when}: {useless}."
         return Finding(CHECK, "warning", summary, _numbers(evidence), TRAIN)
     if began is not None:
         summary = f"Diverged at step {began:g} of training and came back: see the history."

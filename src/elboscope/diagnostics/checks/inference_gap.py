@@ -20,17 +20,27 @@ from __future__ import annotations
 __all__ = ["FAMILIES", "inference_gap", "remedy"]
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from elboscope.core import Estimate, Finding, Severity, paired_difference
 from elboscope.estimators import InferenceGap
 
-from ..decision import ERRORS, check, exceeds, gap_thresholds, graded, rate_of, weights_usable
+from ..decision import (
+    ERRORS,
+    breach,
+    check,
+    exceeds,
+    gap_thresholds,
+    graded,
+    rate_of,
+    weights_usable,
+)
 from ..evidence import Evidence
 from ..quantities.inference import INFERENCE_GAP
 
 CHECK = "inference gap"
-# A datapoint that diverged is likely an odd one: it could have so many times the most of the rest.
+# A datapoint that diverged is probably unusual: its gap could be this many times the largest.
 ODD = 3.0
 UNTRUSTED = "the weights of log p̂ are not trusted (k̂), so"
 
@@ -53,7 +63,18 @@ class Parts(NamedTuple):
     open: str = ""
 
 
-@check(CHECK, asked_in="inference")
+def _parts_not_negative(evidence: Evidence) -> Iterator[str]:
+    """L[q] ≤ L[q*] ≤ log p(x), each beyond the error of its samples and of the search."""
+    gap = evidence[INFERENCE_GAP]
+    within = gap.optimal[gap.family].certificate.within
+    for name, part in (("amortisation", gap.amortisation), ("approximation", gap.approximation)):
+        error = math.hypot(part.mc_error_of_mean, within)
+        text = breach(f"the {name} gap is negative,", -part.mean, error, gap.elbo.mean)
+        if text:
+            yield text
+
+
+@check(CHECK, asked_in="inference", invariants=(_parts_not_negative,))
 def inference_gap(evidence: Evidence) -> Finding:
     """Judges log p̂ − L[q] beside the KL term, and says which of its two parts is the larger.
 
@@ -187,6 +208,8 @@ def _numbers(gap: InferenceGap, parts: Parts, limits: tuple[float, float]) -> di
         "family": gap.family,
         "within": parts.within,
         "certified": gap.certified,
+        "optimal_posterior_certified": gap.optimal_posterior_certified,
+        "log_px_certified": gap.log_px_certified,
         "reasons": gap.reasons,
         "diverged": len(gap.diverged),
         "warning_from": limits[0],
@@ -216,8 +239,8 @@ _TRUSTED = (
     "and num_temperatures=500 adds annealed importance sampling, which has no k̂."
 )
 _LARGER = (
-    "The family would do better than its encoder. Train a larger one: elboscope train CONFIG.yaml "
-    "--model.hidden '[400, 400]'; let it catch up with a decoder that stands still: "
+    "The family can do better than this encoder. Train a larger one: elboscope train CONFIG.yaml "
+    "--model.hidden '[400, 400]'; let it catch up with a frozen decoder: "
     "model.decoder.requires_grad_(False), and train on"
 )
 _OVERFITS = (
@@ -225,7 +248,7 @@ _OVERFITS = (
     "binarisation of each minibatch: elboscope train CONFIG.yaml --binarisation dynamic; stop "
     "earlier: --training.patience 20; or take a smaller network: --model.hidden '[100]'"
 )
-_REFINE = "; or improve its answers when they are used: es.refine(model, steps=20)"
+_REFINE = "; or improve its answers at inference time: es.refine(model, steps=20)"
 _RICHER = (
     "No encoder of this family can win it back. Take a richer family, and anneal the entropy so "
     "that the decoder learns to use it: elboscope train CONFIG.yaml --model.posterior {family} "

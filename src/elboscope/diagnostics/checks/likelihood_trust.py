@@ -106,7 +106,7 @@ def _verdict(log_px: Estimate, khat: Tensor, ess: Tensor) -> Finding:
 
 _MEANING: dict[Severity, str] = {
     "ok": ".",
-    "undecided": ": the shares lie too close to the limits (20 %, 30 %) to decide.",
+    "undecided": ": the shares lie too close to the limits (20%, 30%) to decide.",
     "warning": ": log p̂ is still a lower bound in expectation, but its ± is unreliable.",
     "problem": ": log p̂ is still a lower bound in expectation, but its ± means nothing, and it "
     "may miss nats.",
@@ -135,7 +135,9 @@ def _severity(
 
 
 def _action(severity: Severity, K: int) -> str:
-    if severity in ("ok", "undecided"):
+    if severity == "ok":
+        return ""
+    if severity == "undecided":
         return f"es.importance_sampling(model, x, num_samples={4 * K}) narrows the estimate of k̂."
     return (
         f"See whether more samples help: es.importance_sampling(model, x, num_samples={4 * K}), or "

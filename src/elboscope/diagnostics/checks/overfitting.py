@@ -75,8 +75,8 @@ def overfitting(evidence: Evidence) -> Finding:
         of_log_px, of_error = _difference(evidence[TRAIN_LOG_PX], evidence[LOG_PX])
         numbers |= {"difference_log_px": of_log_px, "stderr_log_px": of_error}
         beside = (
-            f"; of log p̂, training − evaluation is {of_log_px:+.2f} ± {of_error:.2f}, and the rest "
-            "is the encoder's"
+            f"; log p̂ differs by {of_log_px:+.2f} ± {of_error:.2f} (training − evaluation), and "
+            "the rest is the encoder's"
         )
     best = best_epoch(evidence)
     if best is not None:

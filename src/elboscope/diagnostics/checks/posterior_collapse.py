@@ -291,10 +291,10 @@ _COLLAPSED = _SCALE + (
     "(δ-VAE): elboscope train CONFIG.yaml --model.posterior CommittedGaussian"
 )
 _UNREAD = (
-    "The decoder is fit to be used, the encoder says nothing about x. Train the encoder alone "
-    "until it follows: model.decoder.requires_grad_(False), and train on; or improve its answers "
-    "when they are used: es.refine(model, steps=20). Training both again, let it catch up first: "
-    "elboscope train CONFIG.yaml --training.aggressive_epochs 10"
+    "The decoder can use z, but the encoder says nothing about x. Train the encoder alone until it "
+    "follows: model.decoder.requires_grad_(False), and train on; or improve its answers at "
+    "inference time: es.refine(model, steps=20). If you train both again, let the encoder catch up "
+    "first: elboscope train CONFIG.yaml --training.aggressive_epochs 10"
 )
 _UNHEARD = (
     "The decoder does not use what is encoded: train for longer (--training.epochs), or with "

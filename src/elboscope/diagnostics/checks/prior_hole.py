@@ -18,16 +18,16 @@ from __future__ import annotations
 __all__ = ["PopulationBound", "population_bound", "population_bounds", "prior_hole"]
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from statistics import NormalDist
 from typing import NamedTuple
 
 from elboscope.core import Estimate, Finding, Severity
 from elboscope.estimators import ElboSurgery
 
-from ..decision import ERRORS, check, exceeds, graded
+from ..decision import ERRORS, breach, check, exceeds, graded
 from ..evidence import Evidence
-from ..quantities.likelihood import LOG_PX
+from ..quantities.likelihood import KL, LOG_PX
 from ..quantities.prior import FITTED_PRIOR, MARGINAL_KL_COMPARISON, SURGERY
 
 CHECK = "prior hole"
@@ -47,7 +47,21 @@ VERDICTS: Mapping[Severity, str] = {
 }
 
 
-@check(CHECK, asked_in="prior")
+def _below_average_kl(evidence: Evidence) -> Iterator[str]:
+    """KL(q(z)‖p(z)) ≤ E KL(q(z|x)‖p(z)): no lower bound on the first exceeds the second."""
+    surgery = evidence.get(SURGERY)
+    kl = evidence.get(KL) if surgery is None else surgery.kl
+    if kl is None:
+        return
+    for bound in population_bounds(evidence).values():
+        error = math.hypot(bound.stderr, kl.stderr)
+        name = f"a lower bound on KL(q‖p) ({bound.method}) exceeds the average KL"
+        text = breach(name, bound.mean - kl.mean, error, kl.mean)
+        if text:
+            yield text
+
+
+@check(CHECK, asked_in="prior", invariants=(_below_average_kl,))
 def prior_hole(evidence: Evidence) -> Finding:
     """Judges KL(q(z)‖p(z)) by a held-out lower bound and, where it resolves q(z), the mixture.
 

@@ -37,25 +37,25 @@ CHECK = "sample quality"
 WARNING_SHARE, PROBLEM_SHARE = 0.25, 0.5
 # The probability that a perfect sampler misses one of the classes that count, all together.
 FALSE_ALARM = 0.01
-# Samples are told to fall short of reconstructions beyond three errors: two numbers are looked at.
+# Samples fall short of reconstructions beyond three errors, since two numbers are looked at.
 SHARE_ERRORS = 3.0
 RANK: tuple[Severity, ...] = ("ok", "undecided", "warning", "problem")
 VERDICTS: Mapping[Severity, str] = {
-    "ok": "Samples are near to what other data would score",
-    "undecided": "How far samples fall short of data lies within the error",
+    "ok": "Samples score nearly as well as other data would",
+    "undecided": "Whether samples fall short of data lies within the error",
     "warning": "Samples fall short of data",
     "problem": "Samples fall far short of data",
 }
 CAUSES = {
-    "latents": "Reconstructions do not: the decoder is not to blame, the latents are, which no "
-    "datapoint is encoded to",
-    "latents at least": "They fall short of reconstructions as well: the latents have a share, and "
-    "whether the decoder has one lies within the error",
-    "decoder": "Reconstructions are as poor: it is the decoder's fault",
-    "both": "Reconstructions do so too, but less: the decoder and the latents both have a share",
-    "undecided": "Whether reconstructions do so lies within the error",
-    "collapse": "The samples are good where there are any: the generator has collapsed to a part "
-    "of the data",
+    "latents": "Reconstructions do not fall short: the fault lies not with the decoder but with "
+    "latents that the prior draws and no datapoint is encoded to",
+    "latents at least": "They fall short of reconstructions as well: the latents are to blame in "
+    "part, and whether the decoder is lies within the error",
+    "decoder": "Reconstructions are as poor: the decoder is to blame",
+    "both": "Reconstructions fall short too, but less: the decoder and the latents are both to "
+    "blame",
+    "undecided": "Whether reconstructions fall short too lies within the error",
+    "collapse": "Each sample looks like data, but the generator has collapsed to a part of them",
     "generator": "",
 }
 
@@ -171,15 +171,16 @@ def _of_gap(gap: Mapping[str, Estimate], expected: float) -> Lack:
 def _summary(evidence: Evidence, severity: Severity, cause: str, lost: tuple[int, ...]) -> str:
     samples, found = evidence[SAMPLE_QUALITY], evidence.get(SAMPLE_QUALITY_GAP)
     expected = samples.coverage.expected
-    shares = f"{_number(samples.coverage)} of the data are covered ({expected:.2f} by perfect ones)"
-    shares += f", at a density of {_number(samples.density)} (1 by perfect ones)"
+    shares = f"they cover {_number(samples.coverage)} of the data (perfect samples {expected:.2f})"
+    shares += f" at a density of {_number(samples.density)} (perfect samples 1)"
     if found is not None:
         rebuilt = found.reconstructions
-        shares += f"; by reconstructions {_number(rebuilt.coverage)}, at {_number(rebuilt.density)}"
+        shares += f"; reconstructions cover {_number(rebuilt.coverage)} at a density of "
+        shares += _number(rebuilt.density)
     missing = f"; no sample is of class {', '.join(map(str, lost))}" if lost else ""
-    view = f"{samples.num_samples} of each, as the {samples.classifier} sees them"
+    view = f"{samples.num_samples} of each, scored by the {samples.classifier}"
     error, told = samples.classifier_error, f" {CAUSES[cause]}." if CAUSES.get(cause) else ""
-    return f"{VERDICTS[severity]}: {shares}{missing}.{told} ({view}, {error:.2%} errors)"
+    return f"{VERDICTS[severity]}: {shares}{missing}.{told} ({view}, test error {error:.2%})"
 
 
 def _number(estimate: Estimate) -> str:
@@ -248,4 +249,4 @@ def _more(evidence: Evidence) -> str:
             f"A larger budget scores more than {len(scoring.images)} of the {given} datapoints: "
             "es.diagnose(model, x, budget='thorough')."
         )
-    return "Give more evaluation data: all that were given are scored."
+    return "Give more evaluation data: all of it is already scored."

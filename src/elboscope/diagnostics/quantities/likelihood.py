@@ -457,11 +457,12 @@ def annealed_likelihood(subject: Subject) -> LogLikelihood:
             num_chains=budget.num_chains,
             num_leapfrog=NUM_LEAPFROG,
             num_simulated=plan.num_simulated,
+            num_pairs=plan.num_pairs,
             tolerance=TOLERANCE,
             seed=plan.seed,
             condition=rows_of(plan.condition, plan.annealed),
         )
-    bounds = (found.log_px, found.certificate.width)
+    bounds = (found.log_px, found.certificate.others)
     if not all(bool(bound.values.isfinite().all()) for bound in bounds):
         raise ValueError("annealing gave bounds that are not finite")
     return found
@@ -542,7 +543,23 @@ LOG_LIKELIHOOD = Quantity[LogLikelihood](
             "upper bound − estimate, simulated data",
             "Not the error on the real data: the most that the mean is off on simulated ones, but "
             "for its own error.",
-            lambda found: found.certificate.width,
+            lambda found: found.certificate.others,
+            ("certificate",),
+        ),
+        Number(
+            "certificate_width_far",
+            "upper bound − estimate, where q hardly goes",
+            "Not typical of simulated data: of those whose z* lies far beyond what q finds, a "
+            "stratum of its own.",
+            lambda found: found.certificate.far,
+            ("certificate",),
+        ),
+        Number(
+            "simulated_upper_by_q",
+            "log p(x) of simulated data, U_K of q",
+            "Not of the real data, and not tight: the z* that made x among a few draws of q, for "
+            "thousands of pairs.",
+            lambda found: None if found.pairs is None else found.pairs.upper,
             ("certificate",),
         ),
     ),

@@ -378,7 +378,7 @@ TAUGHT = ("digits", "mnist", "cifar10", "color_digits", "color_mnist")
 # digits turned upside down (13 %).
 MORE_DOUBT = 0.1
 FLAT = {64: (1, 8, 8), 784: (1, 28, 28), 3072: (3, 32, 32)}
-YOURS = "es.sample_quality(es.samples.sampler_of(model), x, classifier=…) takes one of yours"
+YOURS = "use your own: es.sample_quality(es.samples.sampler_of(model), x, classifier=…)"
 
 
 class Suitable(NamedTuple):
@@ -431,13 +431,13 @@ def _doubts(classifier: Extractor, images: Float[Tensor, "n C H W"]) -> str:
     classes = torch.special.entr(p.mean(0)).sum().exp().item()
     if doubt > classifier.test_error + MORE_DOUBT:
         return (
-            f"the {classifier.name} is in doubt of {doubt:.0%} of these images (it errs on "
-            f"{classifier.test_error:.1%} of its own): they are others, or binarised; {YOURS}"
+            f"the {classifier.name} is unsure of {doubt:.0%} of these images (its test error is "
+            f"{classifier.test_error:.1%}), so they are not of its kind, or binarised; {YOURS}"
         )
     if classes < min(p.shape[1], len(p)) / 2:
         return (
             f"the {classifier.name} finds about {classes:.1f} of its {p.shape[1]} classes in these "
-            f"images: they seem to be others; {YOURS}"
+            f"images, so they are probably not of its kind; {YOURS}"
         )
     return ""
 

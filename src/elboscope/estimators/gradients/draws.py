@@ -35,7 +35,14 @@ from torch._C import _functorch
 from torch.func import functional_call, vjp, vmap
 from torch.overrides import TorchFunctionMode
 
-from elboscope.core import Bound, LatentVariableModel, modules_of, seeded, split_parameters
+from elboscope.core import (
+    Bound,
+    LatentVariableModel,
+    modules_of,
+    rows_in_memory,
+    seeded,
+    split_parameters,
+)
 from elboscope.core.errors import first_line
 
 # Elements (draws × samples × datapoints × pixels) of one chunk, and its gradients' elements.
@@ -105,7 +112,8 @@ def gradient_draws(
         return torch.stack([_gradient(bound, phi, theta) for _ in range(r)])
 
     vectorised, reason = _vectorise(model, bound, phi, theta, two_losses)
-    size = _chunk_size(x, num_samples, sum(p.numel() for p in [*phi, *theta]))
+    fitting = rows_in_memory(model, x) // (num_samples * len(x))
+    size = min(_chunk_size(x, num_samples, sum(p.numel() for p in [*phi, *theta])), max(1, fitting))
 
     def chunks(draw: Callable[[int], Tensor]) -> Iterator[Tensor]:
         with torch.enable_grad(), seeded(seed):

@@ -15,6 +15,8 @@ asked for) is a lower bound in expectation, so the larger is the tighter. The on
 largest of each datapoint would be picked by its noise and is no bound. The approximation gap is,
 if anything, too small. A mode that no q covers is in none of the importance sampling: AIS from
 the prior may find it.
+
+The file is long because what is refused, measured and certified is one call.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ from elboscope.core import (
 from elboscope.data import as_tensor
 
 from ..inputs import first_answered, likelihood_of, prepared, require_conditions, require_positive
+from ..likelihood.certificate import Certificate
+from ..likelihood.log_likelihood import LogLikelihood
 from ..streaming import Progress, SharedProgress
 from .gap_result import (
     FROM_Q,
@@ -84,6 +88,7 @@ def inference_gap(
     tolerance: float = 0.02,
     max_steps: int = 400,
     num_temperatures: int = 0,
+    log_likelihood: LogLikelihood | None = None,
     seed: int | None = None,
     condition: Tensor | None = None,
     condition_train: Tensor | None = None,
@@ -94,7 +99,7 @@ def inference_gap(
     It says nothing about the decoder: a model with no gap at all may be a poor one. Nor is the
     amortisation gap a test error; that of training data is there as well (``x_train``), and the
     difference is how badly inference generalises. Where log p̂ is loose the approximation gap is
-    too small; see :func:`.log_likelihood` for a certificate of it.
+    too small: q* has a certificate, log p̂ has one only with ``log_likelihood``.
 
     Args:
         model: The model: an encoder whose posterior has a density, real latents.
@@ -110,6 +115,8 @@ def inference_gap(
         max_steps: Steps of each local optimisation, at most.
         num_temperatures: T of annealed importance sampling, a further candidate for log p̂ that
             does not depend on any q; 0 leaves it out.
+        log_likelihood: What :func:`.log_likelihood` found for the same x: its estimate is a
+            further candidate for log p̂, and its certificate says how far that can be off.
         seed: Random seed; None picks one and records it.
         condition: One row per datapoint of x.
         condition_train: One row per datapoint of x_train.
@@ -120,7 +127,8 @@ def inference_gap(
         out; :attr:`InferenceGap.generalisation` with ``x_train``.
 
     Raises:
-        InputError: x cannot be data; training data that are the same; an unknown family.
+        InputError: x cannot be data; training data that are the same; an unknown family; a
+            log-likelihood of other data.
         ContractError: The model has no encoder, or one without a density; latents not real.
 
     References:
@@ -136,20 +144,21 @@ def inference_gap(
         True
         >>> abs(gap.amortisation.mean - model.amortisation_gap(x).mean().item()) < 0.04
         True
-        >>> gap.family, gap.certified
-        ('diagonal', True)
+        >>> gap.family, gap.optimal_posterior_certified, gap.log_px_certified
+        ('diagonal', True, False)
     """
     _require_settings(family, richer, num_samples, tolerance, max_steps, num_temperatures)
     require_conditions(x_train, condition, condition_train)
     data = _read(model, x, condition, "x")
     encoded = _with_density(model, data)
+    _require_same_data(data, log_likelihood)
     train = None if x_train is None else _read(model, x_train, condition_train, "x_train")
     if train is not None:
         _require_other_data(data, train)
     with evaluating(model), seeded(seed) as used:
         own = own_family(encoded, data.inputs)
-        plan = Plan(encoded, family or own, own, richer,
-                    num_samples, tolerance, max_steps, num_temperatures)  # fmt: skip
+        plan = Plan(encoded, family or own, own, richer, num_samples, tolerance, max_steps,
+                    num_temperatures, log_likelihood)  # fmt: skip
         work, share = SharedProgress(progress), 1.0 if train is None else 0.5
         gap = measure_gap(plan, data, used, work, share)
         if train is None:
@@ -204,6 +213,15 @@ def _require_other_data(test: Data, train: Data) -> None:
             expected="other data than x: the difference of the two is the generalisation",
             got="the same",
             do="Give held-out data as x, or leave x_train out.",
+        )
+
+
+def _require_same_data(data: Data, log_likelihood: LogLikelihood | None) -> None:
+    if log_likelihood is not None and log_likelihood.log_px.data_id != data.inputs.data_id:
+        raise InputError(
+            "log_likelihood",
+            expected="es.log_likelihood of the same model and x",
+            got=f"one of {len(log_likelihood.log_px.values)} other datapoints",
         )
 
 
@@ -265,10 +283,18 @@ def measure_gap(
         index=kept.index,
         diverged=kept.diverged,
         below=_below(amortisation, elbo, kept.index, ERRORS),
-        certified=not reasons,
+        optimal_posterior_certified=not reasons,
+        log_px_certificate=_certificate(plan, data),
         reasons=reasons,
         settings={**log_px.settings, **plan.record(), "seed": seed, **kept.note},
     )
+
+
+def _certificate(plan: Plan, data: Data) -> Certificate | None:
+    """That of log p̂ on these data: the candidate that is taken is no lower than the certified."""
+    found = plan.log_likelihood
+    same = found is not None and found.log_px.data_id == data.inputs.data_id
+    return found.certificate if found is not None and same else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,8 @@ r"""What :func:`~elboscope.estimators.inference.gap` returns: a gap in two parts
 Every part is an estimate over the same datapoints, so that parts are subtracted in pairs. What is
 set against each other between training and test data is not paired: the error of the difference of
 their means is :math:`\sqrt{\mathrm{se}_\mathrm{test}^2 + \mathrm{se}_\mathrm{train}^2}`.
+
+The file is long because the result, its words and the bounds it is made of are read together.
 """
 
 from __future__ import annotations
@@ -36,8 +38,10 @@ from elboscope.core.errors import refuses_values
 
 from ..inputs import Inputs, first_answered
 from ..likelihood.annealed import annealed_importance_sampling
+from ..likelihood.certificate import Certificate
 from ..likelihood.importance import Weigh, as_estimate, averages, from_posterior, reduce_weights
-from ..streaming import Progress, SharedProgress, Streaming
+from ..likelihood.log_likelihood import LogLikelihood
+from ..streaming import Progress, Samples, SharedProgress, Streaming
 from .optimal_posterior import FamilyName, OptimalPosterior, optimal_posterior
 from .target import Target, own_gaussian
 
@@ -109,11 +113,14 @@ class InferenceGap:
         diverged: The rows that have no value in some part, and are in none.
         below: The rows where L[q*] lies more than three Monte Carlo errors below L[q]: by chance
             about one of a thousand; more are a search that failed.
-        certified: Whether q* of every family is certified, no datapoint diverged, and L[q*] lies
-            below L[q] nowhere beyond its error.
-        reasons: Why it is not certified.
+        optimal_posterior_certified: Whether q* of every family is certified, no datapoint
+            diverged, and L[q*] lies below L[q] nowhere beyond its error. It says nothing of log p̂:
+            where that is loose the approximation gap is too small.
+        reasons: Why q* is not certified.
         settings: What was done.
         train: The same on training data, or ``None``.
+        log_px_certificate: How far log p̂ can be off on model-like data, where
+            ``log_likelihood`` was given; else ``None``, and nothing is known from above.
     """
 
     log_px: Estimate
@@ -128,10 +135,21 @@ class InferenceGap:
     index: Int64[Tensor, " m"]
     diverged: tuple[int, ...]
     below: tuple[int, ...]
-    certified: bool
+    optimal_posterior_certified: bool
     reasons: tuple[str, ...]
     settings: Mapping[str, object]
     train: InferenceGap | None = None
+    log_px_certificate: Certificate | None = None
+
+    @property
+    def log_px_certified(self) -> bool:
+        """Whether the mean of log p̂ is certified from above, on model-like data."""
+        return self.log_px_certificate is not None and self.log_px_certificate.certified
+
+    @property
+    def certified(self) -> bool:
+        """Whether both are: every q*, and log p̂."""
+        return self.optimal_posterior_certified and self.log_px_certified
 
     @property
     def fraction_below(self) -> float:
@@ -185,8 +203,21 @@ class InferenceGap:
 
     def _verdict(self) -> str:
         if self.certified:
-            return "certified: no q* is farther from its optimum than said"
-        return f"not certified, because {'; '.join(self.reasons)}"
+            return "certified: no q* is farther from its optimum than said, nor log p̂ from log p"
+        if self.optimal_posterior_certified:
+            best = "q* certified: none is farther from its optimum than said"
+        else:
+            best = f"q* not certified, because {'; '.join(self.reasons)}"
+        return f"{best}; {self._of_log_px()}"
+
+    def _of_log_px(self) -> str:
+        found = self.log_px_certificate
+        if found is None:
+            return (
+                "log p̂ not certified: a lower bound, so that the approximation gap may be larger; "
+                "es.inference_gap(…, log_likelihood=es.log_likelihood(model, x)) bounds it"
+            )
+        return f"log p̂ {found}"
 
 
 GAPS = ("approximation", "amortisation", "inference")
@@ -245,6 +276,7 @@ LEAST = 1000
 # Monte Carlo errors by which a candidate for log p̂ must be ahead.
 SURE = 2.0
 FROM_Q, FROM_AIS = "importance sampling from q", "AIS from the prior"
+FROM_BOTH = "importance sampling and AIS"
 
 
 class Plan(NamedTuple):
@@ -258,6 +290,7 @@ class Plan(NamedTuple):
     tolerance: float
     max_steps: int
     num_temperatures: int
+    log_likelihood: LogLikelihood | None = None
 
     @property
     def families(self) -> tuple[FamilyName, ...]:
@@ -323,6 +356,9 @@ def bounds_of(plan: Plan, data: Data, seed: int, work: SharedProgress, share: fl
             condition=data.inputs.condition,
             progress=work.part(part),
         )
+    combined = plan.log_likelihood
+    if combined is not None and combined.log_px.data_id == data.inputs.data_id:
+        candidates[FROM_BOTH] = combined.log_px
     return Bounds(elbo, candidates, optimal)
 
 
@@ -366,7 +402,7 @@ def _both(log_w: Float64[Tensor, "K B"]) -> Mapping[str, Tensor]:
 def _unrefused(weigh: Weigh) -> Weigh:
     """Weights of −∞ for datapoints of which a distribution of the model refuses NaN by raising."""
 
-    def weighed(x: Tensor, condition: Tensor | None, samples: slice) -> Tensor:
+    def weighed(x: Tensor, condition: Tensor | None, samples: Samples) -> Tensor:
         try:
             return weigh(x, condition, samples)
         except ValueError as error:

@@ -18,8 +18,9 @@ __all__ = [
 ]
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -34,6 +35,7 @@ from elboscope.core import (
     LatentVariableModel,
     family,
     given,
+    rows_in_memory,
     seeded,
 )
 from elboscope.core.errors import refuses_values
@@ -43,8 +45,8 @@ from ..likelihood.annealed_run import BLOCK_ELSEWHERE, BLOCK_ON_CPU
 from ..likelihood.hmc import State, evaluate
 from .gaussian_families import Family, Parameters
 
-# Datapoints whose samples are decoded together where many samples of each are wanted.
-SCORED_AT_ONCE = 64
+# Datapoints whose samples are drawn together where many of each are wanted, and both multiplied.
+SCORED_AT_ONCE, DRAWN_AT_ONCE = 64, 2**12
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,18 @@ class Target:
     model: GenerativeModel
     inputs: Inputs
 
-    def block(self, K: int) -> int:
-        """Returns the number of datapoints evaluated at once with K samples each."""
+    @cached_property
+    def rows(self) -> int:
+        """Samples × datapoints evaluated at once: what a cache and the memory hold."""
         x = self.inputs.x
         rows, elements = BLOCK_ON_CPU if x.device.type == "cpu" else BLOCK_ELSEWHERE
-        return max(1, min(rows, elements // x[0].numel()) // K)
+        fitting = rows_in_memory(self.model, *self.inputs[:2])
+        return max(1, min(rows, elements // x[0].numel(), fitting))
+
+    def _pieces(self, K: int, B: int) -> Iterator[tuple[slice, list[slice]]]:
+        """Datapoints, and the samples of them, that are evaluated at once."""
+        for rows in blocks(B, max(1, self.rows // K)):
+            yield rows, list(blocks(K, max(1, self.rows // (rows.stop - rows.start))))
 
     def slope(
         self, z: Float[Tensor, "K B *Z"], index: Int64[Tensor, " B"], beta: float = 1.0
@@ -68,8 +77,9 @@ class Target:
         The slope is zero where it is not finite.
         """
         parts = []
-        for rows in blocks(len(index), self.block(len(z))):
-            state = self._state(z[:, rows], index[rows])
+        for rows, chunks in self._pieces(*z.shape[:2]):
+            states = [self._state(z[chunk][:, rows], index[rows]) for chunk in chunks]
+            state = State(*map(torch.cat, zip(*states, strict=True)))
             lost = (state.log_base + state.log_ratio == -torch.inf).all(0)
             parts.append((state.gradient(beta), lost))
         slopes, lost_parts = zip(*parts, strict=True)
@@ -79,6 +89,13 @@ class Target:
         self, z: Float[Tensor, "K B *Z"], index: Int64[Tensor, " B"]
     ) -> Float64[Tensor, "K B"]:
         """Returns log p(x, z) without gradients; −∞ where it is no number."""
+        columns = [
+            torch.cat([self._log_joint(z[chunk][:, rows], index[rows]) for chunk in chunks])
+            for rows, chunks in self._pieces(*z.shape[:2])
+        ]
+        return torch.cat(columns, 1)
+
+    def _log_joint(self, z: Tensor, index: Tensor) -> Float64[Tensor, "K B"]:
         try:
             with torch.no_grad():
                 log_prior, log_px = self._log_densities(index)(z)
@@ -133,7 +150,7 @@ def score(
     B = min(len(index), SCORED_AT_ONCE)
     for rows in blocks(len(index), B):
         part = take(parameters, rows)
-        for samples in blocks(K, max(1, target.block(1) // B)):
+        for samples in blocks(K, DRAWN_AT_ONCE // B):
             shape = (samples.stop - samples.start, len(part[0]), family.noise_dim)
             noise = torch.randn(shape, dtype=like.dtype, device=like.device)
             z, log_q = family.draw(part, noise)
@@ -297,12 +314,9 @@ def _mode(target: Target, index: Tensor) -> Start:
 
 def _likeliest(target: Target, index: Tensor) -> Tensor:
     prior = _one(target, index).prior()
-    best, parts = prior.sample(torch.Size((CANDIDATES, len(index)))), []
-    for rows in blocks(len(index), target.block(CANDIDATES)):
-        log_p = target.log_joint(best[:, rows], index[rows])
-        chosen = log_p.argmax(0)
-        parts.append(best[chosen, torch.arange(len(index), device=chosen.device)[rows]])
-    return torch.cat(parts)
+    drawn = prior.sample(torch.Size((CANDIDATES, len(index))))
+    chosen = target.log_joint(drawn, index).argmax(0)
+    return drawn[chosen, torch.arange(len(index), device=chosen.device)]
 
 
 def _one(target: Target, index: Tensor) -> GenerativeModel:

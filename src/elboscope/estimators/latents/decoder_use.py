@@ -14,6 +14,7 @@ from __future__ import annotations
 __all__ = ["implied_kl_weight", "implied_variance", "zeroing_effect"]
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -25,6 +26,7 @@ from elboscope.core import (
     ContractError,
     Estimate,
     LatentVariableModel,
+    decode_in_pieces,
     evaluating,
     family,
     given,
@@ -32,9 +34,10 @@ from elboscope.core import (
     standard_error,
 )
 
-from ..inputs import Inputs, blocks, error_per_unit, likelihood_of, prepared, require_positive
+from ..inputs import Inputs, error_per_unit, prepared, require_positive
+from ..likelihood.importance import Weigh, reduce_weights
 from ..posteriors import DiagonalPosteriors, gaussian_posteriors
-from ..streaming import BATCH_SIZE, Progress, reporting
+from ..streaming import Progress, Samples, Streaming, reporting
 
 PRIOR_SAMPLES = 10_000
 
@@ -59,8 +62,8 @@ def zeroing_effect(
         num_samples: K, the samples of each datapoint.
         seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
-        batch_size: Datapoints taken at once, by default 256.
-        progress: Called with the datapoints done and their number; True shows a bar.
+        batch_size: Datapoints decoded at once; by default all that are drawn together.
+        progress: Called with the samples done and their total; True shows a bar.
 
     Returns:
         Nats per unit, near zero for a collapsed one. ``diagnostics["stderr"]`` is the error of
@@ -77,25 +80,26 @@ def zeroing_effect(
         True
     """
     inputs = prepared(model, x, condition)
-    require_positive("num_samples", num_samples)
-    require_positive("batch_size", batch_size)
-    report, parts = reporting(progress), []
-    with evaluating(model), seeded(seed) as used:
-        settings = likelihood_of(model, inputs)
+    streaming = Streaming(num_samples, seed, None, batch_size, reporting(progress))
+    with evaluating(model), seeded(0):
         mean = _prior_mean(given(model, inputs.rows(slice(0, 1))[1]).prior())
-        for rows in blocks(len(inputs.x), batch_size or BATCH_SIZE):
-            local_x, c = inputs.rows(rows)
-            parts.append(_effects(given(model, c), local_x, num_samples, mean))
-            if report is not None:
-                report(rows.stop, len(inputs.x))
-    effects = torch.cat(parts, dim=1)
-    return _per_unit(effects, {"seed": used, **settings}, inputs)
+
+    def weigh(x: Tensor, condition: Tensor | None, samples: Samples) -> Tensor:
+        z = _draw(given(model, condition), x, samples)
+        effects = partial(_effects, mean=mean)
+        return decode_in_pieces(effects, model, x, z, samples.pieces, condition)
+
+    found, settings = reduce_weights(model, inputs, weigh, _moments, streaming)
+    return _per_unit(found["mean"], found["variance"], num_samples, settings, inputs)
+
+
+def _draw(model: LatentVariableModel, x: Tensor, samples: Samples) -> Tensor:
+    return model.encode(x).sample(torch.Size((samples.stop - samples.start,)))
 
 
 def _effects(
-    model: LatentVariableModel, x: Tensor, K: int, mean: Tensor
+    model: LatentVariableModel, x: Tensor, z: Tensor, mean: Tensor
 ) -> Float64[Tensor, "K B d"]:
-    z = model.encode(x).sample(torch.Size((K,)))
     flat = z.flatten(2)
     intact = model.decode(z).log_prob(x).double()
     columns = []
@@ -106,17 +110,25 @@ def _effects(
     return torch.stack(columns, dim=2)
 
 
+def _moments(drawn: Float64[Tensor, "K B n"]) -> dict[str, Float64[Tensor, "B n"]]:
+    """Mean over the samples and their variance, NaN of a single one."""
+    mean = drawn.mean(0)
+    variance = drawn.var(0) if len(drawn) > 1 else torch.full_like(mean, torch.nan)
+    return {"mean": mean, "variance": variance}
+
+
 def _per_unit(
-    effects: Float64[Tensor, "K B d"], settings: dict[str, object], inputs: Inputs
+    per_datapoint: Float64[Tensor, "B d"],
+    variance: Float64[Tensor, "B d"],
+    K: int,
+    settings: dict[str, object],
+    inputs: Inputs,
 ) -> Estimate:
-    K, B, _ = effects.shape
-    per_datapoint = effects.mean(0)
-    spread = effects.var(0) if K > 1 else torch.full_like(per_datapoint, torch.nan)
     return Estimate(
         "reconstruction lost by zeroing unit j",
         "paired Monte Carlo",
         per_datapoint.mean(0),
-        (spread.sum(0) / K).sqrt() / B,
+        (variance.sum(0) / K).sqrt() / len(per_datapoint),
         "unbiased",
         standard_error(per_datapoint.sum(1)),
         axis="unit",
@@ -158,7 +170,7 @@ def implied_variance(
         num_samples: K, the samples of each datapoint.
         seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
-        batch_size: Datapoints taken at once, by default 256.
+        batch_size: Datapoints decoded at once; by default all that are drawn together.
 
     Returns:
         The mean squared error per datapoint, in squared units of x. ``diagnostics``: ``declared``
@@ -181,23 +193,22 @@ def implied_variance(
         True
     """
     inputs = prepared(model, x, condition)
-    require_positive("num_samples", num_samples)
-    require_positive("batch_size", batch_size)
-    parts = []
-    with evaluating(model), seeded(seed) as used:
-        settings = likelihood_of(model, inputs)
-        for rows in blocks(len(inputs.x), batch_size or BATCH_SIZE):
-            local_x, c = inputs.rows(rows)
-            parts.append(_squared_errors(given(model, c), local_x, num_samples))
-    error, mc_stderr, declared, standardised = torch.cat(parts, dim=1)
+
+    def weigh(x: Tensor, condition: Tensor | None, samples: Samples) -> Tensor:
+        z = _draw(given(model, condition), x, samples)
+        return decode_in_pieces(_squared_errors, model, x, z, samples.pieces, condition)
+
+    streaming = Streaming(num_samples, seed, None, batch_size)
+    found, settings = reduce_weights(model, inputs, weigh, _moments, streaming)
+    error, declared, standardised = found["mean"].unbind(1)
     return Estimate.per_datapoint(
         "implied σ²",
         "mean squared error of reconstructions",
         error,
-        mc_stderr,
+        (found["variance"][:, 0] / num_samples).sqrt(),
         "unbiased",
         diagnostics={"declared": declared, "standardised": standardised},
-        settings={"seed": used, **settings},
+        settings=settings,
         data_id=inputs.data_id,
         nonnegative=True,
         measured_in="x²",
@@ -206,8 +217,9 @@ def implied_variance(
     )
 
 
-def _squared_errors(model: LatentVariableModel, x: Tensor, K: int) -> Float64[Tensor, "4 B"]:
-    p = model.decode(model.encode(x).sample(torch.Size((K,))))
+def _squared_errors(model: LatentVariableModel, x: Tensor, z: Tensor) -> Float64[Tensor, "K B 3"]:
+    """Squared error, declared variance, and their quotient, each the mean over dimensions."""
+    p = model.decode(z)
     if family(p) != "Normal":
         raise ContractError(
             "decode(z)",
@@ -217,10 +229,8 @@ def _squared_errors(model: LatentVariableModel, x: Tensor, K: int) -> Float64[Te
         )
     squared = (x - p.mean).double().square()
     variance = p.variance.double().expand_as(squared)
-    error = squared.flatten(2).mean(2)
-    spread = error.std(0) / math.sqrt(K) if K > 1 else torch.full_like(error[0], torch.nan)
-    means = [t.flatten(2).mean((0, 2)) for t in (variance, squared / variance)]
-    return torch.stack([error.mean(0), spread, *means])
+    means = [t.flatten(2).mean(2) for t in (squared, variance, squared / variance)]
+    return torch.stack(means, -1)
 
 
 # With which weight of the KL was the encoder trained? Its widths remember.
@@ -292,33 +302,47 @@ def implied_kl_weight(
     inputs = prepared(model, x, condition)
     require_positive("num_samples", num_samples)
     require_positive("number of datapoints", len(inputs.x), 2)
-    with evaluating(model), seeded(seed) as used:
-        settings = likelihood_of(model, inputs)
-        parts = [
-            _sides(model, inputs.take(rows), num_samples)
-            for rows in blocks(len(inputs.x), BATCH_SIZE)
-        ]
-    sides = _Sides(*(torch.cat(side) for side in zip(*parts, strict=True)))
-    return _quotient(sides, num_samples, {"seed": used, **settings}, inputs)
+    found, settings = reduce_weights(
+        model,
+        inputs,
+        _weigh_sides(model),
+        lambda d: {"sides": d.mean(0)},
+        Streaming(num_samples, seed),
+    )
+    return _quotient(_Sides(*found["sides"].unbind(-1)), num_samples, settings, inputs)
 
 
-def _sides(model: LatentVariableModel, inputs: Inputs, K: int) -> _Sides:
-    local = given(model, inputs.condition)
-    q = local.encode(inputs.x)
-    gaussian, prior = gaussian_posteriors(q), gaussian_posteriors(local.prior())
-    if not isinstance(gaussian, DiagonalPosteriors) or not isinstance(prior, DiagonalPosteriors):
-        raise ContractError(
-            "encode(x) and prior()",
-            expected="factorised Gaussians, whose widths balance one by one",
-            got="a posterior or prior of another family",
-            do="For other families the KL weight of training cannot be read from the model.",
-        )
+def _weigh_sides(model: LatentVariableModel) -> Weigh:
+    """Returns what draws both sides of the balance, one after the other on the last axis."""
+
+    def weigh(x: Tensor, condition: Tensor | None, samples: Samples) -> Tensor:
+        local = given(model, condition)
+        q = local.encode(x)
+        gaussian, prior = gaussian_posteriors(q), gaussian_posteriors(local.prior())
+        if not isinstance(gaussian, DiagonalPosteriors) or not isinstance(
+            prior, DiagonalPosteriors
+        ):
+            raise ContractError(
+                "encode(x) and prior()",
+                expected="factorised Gaussians, whose widths balance one by one",
+                got="a posterior or prior of another family",
+                do="For other families the KL weight of training cannot be read from the model.",
+            )
+        z = q.sample(torch.Size((samples.stop - samples.start,)))
+        slope = decode_in_pieces(_slope, model, x, z, samples.pieces, condition)
+        cost = -(z.flatten(2).double() - gaussian.mu) * slope.flatten(2).double()
+        gain = 1 - (gaussian.sigma / prior.sigma).square()
+        return torch.stack([cost, gain.expand_as(cost)], -1)
+
+    return weigh
+
+
+def _slope(model: LatentVariableModel, x: Tensor, z: Tensor) -> Tensor:
+    """∂ log p(x|z)/∂z."""
     with torch.enable_grad():
-        z = q.sample(torch.Size((K,))).requires_grad_()
-        (slope,) = torch.autograd.grad(local.decode(z).log_prob(inputs.x).sum(), z)
-    moved = z.detach().flatten(2).double() - gaussian.mu
-    cost = -(moved * slope.flatten(2).double()).mean(0)
-    return _Sides(cost, 1 - (gaussian.sigma / prior.sigma).square())
+        place = z.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(model.decode(place).log_prob(x).sum(), place)
+    return slope
 
 
 def _quotient(sides: _Sides, K: int, settings: dict[str, object], inputs: Inputs) -> Estimate:

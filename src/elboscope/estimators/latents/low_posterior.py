@@ -33,13 +33,14 @@ from elboscope.core import InputError, LatentVariableModel, evaluating, given, s
 
 from ..inputs import Inputs, blocks, prepared, require_positive
 from ..posteriors import OtherPosteriors, Posteriors, encode_posteriors, gaussian_posteriors
-from ..streaming import BATCH_SIZE, Progress
+from ..streaming import Progress
 from .aggregate import log_aggregate_posterior, log_prior
 
 # S: the default of algorithm 1, and what pairs (draw, component) take seconds.
 MOST_PRIOR, GAUSSIAN_PAIRS, OTHER_PAIRS = 100_000, 10**9, 10**7
 MOST_REFERENCE = 2000
 REFERENCE_QUANTILE = 0.01
+DECODED_AT_ONCE = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +215,7 @@ def _decode(
 ) -> LatentSamples:
     condition = None if conditions is None else conditions[which]
     means, drawn = [], []
-    for rows in blocks(len(which), BATCH_SIZE):
+    for rows in blocks(len(which), DECODED_AT_ONCE):
         local = given(model, None if condition is None else condition[rows])
         p = local.decode(z[which[rows]])
         means.append(p.mean)

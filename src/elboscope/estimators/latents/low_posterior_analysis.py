@@ -38,10 +38,10 @@ from elboscope.core import InputError, LatentVariableModel, evaluating, given, i
 from ..inputs import Inputs, blocks, prepared, require_positive
 from ..likelihood.bounds import evidence_lower_bound
 from ..posteriors import encode_posteriors
-from ..streaming import BATCH_SIZE
 from .low_posterior import LatentSamples, LowPosteriorSamples
 
 NUM_BINS = 256
+ENCODED_AT_ONCE = 256
 BOOTSTRAP = 1000
 RECOMPUTED = 5
 NORMAL_95, AREAS = 1.96, 20_001
@@ -286,7 +286,7 @@ def _kls(model: LatentVariableModel, sets: Mapping[str, _Set]) -> dict[str, Tens
 
 def _kl(model: LatentVariableModel, x: Tensor, condition: Tensor | None) -> Tensor:
     parts = []
-    for rows in blocks(len(x), BATCH_SIZE):
+    for rows in blocks(len(x), ENCODED_AT_ONCE):
         local = given(model, None if condition is None else condition[rows])
         parts.append(kl_divergence(local.encode(x[rows]), local.prior()).reshape(-1).double())
     return torch.cat(parts)

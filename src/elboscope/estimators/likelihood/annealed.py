@@ -66,7 +66,8 @@ def annealed_importance_sampling(
         step_sizes: Frozen ε, one a transition ``(T − 1,)``; ``None`` tunes them in a pilot.
         seed: Random seed; None picks one and records it. The pilot has a stream of its own.
         condition: One row per datapoint.
-        batch_size: Datapoints annealed at once; by default as many as fill a few thousand rows.
+        batch_size: Datapoints annealed at once, at most; by default as many as fill a few thousand
+            rows.
         progress: Called with the transitions done and their total; True shows a bar.
 
     Returns:
@@ -134,7 +135,7 @@ def reverse_annealed_importance_sampling(
         step_sizes: As there; the pilot runs forward and does not see z.
         seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
-        batch_size: Datapoints annealed at once.
+        batch_size: Datapoints annealed at once, at most.
         progress: Called with the transitions done and their total; True shows a bar.
 
     Returns:

@@ -38,23 +38,29 @@ from elboscope.core import (
     Side,
     effective_sample_size,
     given,
+    half_means,
     log_mean_exp,
     log_mean_exp_stderr,
+    next_stream,
+    rows_in_memory,
     seeded,
 )
 
 from ..inputs import Inputs, blocks, likelihood_of, require_positive
 from ..streaming import Progress
 from .annealing import Path, PathName, Schedule, StepSizes, annealing_path, betas_of, pilot
-from .hmc import Info, State, draw_noise, evaluate, hmc_step
+from .hmc import Info, InPieces, NoiseOfGroups, State, evaluate, hmc_step
 
 # The size of one block: chains × datapoints, which are rows of the decoder's products, and elements
 # of the decoded data, unless one datapoint's chains have more. A few thousand rows keep a layer in
-# a CPU's cache; a GPU wants more. Every layer's output is kept for the gradient.
+# a CPU's cache; a GPU wants more. Every layer's output is kept for the gradient, within the budget
+# of memory.
 BLOCK_ON_CPU = (2**12, 2**21)
 BLOCK_ELSEWHERE = (20_000, 2**24)
 PILOT_CHAINS, PILOT_DATA = 16, 16
 PILOT_STREAM = 0x5EED
+# Datapoints whose chains draw their noise together.
+GROUP = 16
 METHOD = {"lower": "annealed importance sampling", "upper": "reverse annealed importance sampling"}
 
 Transition = Callable[[State, int], tuple[State, Info]]
@@ -136,9 +142,15 @@ def tune(model: GenerativeModel, inputs: Inputs, plan: Annealing, seed: int) -> 
     """Runs the pilot on a few datapoints, in a random stream of its own."""
     n = min(len(inputs.x), PILOT_DATA)
     x, condition = inputs.rows(torch.arange(n) * len(inputs.x) // n)
+    fitting = rows_in_memory(model, x, condition)
     with seeded(seed ^ PILOT_STREAM):
-        path = annealing_path(given(model, condition), x, plan.path)
+        path = _within_memory(annealing_path(given(model, condition), x, plan.path), n, fitting)
         return pilot(path, plan.betas, min(plan.num_chains, PILOT_CHAINS), plan.num_leapfrog)
+
+
+def _within_memory(path: Path, num_data: int, fitting: int) -> Path:
+    """Returns the path, its gradients taken for a few chains at a time."""
+    return path._replace(log_densities=InPieces(path.log_densities, max(1, fitting // num_data)))
 
 
 def anneal(
@@ -150,15 +162,19 @@ def anneal(
     progress: Progress | None,
 ) -> Run:
     """Anneals block after block: forward, or in reverse from z where that is given."""
-    B = block_size(plan, inputs.x)
+    fitting, first = rows_in_memory(model, *inputs[:2]), next_stream()
+    B = min(block_size(plan, inputs.x), max(1, fitting // plan.num_chains))
     parts, total = [], len(inputs.x) * plan.num_chains * len(steps)
     for rows in blocks(len(inputs.x), B):
         x, condition = inputs.rows(rows)
         path = annealing_path(given(model, condition), x, plan.path)
+        path = _within_memory(path, len(x), fitting)
+        groups = _groups(rows, len(inputs.x))
+        noise = NoiseOfGroups(groups, [first + group.start for group in groups], rows)
         began, each = rows.start * plan.num_chains * len(steps), len(x) * plan.num_chains
-        transition = hmc_transition(path, plan, steps, progress, began, each, total)
+        transition = hmc_transition(path, plan, steps, noise, progress, began, each, total)
         if z is None:
-            start = evaluate(path.log_densities, path.sample(plan.num_chains))
+            start = evaluate(path.log_densities, _start(model, inputs, rows, plan, first))
             parts.append(forward_run(start, plan.betas, transition))
         else:
             chains = z[rows].expand(plan.num_chains, *z[rows].shape).contiguous()
@@ -166,8 +182,28 @@ def anneal(
     return Run(*(torch.cat(tensors, -1) for tensors in zip(*parts, strict=True)))
 
 
+def _groups(rows: slice, total: int) -> list[slice]:
+    """The groups that have some of the rows."""
+    starts = range(rows.start // GROUP * GROUP, rows.stop, GROUP)
+    return [slice(start, min(start + GROUP, total)) for start in starts]
+
+
+def _start(
+    model: GenerativeModel, inputs: Inputs, rows: slice, plan: Annealing, first: int
+) -> Tensor:
+    """Draws the chains of some rows from the base: those of each group in a stream of its own."""
+    groups, drawn = _groups(rows, len(inputs.x)), []
+    for group in groups:
+        x, condition = inputs.rows(group)
+        with seeded(first + group.start + 1):  # that of the group's noise is the one before
+            path = annealing_path(given(model, condition), x, plan.path)
+            drawn.append(path.sample(plan.num_chains))
+    begin = groups[0].start
+    return torch.cat(drawn, 1)[:, rows.start - begin : rows.stop - begin].contiguous()
+
+
 def block_size(plan: Annealing, x: Tensor) -> int:
-    """Returns the number of datapoints annealed at once."""
+    """Returns the number of datapoints annealed at once, at most: memory may allow fewer."""
     rows, elements = BLOCK_ON_CPU if x.device.type == "cpu" else BLOCK_ELSEWHERE
     fitting = min(rows, elements // x[0].numel()) // plan.num_chains
     return min(plan.batch_size or max(1, fitting), len(x))
@@ -177,6 +213,7 @@ def hmc_transition(
     path: Path,
     plan: Annealing,
     steps: Tensor,
+    noise: NoiseOfGroups,
     progress: Progress | None,
     began: int,
     each: int,
@@ -189,7 +226,7 @@ def hmc_transition(
         nonlocal done
         moved = hmc_step(
             state,
-            draw_noise(state.z),
+            noise(state.z),
             path.log_densities,
             betas[t],
             epsilons[t - 1],
@@ -260,6 +297,7 @@ def summarise(
             "ess": effective_sample_size(run.log_w),
             "acceptance": run.acceptance,
             "divergent": run.divergent,
+            **(half_means(run.log_w) if side == "lower" else {}),
         },
         settings={
             **plan.record(steps),

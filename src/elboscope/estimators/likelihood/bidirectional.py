@@ -11,7 +11,12 @@ halve it; where it does not, the chains do not mix. From the two, log p(x) at T 
 
 from __future__ import annotations
 
-__all__ = ["Sandwich", "bidirectional_monte_carlo"]
+__all__ = [
+    "Sandwich",
+    "bidirectional_monte_carlo",
+    "sandwich_pairs",
+    "simulate",
+]
 
 from dataclasses import dataclass, replace
 
@@ -160,13 +165,28 @@ def bidirectional_monte_carlo(
     require_positive("num_data", num_data)
     _require_one_each(condition, num_data)
     plan = plan_annealing(num_temperatures, num_chains, num_leapfrog, schedule, path, batch_size)
-    longer = replace(plan, betas=double_schedule(schedule, num_temperatures))
     with evaluating(model), seeded(seed) as used:
         x, z = simulate(model, num_data, condition)
-        inputs = prepared(model, x, condition)
-        curve = _step_sizes(model, inputs, plan, step_sizes, used)
-        runs = _runs(model, inputs, z, (plan, longer), curve, used, reporting(progress))
-        return Sandwich(x, z, *runs, path=path, num_leapfrog=num_leapfrog)
+        return sandwich_pairs(model, x, z, plan, step_sizes, used, condition, reporting(progress))
+
+
+def sandwich_pairs(
+    model: GenerativeModel,
+    x: Tensor,
+    z: Tensor,
+    plan: Annealing,
+    step_sizes: Tensor | None,
+    seed: int,
+    condition: Tensor | None = None,
+    progress: Progress | None = None,
+) -> Sandwich:
+    """Sandwiches log p(x) of data whose latents are known, with T and 2T."""
+    T = len(plan.betas) - 1
+    longer = replace(plan, betas=double_schedule(plan.schedule, T))
+    inputs = prepared(model, x, condition)
+    curve = _step_sizes(model, inputs, plan, step_sizes, seed)
+    runs = _runs(model, inputs, z, (plan, longer), curve, seed, progress)
+    return Sandwich(x, z, *runs, path=plan.path, num_leapfrog=plan.num_leapfrog)
 
 
 def simulate(

@@ -32,6 +32,7 @@ from elboscope.core import (
     Estimate,
     InputError,
     LatentVariableModel,
+    decode_in_pieces,
     effective_sample_size,
     evaluating,
     given,
@@ -40,9 +41,16 @@ from elboscope.core import (
     seeded,
 )
 
-from ..inputs import Inputs, likelihood_of, prepared, require_positive
-from ..streaming import Progress, Streaming, reporting
-from .importance import as_estimate, averages, from_posterior, reduce_weights
+from ..inputs import Inputs, first_answered, prepared, require_positive
+from ..streaming import Progress, Samples, Streaming, reporting
+from .importance import (
+    Weigh,
+    as_estimate,
+    averages,
+    from_posterior,
+    log_likelihood,
+    reduce_weights,
+)
 
 
 def evidence_lower_bound(
@@ -66,7 +74,7 @@ def evidence_lower_bound(
         seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
         sample_chunk: Samples decoded at once.
-        batch_size: Datapoints taken at once, by default 256.
+        batch_size: Datapoints decoded at once; by default all that are drawn together.
         progress: Called with the samples done and their total; True shows a bar.
 
     Returns:
@@ -116,7 +124,7 @@ def reconstruction(
         seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
         sample_chunk: Samples decoded at once.
-        batch_size: Datapoints taken at once, by default 256.
+        batch_size: Datapoints decoded at once; by default all that are drawn together.
         progress: Called with the samples done and their total; True shows a bar.
 
     Returns:
@@ -150,18 +158,11 @@ def analytic_kl(q: Distribution, p: Distribution) -> Float[Tensor, " B"] | None:
 def _bound(
     model: LatentVariableModel, inputs: Inputs, streaming: Streaming, *, whole: bool
 ) -> Estimate:
-    streaming = streaming.fitted(model, inputs)
-    K, parts = streaming.num_samples, []
-    with evaluating(model), seeded(streaming.seed) as used:
-        settings = likelihood_of(model, inputs)
-        for rows in streaming.rows(inputs):
-            x, condition = inputs.rows(rows)
-            parts.append(_terms(given(model, condition), x, streaming.samples(), whole))
-            if streaming.progress is not None:
-                streaming.progress(rows.stop * K, len(inputs.x) * K)
-    terms = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-    analytic = whole and "sampled" not in terms
-    record = {"seed": used, **settings, **streaming.blocks}
+    with evaluating(model), seeded(0):
+        analytic = whole and _knows_kl(model, inputs)
+    terms, settings = reduce_weights(
+        model, inputs, _weigh_terms(model, whole, analytic), _terms, streaming
+    )
     return Estimate.per_datapoint(
         "log p(x)" if whole else "E_q log p(x|z)",
         f"ELBO, {'analytic' if analytic else 'sampled'} KL" if whole else "Monte Carlo",
@@ -169,40 +170,43 @@ def _bound(
         terms["mc_stderr"],
         "lower" if whole else "unbiased",
         diagnostics={key: terms[key] for key in ("reconstruction", "kl") if whole},
-        settings=record,
+        settings=settings,
         data_id=inputs.data_id,
-        num_samples=K,
+        num_samples=streaming.num_samples,
         notes=inputs.notes,
     )
 
 
-def _terms(
-    model: LatentVariableModel, x: Tensor, chunks: Iterable[slice], whole: bool
-) -> Mapping[str, Float64[Tensor, " B"]]:
-    kl = analytic_kl(model.encode(x), model.prior()) if whole else None
-    sampled = whole and kl is None
-    log_px, log_ratio = [], []
-    for samples in chunks:
-        size = samples.stop - samples.start
-        z, ratio = _draws(model, x, size, sampled)
-        log_px.append(model.decode(z).log_prob(x).double())
-        log_ratio.append(ratio)
-    r, a = torch.cat(log_px), torch.cat(log_ratio)
-    terms = {"reconstruction": r.mean(0), "kl": a.mean(0) if kl is None else kl.double()}
-    terms["value"] = terms["reconstruction"] - terms["kl"]
-    terms["mc_stderr"] = _stderr(r - a)
-    return terms | ({"sampled": terms["kl"]} if sampled else {})
+def _knows_kl(model: LatentVariableModel, inputs: Inputs) -> bool:
+    x, condition = inputs.rows(first_answered(model, inputs))
+    local = given(model, condition)
+    return analytic_kl(local.encode(x), local.prior()) is not None
 
 
-def _draws(
-    model: LatentVariableModel, x: Tensor, size: int, sampled: bool
-) -> tuple[Tensor, Float64[Tensor, "K B"]]:
-    """Draws z and, where the KL is sampled, log q(z|x) − log p(z); zero elsewhere."""
-    if not sampled:
-        z = model.encode(x).sample(torch.Size((size,)))
-        return z, torch.zeros(size, len(x), dtype=torch.float64, device=x.device)
-    z, log_q = sample_posterior(model, x, size)
-    return z, (log_q - model.prior().log_prob(z)).double()
+def _weigh_terms(model: LatentVariableModel, whole: bool, analytic: bool) -> Weigh:
+    """Returns what draws log p(x|z) and, beside it, the KL or what it is the mean of."""
+
+    def weigh(x: Tensor, condition: Tensor | None, samples: Samples) -> Tensor:
+        local, size = given(model, condition), samples.stop - samples.start
+        if whole and not analytic:
+            z, log_q = sample_posterior(local, x, size)
+            spent = log_q - local.prior().log_prob(z)
+        else:
+            q = local.encode(x)
+            z = q.sample(torch.Size((size,)))
+            kl = analytic_kl(q, local.prior()) if analytic else None
+            spent = z.new_zeros(size, len(x)) if kl is None else kl.expand(size, -1)
+        log_px = decode_in_pieces(log_likelihood, model, x, z, samples.pieces, condition)
+        return torch.stack([log_px.double(), spent.double()], -1)
+
+    return weigh
+
+
+def _terms(drawn: Float64[Tensor, "K B 2"]) -> Mapping[str, Float64[Tensor, " B"]]:
+    log_px, spent = drawn.unbind(-1)
+    means = {"reconstruction": log_px.mean(0), "kl": spent.mean(0)}
+    value = means["reconstruction"] - means["kl"]
+    return {"value": value, "mc_stderr": _stderr(log_px - spent), **means}
 
 
 def _stderr(values: Float64[Tensor, "K B"]) -> Float64[Tensor, " B"]:
@@ -260,7 +264,7 @@ def importance_weighted_bounds(
         seed: Random seed; the samples are those of :func:`importance_sampling` with the largest K.
         condition: One row per datapoint.
         sample_chunk: Samples decoded at once.
-        batch_size: Datapoints taken at once, by default 256.
+        batch_size: Datapoints decoded at once; by default all that are drawn together.
         progress: Called with the weights done and their total; True shows a bar.
 
     Returns:

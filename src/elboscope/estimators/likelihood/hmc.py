@@ -22,9 +22,11 @@ divergent.
 from __future__ import annotations
 
 __all__ = [
+    "InPieces",
     "Info",
     "LogDensities",
     "Noise",
+    "NoiseOfGroups",
     "State",
     "draw_noise",
     "evaluate",
@@ -33,7 +35,7 @@ __all__ = [
 ]
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -74,10 +76,40 @@ class Info(NamedTuple):
     divergent: Bool[Tensor, "C B"]
 
 
-def draw_noise(z: Float[Tensor, "C B *Z"]) -> Noise:
+def draw_noise(z: Float[Tensor, "C B *Z"], generator: torch.Generator | None = None) -> Noise:
     """Draws what a transition from z needs."""
-    u, v = torch.rand((2, *z.shape[:2]), dtype=z.dtype, device=z.device)
-    return Noise(torch.randn_like(z), (u * math.log(SHRINKAGE)).exp(), v.log())
+    u, v = torch.rand((2, *z.shape[:2]), generator=generator, dtype=z.dtype, device=z.device)
+    momentum = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device)
+    return Noise(momentum, (u * math.log(SHRINKAGE)).exp(), v.log())
+
+
+class NoiseOfGroups:
+    """The noise of datapoints that are annealed together, drawn a group of datapoints at a time.
+
+    Each group has a generator of its own and is drawn whole, so that a chain's noise does not
+    depend on which datapoints are annealed with it.
+
+    Args:
+        groups: The datapoints of each group that has some of ``rows``.
+        seeds: Where the stream of each group begins.
+        rows: The datapoints annealed together.
+    """
+
+    def __init__(self, groups: Sequence[slice], seeds: Sequence[int], rows: slice) -> None:
+        self._sizes, self._seeds = [g.stop - g.start for g in groups], seeds
+        self._rows = slice(rows.start - groups[0].start, rows.stop - groups[0].start)
+        self._generators: list[torch.Generator] = []
+
+    def __call__(self, z: Float[Tensor, "C B *Z"]) -> Noise:
+        """Draws the noise of the next transition."""
+        if not self._generators:
+            self._generators = [torch.Generator(z.device).manual_seed(s) for s in self._seeds]
+        parts = [
+            draw_noise(z.new_empty(1).expand(len(z), size, *z.shape[2:]), generator)
+            for size, generator in zip(self._sizes, self._generators, strict=True)
+        ]
+        whole = (torch.cat(same, 1)[:, self._rows] for same in zip(*parts, strict=True))
+        return Noise(*whole)
 
 
 def leapfrog(
@@ -272,7 +304,22 @@ def _zero(values: Tensor, places: Tensor) -> Tensor:
     return values.masked_fill(places.reshape(*places.shape, *(1,) * (values.ndim - 2)), 0.0)
 
 
+class InPieces:
+    """Log-densities of which few chains are followed at once: a gradient keeps every layer."""
+
+    def __init__(self, log_densities: LogDensities, chains: int) -> None:
+        self.log_densities, self.chains = log_densities, chains
+
+    def __call__(self, z: Float[Tensor, "C B *Z"]) -> tuple[Tensor, Tensor]:
+        """Returns both log-densities."""
+        bases, ratios = zip(*map(self.log_densities, z.split(self.chains)), strict=True)
+        return torch.cat(bases), torch.cat(ratios)
+
+
 def _evaluate(log_densities: LogDensities, z: Tensor) -> State:
+    if isinstance(log_densities, InPieces):
+        parts = [_evaluate(log_densities.log_densities, z) for z in z.split(log_densities.chains)]
+        return parts[0] if len(parts) == 1 else State(*map(torch.cat, zip(*parts, strict=True)))
     with torch.enable_grad():
         place = z.detach().requires_grad_()
         log_base, log_ratio = log_densities(place)

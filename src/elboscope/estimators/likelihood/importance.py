@@ -6,14 +6,15 @@ The average of the weights is unbiased for p(x), so the logarithm of it lies bel
 expectation, by about Var(w)/(2K p(x)²) where the weights have a variance. Where they have none
 the bias shrinks more slowly than 1/K and the printed error says nothing: that is what the Pareto
 index k̂ of each datapoint is for. The weights are streamed over samples and datapoints; they are
-kept as log-weights and reduced in float64.
+kept as log-weights and reduced in float64. What each sample of each datapoint draws does not
+depend on how much is decoded at once.
 """
 
 from __future__ import annotations
 
 __all__ = ["importance_sampling", "prior_sampling"]
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from jaxtyping import Float64
@@ -22,22 +23,29 @@ from torch import Tensor
 from elboscope.core import (
     Estimate,
     GenerativeModel,
+    Grid,
     LatentVariableModel,
+    Pieces,
+    Streams,
+    decode_in_pieces,
     effective_sample_size,
     evaluating,
     given,
+    half_means,
+    log_joint,
     log_mean_exp,
     log_mean_exp_stderr,
-    log_weights,
     pareto_smoothed,
+    sample_posterior,
     seeded,
 )
 
 from ..inputs import Inputs, likelihood_of, prepared
-from ..streaming import Progress, Streaming, reporting
+from ..streaming import Progress, Samples, Streaming, reporting
 
-# (x, condition, which samples of the K) -> log-weights of these samples.
-Weigh = Callable[[Tensor, Tensor | None, slice], Tensor]
+# (x, condition, which samples of the K) -> log-weights of these samples, ``(S, B)``. Called once
+# for every cell that is drawn together, in a random stream of its own.
+Weigh = Callable[[Tensor, Tensor | None, Samples], Tensor]
 Reduce = Callable[[Tensor], Mapping[str, Tensor]]
 
 
@@ -65,7 +73,7 @@ def importance_sampling(
         seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
         sample_chunk: Samples decoded at once; by default a few thousand rows.
-        batch_size: Datapoints taken at once, by default 256.
+        batch_size: Datapoints decoded at once; by default all that are drawn together.
         progress: Called with the weights done and their total; True shows a bar.
 
     Returns:
@@ -119,7 +127,7 @@ def prior_sampling(
         seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
         sample_chunk: Samples decoded at once.
-        batch_size: Datapoints taken at once, by default 256.
+        batch_size: Datapoints decoded at once; by default all that are drawn together.
         progress: Called with the weights done and their total; True shows a bar.
 
     Returns:
@@ -136,9 +144,10 @@ def prior_sampling(
         'prior sampling'
     """
 
-    def weigh(x: Tensor, condition: Tensor | None, samples: slice) -> Tensor:
-        local, shape = given(model, condition), (samples.stop - samples.start, len(x))
-        return local.decode(local.prior().sample(torch.Size(shape))).log_prob(x)
+    def weigh(x: Tensor, condition: Tensor | None, samples: Samples) -> Tensor:
+        shape = torch.Size((samples.stop - samples.start, len(x)))
+        z = given(model, condition).prior().sample(shape)
+        return decode_in_pieces(log_likelihood, model, x, z, samples.pieces, condition)
 
     inputs = prepared(model, x, condition)
     streaming = Streaming(num_samples, seed, sample_chunk, batch_size, reporting(progress))
@@ -148,11 +157,17 @@ def prior_sampling(
 def from_posterior(model: LatentVariableModel) -> Weigh:
     """Returns the weights of draws from q(z|x)."""
 
-    def weigh(x: Tensor, condition: Tensor | None, samples: slice) -> Tensor:
-        size = samples.stop - samples.start
-        return log_weights(given(model, condition), x, size, sample_chunk=size, batch_size=len(x))
+    def weigh(x: Tensor, condition: Tensor | None, samples: Samples) -> Tensor:
+        z, log_q = sample_posterior(given(model, condition), x, samples.stop - samples.start)
+        return decode_in_pieces(log_joint, model, x, z, samples.pieces, condition) - log_q
 
     return weigh
+
+
+def log_likelihood(model: GenerativeModel, x: Tensor, z: Tensor) -> Tensor:
+    """Returns log p(x|z)."""
+    log_px: Tensor = model.decode(z).log_prob(x)
+    return log_px
 
 
 def weight_average(
@@ -200,30 +215,51 @@ def reduce_weights(
     reduce: Reduce,
     streaming: Streaming,
 ) -> tuple[dict[str, Tensor], dict[str, object]]:
-    """Streams the weights of a block of datapoints at a time through a reduction over samples.
+    """Streams the weights of a few datapoints at a time through a reduction over samples.
+
+    The draws of a cell, a few samples of a few datapoints, have a random stream of their own: they
+    do not depend on ``batch_size`` and ``sample_chunk``, which say how much is decoded at once.
 
     Returns:
         What the reduction found, per datapoint, and the settings that were in force.
     """
-    streaming = streaming.fitted(model, inputs)
+    K = streaming.num_samples
     with evaluating(model), seeded(streaming.seed) as used:
         families = likelihood_of(model, inputs)
-        parts = [reduce(_stream(inputs, rows, weigh, streaming)) for rows in streaming.rows(inputs)]
+        grid = Grid.of(model, *inputs[:2], K)
+        sizes = streaming.batch_size, streaming.sample_chunk
+        pieces = Pieces.of(model, *inputs[:2], grid, *sizes)
+        parts = [reduce(w) for w in _columns(inputs, weigh, grid, pieces, streaming)]
     reduced = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-    return reduced, {"seed": used, **families, **streaming.blocks}
+    taken = {"sample_chunk": pieces.samples, "batch_size": pieces.rows}
+    return reduced, {"seed": used, **families, **taken}
 
 
-def _stream(
-    inputs: Inputs, rows: slice, weigh: Weigh, streaming: Streaming
-) -> Float64[Tensor, "K B"]:
-    x, condition = inputs.rows(rows)
+def _columns(
+    inputs: Inputs, weigh: Weigh, grid: Grid, pieces: Pieces, streaming: Streaming
+) -> Iterator[Float64[Tensor, "K B *_"]]:
+    """The weights of all samples, for the datapoints that are drawn together."""
     K, progress = streaming.num_samples, streaming.progress
-    log_w = torch.empty(K, len(x), dtype=torch.float64, device=x.device)
-    for samples in streaming.samples():
-        log_w[samples] = weigh(x, condition, samples).double()
+    cells, parts = grid.cells(len(inputs.x), K), list[Tensor]()
+    streams = Streams()
+    for number, (rows, samples) in enumerate(cells):
+        x, condition = inputs.rows(rows)
+        with streams(number):
+            parts.append(weigh(x, condition, Samples(samples.start, samples.stop, pieces)).double())
         if progress is not None:
             progress(rows.start * K + samples.stop * len(x), len(inputs.x) * K)
-    return log_w
+        if samples.stop == K:
+            yield torch.cat(parts)
+            parts.clear()
+
+
+def error_of_average(log_w: Float64[Tensor, "K B"]) -> Float64[Tensor, " B"]:
+    """Returns the delta method's error, in nats, and never less than 1/K.
+
+    Equal weights have no spread, but K draws say nothing of what q visits less often than once in
+    K: they may all sit in one of two modes.
+    """
+    return log_mean_exp_stderr(log_w).clamp(min=1 / len(log_w))
 
 
 def averages(log_w: Float64[Tensor, "K B"]) -> Mapping[str, Tensor]:
@@ -231,9 +267,16 @@ def averages(log_w: Float64[Tensor, "K B"]) -> Mapping[str, Tensor]:
     smoothed = pareto_smoothed(log_w)
     return {
         "value": log_mean_exp(log_w),
-        "mc_stderr": log_mean_exp_stderr(log_w),
+        "mc_stderr": error_of_average(log_w),
         "ess": effective_sample_size(log_w),
         "khat": smoothed.khat,
         "psis": smoothed.log_mean,
-        "half": log_mean_exp(log_w[: max(1, len(log_w) // 2)]),
+        **_halves(log_w),
     }
+
+
+def _halves(log_w: Tensor) -> Mapping[str, Tensor]:
+    """Of each half, as of all samples."""
+    least = 2 / len(log_w)
+    found = half_means(log_w)
+    return {k: v.clamp(min=least) if k.endswith("stderr") else v for k, v in found.items()}

@@ -37,13 +37,14 @@ from elboscope.core import (
     Estimate,
     InputError,
     LatentVariableModel,
+    decode_in_pieces,
     evaluating,
     given,
     log_joint,
 )
 
 from ..inputs import is_real, log_prob_within, prepared
-from ..streaming import Progress, Streaming, reporting
+from ..streaming import Progress, Samples, Streaming, reporting
 from .importance import weight_average
 
 
@@ -76,7 +77,7 @@ def widened_importance_sampling(
         seed: Random seed; None picks one and records it.
         condition: One row per datapoint.
         sample_chunk: Samples decoded at once.
-        batch_size: Datapoints taken at once, by default 256.
+        batch_size: Datapoints decoded at once; by default all that are drawn together.
         progress: Called with the weights done and their total; True shows a bar.
 
     Returns:
@@ -102,14 +103,14 @@ def widened_importance_sampling(
     _require_mixture(scale, share)
     inputs = prepared(model, x, condition)
 
-    def weigh(x: Tensor, condition: Tensor | None, samples: slice) -> Tensor:
+    def weigh(x: Tensor, condition: Tensor | None, samples: Samples) -> Tensor:
         local = given(model, condition)
         q = local.encode(x)
         wide = widen(q, local.prior(), scale)
         z = _interleave(q, wide or local.prior(), _from_wide(samples, share))
         log_q, log_wide = _log_prob(q, z), log_prob_within(wide or local.prior(), z)
         log_mixture = _mix(log_q, log_wide, _drawn_share(num_samples, share))
-        return log_joint(local, x, z) - log_mixture
+        return decode_in_pieces(log_joint, model, x, z, samples.pieces, condition) - log_mixture
 
     x0, c0 = inputs.rows(slice(0, 1))
     with evaluating(model):
@@ -158,7 +159,7 @@ def widen(q: Distribution, prior: Distribution, scale: float | None) -> Widened 
     return Widened(q, 1 + math.sqrt(2 / d) if scale is None else scale)
 
 
-def _from_wide(samples: slice, share: float) -> list[bool]:
+def _from_wide(samples: Samples, share: float) -> list[bool]:
     """Which samples come from the wide component: evenly spread, whatever the chunks are."""
     return [
         _wide_before(k + 1, share) > _wide_before(k, share)

@@ -50,7 +50,6 @@ from elboscope.core import (
 )
 from elboscope.data import Binarisation
 from elboscope.estimators import active_units
-from elboscope.estimators.streaming import default_chunk
 from elboscope.models import VAE
 from elboscope.models.from_modules import make_likelihood
 from elboscope.models.hierarchical import HierarchicalVAE, hierarchical_vae
@@ -312,8 +311,7 @@ def _values(model: LatentVariableModel, x: Tensor, K: int) -> dict[str, Tensor]:
 
 
 def _weights(model: LatentVariableModel, x: Tensor, K: int) -> Float64[Tensor, "K B"]:
-    chunk = min(K, default_chunk(len(x), x[0].numel()) * (64 if x.is_cuda else 1))
-    return log_weights(model, x, K, sample_chunk=chunk).double()
+    return log_weights(model, x, K).double()
 
 
 def _of_weights(log_w: Float64[Tensor, "K B"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
