@@ -58,7 +58,7 @@ def test_mistakes_are_named():
 
 
 def test_a_configuration_can_name_it():
-    from elboscope.cli.resolve import posterior_family
+    from elboscope.cli.resolve import family
 
-    model = mlp_vae((4,), 3, hidden=(5,), posterior=posterior_family("CommittedGaussian", "x")())
+    model = mlp_vae((4,), 3, hidden=(5,), posterior=family("CommittedGaussian", "x")())
     assert model.encode(torch.zeros(2, 4)).stddev.max() < 1

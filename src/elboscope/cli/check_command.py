@@ -14,7 +14,7 @@ PROBLEMS = 1
 
 def run(arguments: Arguments) -> int:
     """Prints what the model can be asked; 1 if its numbers are not all right."""
-    target = load_target(arguments.model)
+    target = load_target(arguments.model, trust=arguments.trust)
     x = evaluation_data(target, arguments).x
     with evaluating(target.model), seeded(0):
         x = placed_like(x, target.model)

@@ -16,11 +16,13 @@ of the class or function that takes them.
 
 from __future__ import annotations
 
-__all__ = ["SECTIONS", "SWEEP", "apply_overrides", "dump", "override", "read_config"]
+__all__ = ["SECTIONS", "SWEEP", "apply_overrides", "dump", "override", "parse_yaml", "read_config"]
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from elboscope.core.files import expanded
 
 from .terminal import UsageError, did_you_mean
 
@@ -40,23 +42,22 @@ def read_config(path: str | Path, sections: tuple[str, ...] = SECTIONS) -> Confi
     Raises:
         UsageError: No such file, no YAML, or an unknown section.
     """
-    import yaml
-
-    path = Path(path).expanduser()
+    path = expanded(path)
     if path.is_dir() and (path / "config.yaml").is_file():
         raise UsageError(
             str(path), expected="a YAML file", got="a run folder",
             do=f"To continue it: elboscope train {path / 'config.yaml'} --out {path} --resume",
         )  # fmt: skip
-    if not path.is_file():
+    if not path.is_file():  # a pipe is none either: reading it might never end
         names = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         got = "a folder" if path.is_dir() else "no such file"
         near = did_you_mean(path.name, names)
         raise UsageError(str(path), expected="a YAML file", got=got, do=near)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
         raise UsageError(str(path), expected="YAML", got=_yaml_problem(error)) from error
+    content = parse_yaml(text, str(path), "YAML")
     if not isinstance(content, dict):
         expected = f"a YAML mapping with the keys {', '.join(sections)}"
         raise UsageError(str(path), expected=expected, got=_kind(content))
@@ -68,6 +69,57 @@ def read_config(path: str | Path, sections: tuple[str, ...] = SECTIONS) -> Confi
             )  # fmt: skip
         require_key(str(key), sections, f"{path}, key {key}")
     return {key: _expanded(key, value) for key, value in content.items()}
+
+
+MOST_VALUES, MOST_LEVELS = 10_000, 20
+
+
+def parse_yaml(text: str, what: str, expected: str) -> Any:
+    """Returns what a text says as YAML: plain values, few, and none that contains itself.
+
+    Args:
+        text: The text.
+        what: Where it stands.
+        expected: What it should have been.
+
+    Raises:
+        UsageError: No YAML, or values that no one can have meant.
+
+    Example:
+        >>> parse_yaml("[1, 2020-13-45]", "--a", "a value")
+        Traceback (most recent call last):
+        elboscope.cli.terminal.UsageError: --a: expected a value; got month must be in 1..12.
+        >>> parse_yaml("&a [*a]", "--a", "a value")
+        Traceback (most recent call last):
+        elboscope.cli.terminal.UsageError: --a: expected a value; got one that contains itself, ...
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(text)
+    except RecursionError as error:
+        raise UsageError(what, expected=expected, got="brackets nested too deeply") from error
+    except Exception as error:  # of the text, whatever it is: PyYAML lets ValueError and others out
+        raise UsageError(what, expected=expected, got=_yaml_problem(error)) from error
+    if _num_values(content, 0) > MOST_VALUES:
+        got = f"one that contains itself, or over {MOST_VALUES} values or {MOST_LEVELS} levels"
+        raise UsageError(what, expected=expected, got=got, do="Write it without & and *.")
+    return content
+
+
+def _num_values(value: object, level: int, seen: int = 0) -> int:
+    """Counts until it is too many: an alias (*a) may stand for thousands, or for itself."""
+    seen += 1 if level <= MOST_LEVELS else MOST_VALUES
+    parts: Iterable[object] = ()
+    if isinstance(value, Mapping):
+        parts = (part for pair in value.items() for part in pair)
+    elif isinstance(value, list | tuple | set):
+        parts = value
+    for part in parts:
+        if seen > MOST_VALUES:
+            break
+        seen = _num_values(part, level + 1, seen)
+    return seen
 
 
 def _yaml_problem(error: Exception) -> str:
@@ -130,14 +182,7 @@ def apply_overrides(config: Config, overrides: Iterable[tuple[str, str]]) -> Con
         >>> apply_overrides(config, [("model", "conv_vae"), ("model.latent_dim", "3")])
         {'model': {'class_path': 'conv_vae', 'init_args': {'latent_dim': 3}}}
     """
-    import yaml
-
-    values = []
-    for key, text in overrides:
-        try:
-            values.append((key, yaml.safe_load(text)))
-        except yaml.YAMLError as error:
-            raise UsageError(f"--{key}", expected="a value", got=_yaml_problem(error)) from error
+    values = [(key, parse_yaml(text, f"--{key}", "a value")) for key, text in overrides]
     return override(config, values)
 
 

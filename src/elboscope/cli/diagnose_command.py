@@ -20,7 +20,7 @@ from elboscope.diagnostics import Interrupted, is_generator, title_of
 from elboscope.diagnostics.budget import budget_named
 from elboscope.diagnostics.kept import ABOUT, FOLDER, REPORT_LOCK, discard, give_room
 from elboscope.diagnostics.quantities.prior import SURGERY
-from elboscope.objectives import Objective, kl_weighted
+from elboscope.objectives import KLWeight
 from elboscope.report import SCHEMA, Diagnosis, diagnose, judge
 from elboscope.report.tables import number, row_of
 
@@ -33,7 +33,7 @@ PAGE, FINDINGS, NUMBERS = "report.html", "findings.json", "diagnosis.nc"
 
 def run(arguments: Arguments) -> int:
     """Prints the verdicts and where the report is."""
-    target = load_target(arguments.model)
+    target = load_target(arguments.model, trust=arguments.trust)
     folder = _out(target, arguments.out)
     data = evaluation_data(target, arguments)
     diagnosed(
@@ -186,11 +186,11 @@ def _settings(target: Target, data: EvaluationData) -> Mapping[str, object]:
     }
     if target.run is None:
         return known
-    objective = target.run.settings.objective
-    known |= {"objective": repr(objective), "training status": target.record.get("status", "?")}
-    if isinstance(objective, Objective) and objective.binds(kl_weighted):
-        known |= objective.settings
-    return known
+    objective = target.run.config["objective"]
+    known["objective"] = str(target.record.get("objective", objective.get("class_path")))
+    known["training status"] = str(target.record.get("status", "?"))
+    weighted = objective.get("class_path") == KLWeight.__name__
+    return known | (objective["init_args"] if weighted else {})
 
 
 def _out(target: Target, out: str | None) -> Path:
@@ -202,6 +202,9 @@ def _out(target: Target, out: str | None) -> Path:
     else:
         place, _, name = target.name.rpartition(":")
         folder = Path(f"{Path(place).stem}-{name}-report")
+    if out is None and folder.is_symlink():
+        do = "Name the report's folder with --out."
+        raise UsageError(str(folder), expected="a folder of the run", got="a link out of it", do=do)
     if folder.exists() and not folder.is_dir():
         raise UsageError("--out", expected="a folder", got=f"{folder}, which is a file")
     return folder

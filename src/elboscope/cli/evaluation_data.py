@@ -15,15 +15,16 @@ from torch import Tensor
 
 from elboscope import data
 from elboscope.core import GenerativeModel, InputError, Sampled, as_generative, is_implicit, seeded
+from elboscope.core.files import expanded
 from elboscope.data import Binarisation
 from elboscope.data.inputs import as_tensor
 from elboscope.training import load_run
 from elboscope.training.data import prepare_data
 
 from .config import read_config
-from .load import EXPECTED, import_object, is_reference
+from .load import EXPECTED, call, import_object, is_reference, require_trust
 from .parser import Arguments
-from .resolve import Resolved, call, resolve
+from .resolve import Resolved, resolve_saved
 from .terminal import UsageError, did_you_mean
 
 # Training data get a draw of their own, as in training with fixed binarisation.
@@ -101,7 +102,7 @@ def _trained_on(
 
 
 def _load(name: str, data_dir: str | None, *, whole: bool) -> _Part:
-    path = Path(name).expanduser()
+    path = expanded(name)
     if whole and (path.suffix == ".npy" or path.is_dir()):
         batch = data.read_array(path)
         return _Part(batch.x, None, f"all of {path.name}, {batch.treatment}")
@@ -154,7 +155,7 @@ def _data_shape(model: Sampled) -> tuple[int, ...] | None:
         with seeded(0), no_grad():
             z = model.prior().sample(Size((2,)))
             return tuple(as_generative(model).decode(z).event_shape)
-    except Exception:
+    except (Exception, SystemExit):
         return None
 
 
@@ -187,16 +188,21 @@ class Target:
         return Binarisation("none") if self.run is None else self.run.binarisation
 
 
-def load_target(name: str) -> Target:
+def load_target(name: str, *, trust: bool = False) -> Target:
     """Returns the model that a word of the command line names.
 
+    Args:
+        name: A run folder, ``FILE.py:name`` or ``package.module:name``.
+        trust: Import what the run folder's configuration names besides elboscope's own classes.
+
     Raises:
-        UsageError: No run folder, no such file, module or name, or their code raised.
+        UsageError: No run folder, no such file, module or name, their code raised, or a run folder
+            names code and is not trusted.
         InputError: A damaged run folder.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
-        return _from_run(name, path)
+        return _from_run(name, path, trust=trust)
     if is_reference(name):
         return Target(name, _from_code(name))
     folder = path.parent
@@ -218,7 +224,7 @@ def _from_code(name: str) -> Sampled:
     return found
 
 
-def _from_run(name: str, folder: Path) -> Target:
+def _from_run(name: str, folder: Path, *, trust: bool) -> Target:
     saved = load_run(folder)
     if not (folder / "config.yaml").is_file():
         raise UsageError(
@@ -226,8 +232,23 @@ def _from_run(name: str, folder: Path) -> Target:
             got="one without",
             do="Load the weights in a file of yours and diagnose FILE.py:name.",
         )  # fmt: skip
-    run = resolve(read_config(folder / "config.yaml"))
+    config = read_config(folder / "config.yaml")
+    require_trust(folder / "config.yaml", {"model": config.get("model")}, trust=trust)
+    run = resolve_saved(config)
     with seeded(run.settings.seed):
-        model = run.model(tuple(saved.record["data"]["shape"][1:]))
+        model = run.model(_recorded_shape(name, saved.record))
     load_run(folder, model)
     return Target(name, model, folder, run, saved.history, saved.record)
+
+
+def _recorded_shape(name: str, record: Mapping[str, Any]) -> tuple[int, ...]:
+    """The shape of a datapoint, for which the model is built."""
+    data = record.get("data")
+    shape = data.get("shape") if isinstance(data, Mapping) else None
+    sizes = shape[1:] if isinstance(shape, list) else []
+    if not sizes or not all(isinstance(n, int) and 0 < n < 2**31 for n in sizes):
+        raise UsageError(
+            f"{name}/run.json, data.shape", expected="the shape of the training data, (N, *X)",
+            got=repr(shape), do="The file was changed: restore it.",
+        )  # fmt: skip
+    return tuple(sizes)

@@ -7,16 +7,32 @@ exception, and the line of their file it came from.
 
 from __future__ import annotations
 
-__all__ = ["import_object", "is_reference"]
+__all__ = [
+    *(
+        "EXPECTED",
+        "call",
+        "foreign_code",
+        "import_object",
+        "is_reference",
+        "is_users",
+        "require_trust",
+    ),
+]
 
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from .terminal import UsageError, did_you_mean
+from elboscope.core import InputError
+from elboscope.core.files import expanded
+
+from .terminal import UsageError, did_you_mean, one_line, say
 
 EXPECTED = "a run folder, FILE.py:name or package.module:name"
 
@@ -58,6 +74,73 @@ def import_object(target: str) -> object:
     return found
 
 
+# A run folder of someone else is data: what its config.yaml names is imported only where asked for.
+
+
+def foreign_code(section: object, key: str) -> Iterator[tuple[str, str]]:
+    """Yields whatever in a section names code that would be imported: its key, and the name.
+
+    Elboscope's own classes are chosen by names without a colon, and no other argument of theirs
+    has one, so every text of that form counts, wherever it stands.
+
+    Example:
+        >>> section = {"class_path": "mlp_vae", "init_args": {"prior": "os:system", "hidden": [9]}}
+        >>> list(foreign_code(section, "model"))
+        [('model.init_args.prior', 'os:system')]
+    """
+    if isinstance(section, str) and is_reference(section):
+        yield key, section
+    elif isinstance(section, Mapping):
+        for name, value in section.items():
+            yield from foreign_code(value, f"{key}.{name}")
+    elif isinstance(section, list | tuple):
+        for index, value in enumerate(section):
+            yield from foreign_code(value, f"{key}.{index}")
+
+
+def require_trust(file: Path, sections: Mapping[str, object], *, trust: bool) -> None:
+    """Refuses a run folder's configuration that names code, or says what will be imported.
+
+    Args:
+        file: The folder's config.yaml.
+        sections: Those of its sections that would be built.
+        trust: Whether the user said that the folder is trusted.
+
+    Raises:
+        UsageError: It names code, and is not trusted.
+    """
+    for section, content in sections.items():
+        for key, name in foreign_code(content, section):
+            if not trust:
+                raise UsageError(
+                    f"{file}, {key}",
+                    expected="one of elboscope's own classes, by its name",
+                    got=f"{name!r}, code that would run with your rights",
+                    do="Nothing was imported. If you know what it does and trust the folder: the "
+                    "same command and --trust.",
+                )
+            say(f"--trust: importing {name!r} ({key} in {file})")
+
+
+def call(what: str, build: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """Calls what the user named; whatever it raises is reported as theirs to fix.
+
+    Raises:
+        UsageError: It raised.
+        InputError: It raised one: its text says all.
+    """
+    try:
+        return build(**arguments)
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:
+        given = ", ".join(f"{k}={v}" for k, v in arguments.items()) or "no arguments"
+        raise UsageError(
+            what, expected=f"a model for {given}", got=f"{type(error).__name__}: {one_line(error)}",
+            do="Fix the arguments; --debug shows where it was raised.",
+        ) from error  # fmt: skip
+
+
 def _names_in_file(target: str) -> str:
     if not Path(target).is_file():
         return f"For example {target}:model."
@@ -76,7 +159,7 @@ def _no_attribute(target: str, place: str, part: str, found: object) -> UsageErr
 
 
 def _from_file(place: str) -> ModuleType:
-    path = Path(place).expanduser()
+    path = expanded(place)
     if not path.is_file():
         folder = path.parent
         names = [entry.name for entry in folder.glob("*.py")] if folder.is_dir() else []
@@ -93,7 +176,7 @@ def _from_file(place: str) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        del sys.modules[name]
+        sys.modules.pop(name, None)
         raise _raised(place, path.resolve(), error) from error
     return module
 
@@ -113,7 +196,24 @@ def _from_package(place: str) -> ModuleType:
         raise _raised(place, None, error) from error
 
 
+# Folders that were searched for what the user named; their files, and no others, are the user's.
+_SEARCHED: set[str] = set()
+
+
+def is_users(file: str) -> bool:
+    """Whether a file lies where the user's code was searched: what it raises is theirs to fix.
+
+    Example:
+        >>> is_users(importlib.__file__)
+        False
+    """
+    own = str(Path(__file__).parents[1])
+    foreign = "site-packages" in file or file.startswith((own, "<"))
+    return not foreign and any(file.startswith(f"{folder}{os.sep}") for folder in _SEARCHED)
+
+
 def _search(folder: Path) -> None:
+    _SEARCHED.add(str(folder))
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
@@ -125,7 +225,7 @@ def _importable() -> list[str]:
 
 
 def _raised(place: str, path: Path | None, error: BaseException) -> UsageError:
-    kind, text = type(error).__name__, " ".join(str(error).split())
+    kind, text = type(error).__name__, one_line(error)
     if isinstance(error, SyntaxError) and error.filename is not None:
         file, line, text = error.filename, error.lineno, error.msg
     else:

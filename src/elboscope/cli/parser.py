@@ -168,6 +168,7 @@ def _train(commands: Commands) -> _Parser:
     parser.add_argument("config", metavar="CONFIG.yaml")
     parser.add_argument("--out", metavar="RUN", help="run folder (default: runs/<config's name>)")
     parser.add_argument("--resume", action="store_true", help="continue the run in the folder")
+    _trust(parser)
     _data_dir(parser)
     return parser
 
@@ -200,6 +201,7 @@ def _diagnose(commands: Commands) -> _Parser:
     parser.add_argument("--budget", choices=BUDGETS, default="standard")
     parser.add_argument("--seed", type=whole, default=0)
     parser.add_argument("--out", metavar="DIR", help="where the report goes")
+    _trust(parser)
     parser.add_argument(
         "--resume", action="store_true", help="go on with what an interrupted one left there"
     )
@@ -213,6 +215,7 @@ def _sample(commands: Commands) -> _Parser:
     parser.add_argument("--out", required=True, metavar="PICTURE.png")
     parser.add_argument("--num", type=positive, default=64, help="number of samples")
     parser.add_argument("--seed", type=whole, default=0)
+    _trust(parser)
     return parser
 
 
@@ -253,6 +256,7 @@ def _check(commands: Commands) -> _Parser:
     parser = commands.add_parser("check", help="the conformance check", description=text)
     parser.add_argument("model", metavar="MODEL", help=MODEL)
     _data_options(parser)
+    _trust(parser)
     return parser
 
 
@@ -269,6 +273,14 @@ def _data_options(parser: argparse.ArgumentParser) -> None:
         "--binarise", choices=BINARISATIONS, help="default: as trained; none for your own models"
     )
     _data_dir(parser)
+
+
+def _trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="import the code that a run folder's config.yaml names (default: refuse it)",
+    )
 
 
 def _data_dir(parser: argparse.ArgumentParser) -> None:
@@ -312,14 +324,14 @@ def _unknown_option(word: str, command: str | None) -> UsageError:
 OPTIONS: dict[str | None, tuple[str, ...]] = {
     None: ("--help", "--version", "--debug"),
     "demo": ("--out", "--seed"),
-    "train": ("--out", "--resume", "--data-dir"),
+    "train": ("--out", "--resume", "--trust", "--data-dir"),
     "sweep": ("--out", "--workers", "--dry-run", "--retry-failed", "--data-dir"),
     "diagnose": ("--data", "--train-data", "--budget", "--binarise", "--seed", "--out",
-                 "--resume", "--data-dir"),
-    "sample": ("--out", "--num", "--seed"),
+                 "--resume", "--trust", "--data-dir"),
+    "sample": ("--out", "--num", "--seed", "--trust"),
     "reproduce": ("--scale", "--out", "--seed", "--resume", "--slice-seconds", "--omniglot",
                   "--columns", "--data-dir", *WHO, *ALSO_LOCAL, *SLURM_ONLY),
-    "check": ("--data", "--binarise", "--data-dir"),
+    "check": ("--data", "--binarise", "--trust", "--data-dir"),
     "data": ("--data-dir",),
 }  # fmt: skip
 

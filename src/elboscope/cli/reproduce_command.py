@@ -14,7 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from elboscope.core.files import output_folder
+from elboscope.core.files import expanded, output_folder
 from elboscope.reproductions import names_taking
 from elboscope.reproductions.frame.experiment import find_experiment, reproduce, reproduce_run
 from elboscope.reproductions.frame.result import HEADER, Reproduction, cells, meaning_of_errors
@@ -95,7 +95,7 @@ def _options(arguments: Arguments, folder: Path) -> Options:
 
 
 def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text).expanduser()
+    return None if text is None else expanded(text)
 
 
 def printed(outcome: Reproduction) -> RenderableType:
@@ -208,7 +208,7 @@ def _command(arguments: Arguments, folder: Path) -> tuple[str, ...]:
     words += ["--scale", arguments.scale, "--out", str(folder.resolve())]
     words += ["--seed", str(arguments.seed)]
     if arguments.data_dir is not None:
-        words += ["--data-dir", str(Path(arguments.data_dir).expanduser().resolve())]
+        words += ["--data-dir", str(expanded(arguments.data_dir).resolve())]
     return (*words, "--only-run")
 
 

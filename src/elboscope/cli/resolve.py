@@ -17,8 +17,8 @@ __all__ = [
     "builder",
     "family",
     "find_objective",
-    "posterior_family",
     "resolve",
+    "resolve_saved",
     "resolve_section",
 ]
 
@@ -29,13 +29,13 @@ from types import UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from elboscope import models, training
-from elboscope.core import InputError, LatentVariableModel, Sampled, is_implicit
+from elboscope.core import LatentVariableModel, Sampled, is_implicit
 from elboscope.data import Binarisation
 from elboscope.objectives import known_objectives
 from elboscope.training import Game, Objective, TrainingSettings
 
 from .config import Config, require_key
-from .load import import_object, is_reference
+from .load import call, import_object, is_reference
 from .terminal import UsageError, did_you_mean
 
 WORDS = {
@@ -76,6 +76,35 @@ def resolve(config: Config) -> Resolved:
     Raises:
         UsageError: An unknown key or class, a value of the wrong type, a missing section.
     """
+    objective = _resolved_class("objective", _objective(config))
+    kind = find_objective(objective["class_path"])
+    made = call_objective(objective["class_path"], kind, objective["init_args"])
+    return _resolved(config, objective, kind, made)
+
+
+def resolve_saved(config: Config) -> Resolved:
+    """Resolves the configuration of a run folder, of which the objective is never built.
+
+    A diagnosis needs no objective. The settings of elboscope's own are checked and repeated in
+    the report; another one is a name and nothing else.
+
+    Raises:
+        UsageError: As :func:`resolve`.
+    """
+    given = _objective(config)
+    own = OBJECTIVES.get(str(given.get("class_path")).removeprefix("elboscope.training."))
+    objective = given if own is None else _resolved_class("objective", given)
+    return _resolved(config, objective, own, None)
+
+
+def _objective(config: Config) -> Config:
+    section: Config = {"class_path": "ELBO"} | config.get("objective", {})
+    return section
+
+
+def _resolved(
+    config: Config, objective: Config, kind: object, made: Objective | Game | None
+) -> Resolved:
     for section in ("data", "model"):
         if section not in config:
             example = "data: digits" if section == "data" else "model: {class_path: mlp_vae}"
@@ -85,10 +114,9 @@ def resolve(config: Config) -> Resolved:
         raise UsageError("data", expected="the name or file of a data set", got=got)
     settings = resolve_section("training", TrainingSettings, config.get("training", {}))
     model = _resolved_class("model", config["model"])
-    objective = _resolved_class("objective", {"class_path": "ELBO"} | config.get("objective", {}))
-    made: Objective | Game = find_objective(objective["class_path"])(**objective["init_args"])
     # A generator without likelihood makes grey images, which binary data would betray at a glance.
-    default = {"mode": "none"} if isinstance(made, Game) and not made.encodes else {}
+    generates = inspect.isclass(kind) and issubclass(kind, Game) and not kind.encodes
+    default = {"mode": "none"} if generates else {}
     given = config.get("binarisation", default)
     binarisation = resolve_section("binarisation", Binarisation, given)
     complete: Config = {
@@ -146,7 +174,10 @@ def resolve_section(
 def _parameters(target: Callable[..., object]) -> dict[str, inspect.Parameter]:
     if not (inspect.isclass(target) or inspect.isroutine(target)):
         return {}  # a ready-made model takes no arguments
-    return dict(inspect.signature(target).parameters)
+    try:
+        return dict(inspect.signature(target).parameters)
+    except ValueError:  # written in C, without telling: calling it will say what it is
+        return {}
 
 
 def _typed(
@@ -169,10 +200,16 @@ def _typed(
             continue
         parser = ArgumentParser(exit_on_error=False)
         skip: set[str | int] = {*(other for other in parameters if other != name), *filled}
-        if inspect.isclass(target):
-            parser.add_class_arguments(target, skip=skip)
-        else:
-            parser.add_function_arguments(target, skip=skip)
+        add = (
+            parser.add_class_arguments if inspect.isclass(target) else parser.add_function_arguments
+        )
+        try:
+            add(target, skip=skip)
+        except ValueError as error:
+            got = "none, so that no value can be checked"
+            do = "Write def build(units: int) in your file."
+            what = f"{prefix}.{name}"
+            raise UsageError(what, expected="an annotation", got=got, do=do) from error
         default = parameters[name].default
         if name not in given and default is inspect.Parameter.empty:
             got = f"none, which {getattr(target, '__name__', target)} needs"
@@ -283,23 +320,14 @@ def _argument(path: str, name: str, value: Any) -> Any:
     return call(what, family(value["class_path"], f"model ({path}).{name}"), settings)
 
 
-def call(what: str, build: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """Calls what the user named; whatever it raises is reported as theirs to fix.
-
-    Raises:
-        UsageError: It raised.
-        InputError: It raised one: its text says all.
-    """
-    try:
-        return build(**arguments)
-    except InputError:
-        raise
-    except Exception as error:
-        given = ", ".join(f"{k}={v}" for k, v in arguments.items()) or "no arguments"
-        raise UsageError(
-            what, expected=f"a model for {given}", got=f"{type(error).__name__}: {error}",
-            do="Fix the arguments; --debug shows where it was raised.",
-        ) from error  # fmt: skip
+def call_objective(path: str, kind: Any, settings: Mapping[str, Any]) -> Objective | Game:
+    """Returns the objective or game of a configuration, or raises a UsageError: it is none."""
+    what, settings = f"objective ({path})", {k: _tuples(v) for k, v in settings.items()}
+    made = call(what, kind, settings) if callable(kind) else kind
+    if not isinstance(made, Objective | Game):
+        expected = "an Objective or a Game of elboscope.training"
+        raise UsageError(what, expected=expected, got=type(made).__name__)
+    return made
 
 
 def _tuples(value: Any) -> Any:
@@ -368,8 +396,3 @@ def family(path: str, what: str, known: tuple[str, ...] = POSTERIORS + PRIORS) -
     if name in known:
         return getattr(models, name)
     raise _unknown(f"{what}.class_path", path, known)
-
-
-def posterior_family(path: str, what: str) -> Any:
-    """Returns the class of a posterior family; ``what`` is the argument that names it."""
-    return family(path, what, POSTERIORS)

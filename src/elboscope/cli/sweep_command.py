@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from elboscope import data
-from elboscope.core.files import output_folder, replace_file
+from elboscope.core.files import expanded, output_folder, replace_file
 from elboscope.sweeps.executor import require_slurm
 from elboscope.sweeps.result import RunResult, SweepResult, TrialResult, effects, lead, save, spread
 from elboscope.sweeps.space import Run, SweepPlan, Trial, grid
@@ -30,6 +30,7 @@ from elboscope.sweeps.sweep import sweep
 from elboscope.training import RunFolder
 
 from .config import SECTIONS, SWEEP, Config, dump, read_config
+from .load import foreign_code
 from .parser import Arguments
 from .sweep_config import SweepConfig, check_points, configuration, sweep_config
 from .terminal import UsageError, say, shown_progress
@@ -116,13 +117,16 @@ def _swept(config: SweepConfig, folder: Path, arguments: Arguments) -> SweepResu
 
 def _prepared(base: Config, data_dir: str | None, run: Run) -> Sequence[str]:
     """Writes the complete configuration of a run and returns the command that trains it."""
-    text = dump(configuration(base, run.trial.parameters, run.seed).config)
+    config = configuration(base, run.trial.parameters, run.seed).config
+    text = dump(config)
     path = _claimed(run.folder).config
     write: Callable[[Path], object] = partial(Path.write_text, data=text, encoding="utf-8")
     replace_file(path, write)
-    where = [] if data_dir is None else ["--data-dir", str(Path(data_dir).expanduser().resolve())]
+    where = [] if data_dir is None else ["--data-dir", str(expanded(data_dir).resolve())]
     words = (sys.executable, "-m", "elboscope", "train", str(path), "--out", str(run.folder))
-    return (*words, "--resume", *where)
+    built = {key: config[key] for key in ("model", "objective")}
+    trust = ["--trust"] if any(foreign_code(built, "")) else []
+    return (*words, "--resume", *trust, *where)
 
 
 def _claimed(folder: Path) -> RunFolder:

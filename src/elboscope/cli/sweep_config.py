@@ -26,6 +26,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
+from elboscope.core.files import expanded
 from elboscope.sweeps.executor import Executor, Kind, Resources
 from elboscope.sweeps.space import Choices, Direction, Epoch, Parameters, Range, Sampler, SweepPlan
 from elboscope.training import COLUMNS
@@ -95,7 +96,7 @@ def sweep_config(base: Config, given: Mapping[str, Any]) -> SweepConfig:
     folder = given.get("folder")
     if not isinstance(folder, str | None):
         raise UsageError("sweep.folder", expected="a path", got=repr(folder))
-    return SweepConfig(base, plan, executor, Path(folder).expanduser() if folder else None)
+    return SweepConfig(base, plan, executor, expanded(folder) if folder else None)
 
 
 def _training(base: Config) -> Mapping[str, Any]:

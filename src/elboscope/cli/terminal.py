@@ -3,14 +3,18 @@
 Output never ends a command: a reader that has had enough, a terminal that is gone and a full disk
 lose what is printed and nothing else, and a terminal without Greek gets other words for it.
 
-A user's mistake is one line and code 2. A defect of the program is one line that says so, and
-code 70 (``EX_SOFTWARE``), so that the two can be told apart; ``--debug`` shows the traceback of
-either. Nothing in here imports torch: the mistake may be in the first word of the command.
+A user's mistake is one line and code 2; so is what the user's own code raises, and what the
+machine refuses: files, memory. A defect of the program is one line that says so, and code 70
+(``EX_SOFTWARE``), so that the two can be told apart; ``--debug`` shows the traceback of either.
+Nothing in here imports torch: the mistake may be in the first word of the command.
 """
 
 from __future__ import annotations
 
-__all__ = ["UsageError", "did_you_mean", "lines", "reported", "say", "shown_progress", "stoppable"]
+__all__ = [
+    *("UsageError", "did_you_mean", "lines", "one_line", "reported", "say", "shown_progress"),
+    "stoppable",
+]
 
 import codecs
 import difflib
@@ -82,7 +86,7 @@ def reported(run: Callable[[], int], *, debug: bool) -> int:
         with suppress(OSError):
             sys.stdout.flush()
         if lost and lost[0].errno not in (errno.EPIPE, errno.EIO):
-            return code or _say(f"error: the output was cut off: {_one_line(lost[0])}", USER)
+            return code or _say(f"error: the output was cut off: {one_line(lost[0])}", USER)
         return code
 
 
@@ -91,33 +95,70 @@ def _coded(run: Callable[[], int], debug: bool) -> int:
         return run()
     except KeyboardInterrupt as stop:
         return _interrupted(stop)
-    except Exception as error:  # the outermost frame: whatever arrives here becomes a line
+    except (Exception, SystemExit) as error:  # the outermost frame: what arrives becomes a line
         if debug:
             traceback.print_exc()
-        if _is_users(error):
-            return _say(f"error: {_one_line(error)}", USER)
-        return _say(
-            f"internal error: {type(error).__name__}: {_one_line(error)} ({_where(error)}). "
-            "This is a defect of elboscope: please report it with the output of the same "
-            "command and --debug.",
-            INTERNAL,
+        return _blamed(error)
+
+
+def _blamed(error: Exception | SystemExit) -> int:
+    """Says whose fault it is, and returns the exit code."""
+    errors = sys.modules.get("elboscope.core.errors")  # else nothing raised an InputError
+    if isinstance(error, UsageError if errors is None else UsageError | errors.InputError):
+        return _say(f"error: {one_line(error)}", USER)
+    users = _users_place(error)
+    if users or isinstance(error, SystemExit):
+        return _say(f"error: {_of_users_code(error, users or 'the model')}", USER)
+    if isinstance(error, OSError):
+        return _say(f"error: {one_line(error)}", USER)
+    if isinstance(error, MemoryError) or (errors and errors.is_out_of_memory(error)):
+        text = (
+            "this machine: expected enough memory; got none left. Ask for less: a smaller model, "
         )
+        return _say(f"error: {text}fewer data, a smaller batch. ({one_line(error)[:200]})", USER)
+    return _say(
+        f"internal error: {type(error).__name__}: {one_line(error)} ({_where(error)}). "
+        "This is a defect of elboscope: please report it with the output of the same "
+        "command and --debug.",
+        INTERNAL,
+    )
 
 
-def _is_users(error: Exception) -> bool:
-    core = sys.modules.get("elboscope.core")  # not imported: then nothing raised an InputError
-    kinds = (UsageError, OSError) if core is None else (UsageError, OSError, core.InputError)
-    return isinstance(error, kinds)
+def _of_users_code(error: Exception | SystemExit, place: str) -> str:
+    text = one_line(error)
+    got = f"{type(error).__name__}{f': {text}' if text else ''}"
+    if isinstance(error, SystemExit):
+        got = f"sys.exit({error.code!r}), as a script would"
+    do = "Fix it there; --debug shows how it was reached."
+    return str(UsageError(place, expected="a model whose methods return", got=got, do=do))
 
 
-def _one_line(error: Exception) -> str:
+def _users_place(error: Exception | SystemExit) -> str:
+    """The last line of the user's own code that the error came through, or nothing."""
+    load = sys.modules.get("elboscope.cli.load")  # not imported: then no code of theirs has run
+    frames = [] if load is None else traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if load is not None and load.is_users(frame.filename)]
+    return f"{os.path.relpath(own[-1].filename)}, line {own[-1].lineno}" if own else ""
+
+
+def one_line(error: BaseException) -> str:
+    """Returns the text of an error without line breaks or control characters.
+
+    Example:
+        >>> one_line(ValueError("two\\nlines, \\x1b[31mred")), one_line(OSError(28, "Full", "a"))
+        ('two lines, \\\\x1b[31mred', 'a: Full (from the operating system)')
+    """
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename is not None else ""
         return f"{where}{error.strerror} (from the operating system)"
-    return " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # a class of the user's, whose text raises
+        return ""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{os.path.basename(frame.filename)}, line {frame.lineno}"
 
@@ -132,7 +173,8 @@ def _interrupted(stop: KeyboardInterrupt) -> int:
 
 def _say(text: str, code: int) -> int:
     sys.stdout.flush()
-    print(f"elboscope: {text}", file=sys.stderr)
+    whole = f"elboscope: {text}".encode("utf-8", "backslashreplace").decode()
+    print(whole, file=sys.stderr)
     return code
 
 

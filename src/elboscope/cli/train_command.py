@@ -14,30 +14,41 @@ import torch
 
 from elboscope import data
 from elboscope.core import seeded
-from elboscope.core.files import output_folder
+from elboscope.core.files import expanded, output_folder
 from elboscope.data import Images
 from elboscope.training import TrainingResult, TrainingSettings, train
 
 from .config import Config, apply_overrides, dump, read_config
-from .load import is_reference
+from .load import foreign_code, is_reference, require_trust
 from .parser import Arguments
 from .resolve import Resolved, resolve
 from .terminal import UsageError, lines, say
 
 DIVERGED = 1
+# Where one of these lies beside it, a configuration is that of a run folder.
+OF_A_RUN = ("run.json", "model.safetensors", "training_state")
 
 
 def run(arguments: Arguments) -> int:
     """Trains, says where the run is and what to do next; 1 if training diverged."""
-    config = apply_overrides(read_config(arguments.config), arguments.overrides)
+    config = apply_overrides(_read(arguments), arguments.overrides)
     out = _out(arguments)
     resolved = resolve(absolute(config))
     require_device(resolved.settings)
     images = data.load(resolved.data, arguments.data_dir)
     say(images)
     result = run_training(resolved, images, out, resume=arguments.resume)
-    say(_summary(result, out))
+    say(_summary(result, out, resolved.config))
     return DIVERGED if result.diverged else 0
+
+
+def _read(arguments: Arguments) -> Config:
+    """The configuration; that of a run folder is data, and imports nothing unasked."""
+    config, file = read_config(arguments.config), expanded(arguments.config)
+    if any((file.parent / name).exists() for name in OF_A_RUN):
+        built = {key: config.get(key) for key in ("model", "objective")}
+        require_trust(file, built, trust=arguments.trust)
+    return config
 
 
 def run_training(resolved: Resolved, images: Images, out: Path, *, resume: bool) -> TrainingResult:
@@ -79,14 +90,14 @@ def absolute(config: Config) -> Config:
     config = dict(config)
     name = config.get("data")
     if isinstance(name, str):
-        file = Path(name).expanduser()
+        file = expanded(name)
         if file.exists() and (file.suffix or len(file.parts) > 1):
             config["data"] = str(file.resolve())
     for section in ("model", "objective"):
         path = config.get(section, {}).get("class_path", "")
         place, _, attribute = path.rpartition(":")
         if is_reference(path) and place.endswith(".py"):
-            resolved = Path(place).expanduser().resolve()
+            resolved = expanded(place).resolve()
             config[section] = config[section] | {"class_path": f"{resolved}:{attribute}"}
     return config
 
@@ -95,7 +106,7 @@ def _out(arguments: Arguments) -> Path:
     """Returns the run folder: as given, or that of a run's own config.yaml, or runs/NAME."""
     if arguments.out is not None:
         return output_folder(arguments.out)
-    config = Path(arguments.config).expanduser()
+    config = expanded(arguments.config)
     if (config.parent / "run.json").is_file():
         again = config.parent.with_name(f"{config.resolve().parent.name}-again")
         return config.parent if arguments.resume else again
@@ -116,7 +127,7 @@ def require_device(settings: TrainingSettings) -> None:
         raise UsageError("training.device", expected=expected, got=got, do=do)
 
 
-def _summary(result: TrainingResult, out: Path) -> str:
+def _summary(result: TrainingResult, out: Path, config: Config) -> str:
     last = result.history[-1] if result.history else {}
     numbers = [
         f"{label} {last[key]:.2f} nats"
@@ -130,7 +141,8 @@ def _summary(result: TrainingResult, out: Path) -> str:
     ]
     epoch = f"epoch {last['epoch']:g}" if last else "no epoch"
     notes = "".join(f"\n{note}" for note in result.notes)
+    trust = " --trust" if any(foreign_code(config["model"], "model")) else ""
     return (
         f"{result.status} ({', '.join([epoch, *numbers])}); run folder {out}{notes}\n"
-        f"Next: elboscope diagnose {out}"
+        f"Next: elboscope diagnose {out}{trust}"
     )

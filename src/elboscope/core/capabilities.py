@@ -171,7 +171,8 @@ def _score(name: str, density: Callable[[], Tensor], problems: list[str]) -> boo
         log_p = density()
     except NotImplementedError:
         return False
-    except ValueError as error:  # torch's own validation: out of support, or NaN parameters
+    except (ValueError, RuntimeError, IndexError, TypeError) as error:
+        # torch's own validation (out of support, NaN parameters), or a density without one
         if not problems or refuses_nan(error):
             why = "NaN parameters" if refuses_nan(error) else first_line(error)
             problems.append(f"{name} is refused by its distribution: {why}")

@@ -7,7 +7,7 @@ to do. Numeric ones (NaN, infinite density) are returned, so that *diverged* can
 
 from __future__ import annotations
 
-__all__ = ["check_model"]
+__all__ = ["check_generator", "check_model"]
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from .capabilities import Capabilities, draw_once, is_in_support, measure
-from .errors import ContractError, InputError
+from .errors import ContractError, InputError, blamed_on, refuses_nan, require
 from .implicit import PointMass, Sampled, as_generative, is_implicit
 from .model import (
     GenerativeModel,
@@ -53,7 +53,7 @@ def check_model(
 
     Raises:
         ContractError: A structural breach; the message names the clause.
-        InputError: x is empty, or not floating.
+        InputError: x is empty, no tensor, or not floating; a condition of another length.
 
     Example:
         >>> import elboscope as es
@@ -62,13 +62,7 @@ def check_model(
         >>> check_model(model, x).posterior
         'Normal'
     """
-    if x.ndim < 1 or len(x) == 0 or not x.is_floating_point():
-        raise InputError(
-            "x",
-            expected="floating numbers, one row a datapoint",
-            got=f"shape {tuple(x.shape)}, {x.dtype}",
-            do="Use x.float().",
-        )
+    x, condition = _require_rows(x), _require_condition(condition, x)
     all_x, x, condition = x, x[:16], None if condition is None else condition[:16]
     with seeded(0):
         whole = as_generative(model) if is_implicit(model) else cast(GenerativeModel, model)
@@ -86,6 +80,73 @@ def check_model(
         return measure(local, x, z, likelihood, posterior, refused, all_x)
 
 
+@torch.no_grad()
+def check_generator(model: Sampled, num_samples: int) -> Tensor:
+    """Checks ``prior()`` and ``decode(z)`` or ``generate(z)`` alone, where there are no data.
+
+    Args:
+        model: The candidate, in the mode in which it will be used.
+        num_samples: How many z to draw.
+
+    Returns:
+        Draws of the prior, ``(num_samples, *Z)``, for which the decoder kept the contract.
+
+    Raises:
+        ContractError: A structural breach; the message names the clause.
+
+    Example:
+        >>> import elboscope as es
+        >>> check_generator(es.models.LinearGaussian.instance_1(), 7).shape[0]
+        7
+    """
+    prior = _method(model, "prior")
+    p = _distribution("prior()", _call("prior()", lambda _: prior(), torch.zeros(num_samples)))
+    _check_shapes("prior()", p, (), None)
+    expected, do = "a distribution that can be sampled", "Check its parameters."
+    with blamed_on("prior()", expected, do, ContractError):
+        z = p.sample(torch.Size((num_samples,)))
+    whole = as_generative(model)
+    clause = getattr(whole, "clause", "decode(z)")
+    try:
+        p = _distribution(clause, _call(clause, _method(whole, "decode"), z))
+    except _NaNParametersError as error:
+        got = "NaN parameters, which its distribution refuses: the model has diverged"
+        raise ContractError(clause, expected="a distribution", got=got) from error
+    _check_shapes(clause, p, (num_samples,), None)
+    return z
+
+
+def _require_rows(x: object) -> Tensor:
+    do = "Use torch.as_tensor(x).float()."
+    require("x", isinstance(x, Tensor), "a Tensor of floating numbers", x, do)
+    x = cast(Tensor, x)
+    odd = {"nested": x.is_nested, "sparse": x.layout != torch.strided, "meta": x.is_meta}
+    odd["quantized"] = x.is_quantized
+    for kind, holds in odd.items():
+        do = "Use x.to_dense(), x.dequantize(), or real values."
+        require("x", not holds, "a dense Tensor with values", f"a {kind} one", do)
+    if x.ndim < 1 or len(x) == 0 or not x.is_floating_point():
+        raise InputError(
+            "x",
+            expected="floating numbers, one row a datapoint",
+            got=f"shape {tuple(x.shape)}, {x.dtype}",
+            do="Use x.float().",
+        )
+    return x
+
+
+def _require_condition(condition: object, x: object) -> Tensor | None:
+    if condition is None:
+        return None
+    expected = f"a Tensor of {len(cast(Tensor, x))} rows, one a datapoint"
+    rows = isinstance(condition, Tensor) and condition.ndim > 0
+    require("condition", rows, expected, condition)
+    condition = cast(Tensor, condition)
+    fits = len(condition) == len(cast(Tensor, x))
+    require("condition", fits, expected, len(condition))
+    return condition
+
+
 class _NaNParametersError(Exception):
     """A distribution refused NaN parameters: the model has diverged, which breaks no clause."""
 
@@ -100,18 +161,22 @@ def _noting_nan(refused: list[str]) -> Iterator[None]:
 
 def _call(clause: str, function: Callable[[Tensor], object], argument: Tensor) -> object:
     """Calls a method of the model; a failure inside it becomes a breach of its clause."""
-    try:
-        return function(argument)
-    except Exception as error:  # the model's own code: whatever it raises is its breach
-        if isinstance(error, ValueError) and "nan" in str(error):
-            raise _NaNParametersError(clause) from error
-        raise ContractError(
-            clause,
-            expected=f"an answer for an argument of shape {tuple(argument.shape)}",
-            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            do="Use es.from_modules if the network takes one batch axis, and check the shape "
-            "of x; in training mode, call model.eval().",
-        ) from error
+    expected = f"an answer for an argument of shape {tuple(argument.shape)}"
+    do = (
+        "Use es.from_modules if the network takes one batch axis, and check the shape "
+        "of x; in training mode, call model.eval()."
+    )
+    with blamed_on(clause, expected, do, ContractError):
+        try:
+            return function(argument)
+        except ValueError as error:
+            if isinstance(error, InputError) or not refuses_nan(error):
+                raise
+            nan = error
+    if clause == "prior()":  # without draws of z nothing can be checked
+        got = "NaN parameters, which its distribution refuses"
+        raise ContractError(clause, expected="a distribution", got=got, do="Train again.") from nan
+    raise _NaNParametersError(clause) from nan
 
 
 def _distribution(clause: str, answer: object) -> Distribution:

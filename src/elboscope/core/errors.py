@@ -5,12 +5,19 @@ from __future__ import annotations
 __all__ = [
     "ContractError",
     "InputError",
+    "blamed_on",
     "first_line",
+    "is_out_of_memory",
     "lacks_gradient",
     "met_nan",
     "refuses_nan",
     "refuses_values",
+    "require",
+    "shown",
 ]
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -44,6 +51,65 @@ class ContractError(InputError):
     """A model breaks a clause of the contract; ``what`` names the clause."""
 
 
+def require(what: str, holds: bool, expected: str, value: object, do: str = "") -> None:
+    """Raises an InputError about a value unless a condition holds.
+
+    Example:
+        >>> require("scale", False, "a number > 0", -1)
+        Traceback (most recent call last):
+        elboscope.core.errors.InputError: scale: expected a number > 0; got -1.
+    """
+    if not holds:
+        raise InputError(what, expected=expected, got=shown(value), do=do)
+
+
+def shown(value: object) -> str:
+    """Returns what a value is, short: its text where that is short, else its type.
+
+    Example:
+        >>> shown(-1), shown({}), shown(list(range(99)))
+        ('-1', '{}', 'a list')
+    """
+    try:
+        text = repr(value)
+    except Exception:  # a class of the user's, whose text raises
+        text = ""
+    return text if 0 < len(text) <= 40 and "\n" not in text else f"a {type(value).__name__}"
+
+
+@contextmanager
+def blamed_on(
+    what: str, expected: str, do: str, kind: type[InputError] = InputError
+) -> Iterator[None]:
+    """Turns whatever the block raises into an error that names the user's argument.
+
+    It is for calls of the user's own code (networks, data sets, callbacks), which may raise
+    anything, ``sys.exit`` included, which would end the program as if all were well; and for
+    arguments that only another library can judge, such as a device.
+
+    Args:
+        what: The argument.
+        expected: What it should have done.
+        do: What to do about it.
+        kind: The error.
+
+    Example:
+        >>> with blamed_on("encoder", "a module that takes x", "Check its layers."):
+        ...     raise SystemExit(0)
+        Traceback (most recent call last):
+        elboscope.core.errors.InputError: encoder: expected a module that takes x; got sys.exit(0). ...
+    """  # noqa: E501
+    try:
+        yield
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:
+        got = f"{type(error).__name__}: {first_line(error)[:200]}"
+        if isinstance(error, SystemExit):
+            got = f"sys.exit({'' if error.code is None else repr(error.code)})"
+        raise kind(what, expected=expected, got=got, do=do) from error
+
+
 def _rebuild(kind: type[InputError], what: str, expected: str, got: str, do: str) -> InputError:
     return kind(what, expected=expected, got=got, do=do)
 
@@ -63,6 +129,7 @@ NAN_WORDS = (
     "not positive-definite",
     "singular",
 )
+MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "overflowed")
 
 
 def refuses_values(error: Exception) -> bool:
@@ -103,12 +170,32 @@ def met_nan(error: Exception) -> bool:
     return any(words in str(error) for words in NAN_WORDS)
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Returns the first line of an error's text, or the name of its class where it has none.
 
     Example:
         >>> first_line(ValueError("a\\nb")), first_line(KeyError())
         ('a', 'KeyError')
     """
-    text = str(error).strip()
+    try:
+        text = str(error).strip()
+    except Exception:  # a class of the user's, whose text raises
+        text = ""
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the machine or of a device: no defect of any code.
+
+    Example:
+        >>> import torch
+        >>> try:
+        ...     torch.empty(2**60)
+        ... except RuntimeError as error:
+        ...     is_out_of_memory(error)
+        True
+    """
+    if isinstance(error, MemoryError):
+        return True
+    text = first_line(error) if isinstance(error, RuntimeError) else ""
+    return any(words in text for words in MEMORY_WORDS)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["only_process", "output_folder", "replace_file", "replace_with", "to_disk"]
+__all__ = [
+    *("expanded", "only_process", "output_folder", "readable", "replace_file", "replace_with"),
+    "to_disk",
+]
 
+import errno
 import fcntl
 import glob
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from . import InputError
 
@@ -85,7 +90,7 @@ def only_process(folder: Path, name: str = ".lock") -> Iterator[None]:
         >>> with only_process(Path(tempfile.mkdtemp())):
         ...     pass
     """
-    with (folder / name).open("a+") as lock:
+    with _own_file(folder / name) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -100,6 +105,19 @@ def only_process(folder: Path, name: str = ".lock") -> Iterator[None]:
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         yield
+
+
+def _own_file(path: Path) -> TextIO:
+    """Opens a file to be overwritten, unless it is a link: in a folder of others it leads away."""
+    try:
+        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise InputError(
+            str(path), expected="a file", got="a link to another place", do="Remove the link."
+        ) from error
+    return os.fdopen(number, "r+", encoding="utf-8")
 
 
 def output_folder(folder: str | os.PathLike[str], name: str = "--out") -> Path:
@@ -119,8 +137,7 @@ def output_folder(folder: str | os.PathLike[str], name: str = "--out") -> Path:
         Traceback (most recent call last):
         elboscope.core.errors.InputError: --out: expected a folder for the results of this ...
     """
-    text = os.fspath(folder)
-    path = Path(text).expanduser()
+    path, text = expanded(folder), os.fspath(folder)
     got = ""
     if not text.strip():
         got = "an empty name"
@@ -177,3 +194,47 @@ def replace_with(path: Path, content: str | bytes) -> Path:
             do="Choose another folder, or change its permissions.",
         ) from error
     return path
+
+
+def readable(path: Path) -> Path:
+    """Returns the path of a file that can be read to its end: no pipe or device.
+
+    Raises:
+        OSError: It is none.
+
+    Example:
+        >>> readable(Path("/dev/null"))
+        Traceback (most recent call last):
+        OSError: [Errno 22] not a regular file: '/dev/null'
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Returns a path with ``~`` and ``~name`` replaced.
+
+    Raises:
+        InputError: No such user, or text that can be no path.
+
+    Example:
+        >>> expanded("runs/a").as_posix()
+        'runs/a'
+        >>> expanded("~no_such_user/a.npy")
+        Traceback (most recent call last):
+        elboscope.core.errors.InputError: ~no_such_user/a.npy: expected a path; got the home ...
+    """
+    got = ""
+    try:
+        found = Path(path).expanduser()
+        if b"\0" in os.fsencode(found):
+            got = "a text with a zero byte"
+    except (RuntimeError, UnicodeError) as error:
+        got = "no text" if isinstance(error, UnicodeError) else "the home folder of no known user"
+    except TypeError:
+        got = f"{type(path).__name__} {path!r}"
+    if got:
+        shown = ascii(path)[1:-1] if isinstance(path, str) else "the path"
+        raise InputError(shown, expected="a path", got=got)
+    return found

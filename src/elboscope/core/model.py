@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from .errors import ContractError, InputError
+from .errors import ContractError, InputError, blamed_on
 from .random import seeded
 
 
@@ -147,16 +147,11 @@ def placed_like(x: Tensor, model: HasPrior) -> Tensor:
     """
     if x.is_complex():
         raise InputError("x", expected="real numbers", got=str(x.dtype), do="Split real and imag.")
-    try:
-        with seeded(0):  # the caller's random state is left alone
-            z = model.prior().sample()
-    except Exception as error:  # the model's own code
-        raise ContractError(
-            "prior()",
-            expected="a torch.distributions.Distribution that can be sampled",
-            got=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
-            do="Fix the model's prior(), which takes no argument.",
-        ) from error
+    expected = "a torch.distributions.Distribution that can be sampled"
+    do = "Fix the model's prior(), which takes no argument."
+    with blamed_on("prior()", expected, do, ContractError), seeded(0):
+        z = model.prior().sample()
+        z.device, z.dtype  # noqa: B018 - whatever else was returned is blamed on the prior too
     require_precision(z.dtype)
     for name, p in (found for root in modules_of(model) for found in root.named_parameters()):
         require_precision(p.dtype)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 __all__ = ["OMNIGLOT_FILE", "celeba", "omniglot"]
 
+import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from elboscope.core import InputError
+from elboscope.core.files import expanded, readable
 
 from .folder import read_picture
 from .images import Images
@@ -71,7 +73,7 @@ def celeba(
         Traceback (most recent call last):
         elboscope.core.errors.InputError: celeba: expected a folder of pictures 000001.jpg ...
     """
-    place = _found(data_dir) if folder is None else Path(folder).expanduser()
+    place = _found(data_dir) if folder is None else expanded(folder)
     for name, value in (("crop", crop), ("side", side)):
         if value < 1:
             raise InputError(name, expected="a positive number of pixels", got=repr(value))
@@ -202,6 +204,8 @@ def _area_weights(crop: int, side: int) -> Float[Tensor, "side crop"]:
 
 OMNIGLOT_FILE = "chardata.mat"
 OMNIGLOT_SIDE, SHUFFLE = 28, 123
+OMNIGLOT_PARTS = ("data", "testdata")
+MOST_VALUES = 2 * 784 * 24_345  # twice the larger part
 HEADER = b"MATLAB 5.0"
 OMNIGLOT_FOLDERS = ("OMNIGLOT", "omniglot", "Omniglot", "")
 
@@ -230,7 +234,7 @@ def omniglot(
         Traceback (most recent call last):
         elboscope.core.errors.InputError: /nowhere/chardata.mat: expected the chardata.mat of ...
     """
-    path = _omniglot_found(data_dir) if file is None else Path(file).expanduser()
+    path = _omniglot_found(data_dir) if file is None else expanded(file)
     content = _read_mat(path)
     train, test = (_columns(content, key, path) for key in ("data", "testdata"))
     if not 0 <= num_validation < len(train):
@@ -268,14 +272,17 @@ def _omniglot_found(data_dir: str | Path | None) -> Path:
 
 
 def _read_mat(path: Path) -> Mapping[str, object]:
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
     from scipy.io.matlab import MatReadError
 
     try:
-        with path.open("rb") as file:
+        with readable(path).open("rb") as file:
             if file.read(len(HEADER)) != HEADER:
                 raise MatReadError("another kind of file")
-        content: Mapping[str, object] = loadmat(str(path), variable_names=("data", "testdata"))
+        sizes = {name: shape for name, shape, _ in whosmat(str(path))}
+        if any(math.prod(sizes.get(name, ())) > MOST_VALUES for name in OMNIGLOT_PARTS):
+            raise MatReadError(f"more than {MOST_VALUES:,} values, which were not read")
+        content: Mapping[str, object] = loadmat(str(path), variable_names=OMNIGLOT_PARTS)
     except (OSError, ValueError, TypeError, IndexError, MatReadError, zlib.error) as error:
         raise InputError(
             str(path),

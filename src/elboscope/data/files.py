@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from elboscope.core import InputError
+from elboscope.core.files import expanded
 
 from .brought import celeba, omniglot
 from .color_mnist import color_digits, color_mnist
 from .folder import read_folder
-from .images import Images, split
+from .images import Images, most_bytes, split, too_long
 from .inputs import Batch, as_tensor, nearest
 from .named import cifar10, digits, fashion_mnist, mnist
 
@@ -114,7 +115,7 @@ def read_array(path: str | Path) -> Batch:
 
 
 def _existing(path: str | Path) -> Path:
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.exists():
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise InputError(
@@ -123,6 +124,8 @@ def _existing(path: str | Path) -> Path:
             got="nothing there",
             do=nearest(path.name, siblings),
         )
+    if not path.is_dir() and not path.is_file():
+        raise InputError(str(path), expected="a file or a folder", got="a pipe or a device")
     return path
 
 
@@ -140,8 +143,13 @@ def _load_npy(path: Path) -> NDArray[Any]:
 
 def _load_npz(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as archive:
+        with zipfile.ZipFile(path) as members:
+            if sum(member.file_size for member in members.infolist()) > most_bytes(path):
+                raise too_long(path, most_bytes(path))
+        with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
+    except InputError:
+        raise
     except BROKEN as error:
         raise _broken(path, error) from error
     for key, array in arrays.items():

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 __all__ = ["read_folder", "read_picture"]
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from elboscope.core import InputError
+from elboscope.core.files import readable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,6 +38,8 @@ def read_folder(path: str | Path) -> UInt8[np.ndarray, "N C H W"]:
         InputError: Pillow is missing, no picture is there, one is damaged, transparent, of more
             than 8 bits or of another size.
     """
+    if Path(path).resolve() == Path(path).resolve().parent:
+        raise InputError(str(path), expected="a folder of pictures", got="the root of all folders")
     paths = sorted(
         file
         for file in Path(path).rglob("*")
@@ -67,12 +73,18 @@ def read_picture(file: Path) -> UInt8[np.ndarray, "C H W"]:
     """
     image_module = _pillow(file)
     try:
-        with image_module.open(file) as image:
+        with _no_bombs(image_module), image_module.open(readable(file)) as image:
             image.load()
             pixels = np.asarray(_eight_bit(image, file))
     except InputError:
         raise
-    except (OSError, SyntaxError, ValueError, image_module.DecompressionBombError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        image_module.DecompressionBombError,
+        image_module.DecompressionBombWarning,
+    ) as error:
         raise InputError(
             str(file),
             expected="a complete picture",
@@ -80,6 +92,14 @@ def read_picture(file: Path) -> UInt8[np.ndarray, "C H W"]:
             do="Remove it or write it anew.",
         ) from error
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+@contextmanager
+def _no_bombs(image_module: Any) -> Iterator[None]:
+    """Pillow warns of pictures over 89 million pixels, and refuses twice as many: refuse both."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", image_module.DecompressionBombWarning)
+        yield
 
 
 def _eight_bit(image: Image, file: Path) -> Image:

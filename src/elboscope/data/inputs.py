@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from elboscope.core import InputError, seeded
+from elboscope.core.errors import blamed_on
 
 
 class Batch(NamedTuple):
@@ -65,7 +66,9 @@ def as_tensor(x: object, *, name: str = "x") -> Batch:
         case np.ndarray():
             return _floating(_from_numpy(x, name), name)
         case DataLoader() | Dataset():
-            stacked, labelled = _collected(x, name)
+            do = "Read a few of its items yourself: x[0], or next(iter(loader))."
+            with blamed_on(name, "data that can be read", do):
+                stacked, labelled = _collected(x, name)
             batch = _floating(stacked, name)
             ignored = ", labels ignored" if labelled else ""
             return Batch(batch.x, batch.treatment + ignored)
@@ -106,6 +109,8 @@ def nearest(word: object, choices: Iterable[str]) -> str:
 
 
 def _floating(x: Tensor, name: str) -> Batch:
+    if x.is_nested or x.is_meta:
+        raise _wrong_type(name, "a nested tensor" if x.is_nested else "a tensor without values")
     if x.layout != torch.strided or x.is_quantized or x.is_complex():
         raise _wrong_type(name, f"{x.dtype}, {x.layout}".replace("torch.", ""))
     if x.ndim < 2:

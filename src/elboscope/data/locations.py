@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from elboscope.core import InputError
+from elboscope.core.files import expanded
 
 from .images import read_archive, read_content, sha256, write_aside
 from .official import OFFICIAL, OfficialSet
@@ -54,7 +55,7 @@ def data_directory(data_dir: str | Path | None = None) -> Path:
         '/data/sets'
     """
     chosen = data_dir or os.environ.get(VARIABLE) or _user_cache()
-    path = Path(chosen).expanduser()
+    path = expanded(chosen)
     if path.exists() and not path.is_dir():
         raise InputError(
             str(path),

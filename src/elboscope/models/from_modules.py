@@ -14,13 +14,15 @@ __all__ = ["DecoderOutput", "LikelihoodName", "from_modules", "make_likelihood"]
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, get_args
+from numbers import Integral, Real
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from elboscope.core import InputError, evaluating, seeded
+from elboscope.core.errors import blamed_on, require
 from elboscope.distributions import (
     BernoulliLikelihood,
     CategoricalLikelihood,
@@ -112,11 +114,16 @@ def from_modules(
         >>> model.decode(torch.zeros(5, 3, 2)).event_shape
         torch.Size([1, 8, 8])
     """
+    _require_networks(encoder, decoder)
+    _require_kinds(likelihood, encoder_output, prior, posterior, conditional)
+    _require_numbers(scale, levels)
+    latent_shape = None if latent_shape is None else as_shape("latent_shape", latent_shape)
     x_shape = _data_shape(encoder, data_shape)
     if posterior is not None:
         declared = _declared(latent_shape, data_shape) if conditional else latent_shape
         probe = torch.zeros(PROBE_ROWS, *_input_shape(encoder, x_shape)).to(reference(encoder))
-        encoder_output = measured_head(posterior, encoder, encoder_output, probe, declared)
+        with blamed_on("posterior", "a family that fits the encoder", FAMILY):
+            encoder_output = measured_head(posterior, encoder, encoder_output, probe, declared)
     head = make_likelihood(
         likelihood, x_shape, decoder_output=decoder_output, scale=scale, levels=levels
     )
@@ -133,11 +140,69 @@ def from_modules(
     )
     if conditional:
         declared = _declared(latent_shape, data_shape)
-        return build(latent_shape=declared, conditional=True, prior=prior)
+        with blamed_on("prior", "a prior for these shapes", FAMILY):
+            return build(latent_shape=declared, conditional=True, prior=prior)
     measured = _measured_latent_shape(build(latent_shape=()), latent_shape)
-    model = build(latent_shape=measured, prior=prior)
+    with blamed_on("prior", f"a prior of latents of shape {measured}", FAMILY):
+        model = build(latent_shape=measured, prior=prior)
     _check_decoder(model, likelihood, decoder_output)
     return model
+
+
+FAMILY = "Families have whole numbers ≥ 1 as their settings."
+
+
+def _require_networks(encoder: object, decoder: object) -> None:
+    for name, module in (("encoder", encoder), ("decoder", decoder)):
+        do = "Wrap functions in a module with a forward method; of a class, pass an instance."
+        require(name, isinstance(module, nn.Module), "an nn.Module", module, do)
+        meta = any(p.is_meta for p in cast(nn.Module, module).parameters())
+        require(name, not meta, "parameters with values", "parameters on the meta device")
+
+
+def _require_kinds(
+    likelihood: object,
+    encoder_output: object,
+    prior: object,
+    posterior: object,
+    conditional: object,
+) -> None:
+    """Refuses what could only fail later, in words about something else."""
+    for name, value, hint in (
+        ("likelihood", likelihood, LikelihoodName),
+        ("encoder_output", encoder_output, EncoderOutput),
+    ):
+        known = value in get_args(hint) if isinstance(value, str) else callable(value)
+        require(name, known, f"one of {', '.join(get_args(hint))}, or a function", value)
+    for name, value, kinds, expected in (
+        ("prior", prior, (Distribution, nn.Module, PriorFamily), "a Distribution or nn.Module, "),
+        ("posterior", posterior, (PosteriorFamily,), ""),
+    ):
+        fits = value is None or (isinstance(value, kinds) and not isinstance(value, type))
+        require(name, fits, f"{expected}a family such as models.MAF(), not its class", value)
+    require("conditional", isinstance(conditional, bool), "True or False", conditional)
+
+
+def _require_numbers(scale: object, levels: object) -> None:
+    number = isinstance(scale, Real) and not isinstance(scale, bool)
+    fits = scale is None or isinstance(scale, str) or number
+    require("scale", fits, "a number > 0, or a word such as 'learned'", scale)
+    whole = isinstance(levels, Integral) and not isinstance(levels, bool)
+    fits = levels is None or (whole and 2 <= int(cast(int, levels)) <= 2**16)
+    require("levels", fits, "a whole number from 2 to 65536", levels)
+
+
+def as_shape(name: str, shape: object) -> tuple[int, ...]:
+    """Returns a shape as a tuple of whole numbers ≥ 1.
+
+    Raises:
+        InputError: It is none.
+    """
+    sizes = list(shape) if isinstance(shape, tuple | list) else []
+    whole = all(isinstance(n, Integral) and not isinstance(n, bool) and int(n) >= 1 for n in sizes)
+    fits = whole and len(sizes) > 0 and math.prod(sizes) < 2**31
+    require(name, fits, "a tuple of whole numbers ≥ 1, such as (1, 28, 28)", shape)
+    return tuple(map(int, sizes))
 
 
 def _first_layer(module: nn.Module) -> nn.Module | None:
@@ -147,7 +212,7 @@ def _first_layer(module: nn.Module) -> nn.Module | None:
 def _data_shape(encoder: nn.Module, data_shape: tuple[int, ...] | None) -> tuple[int, ...]:
     first = _first_layer(encoder)
     if data_shape is not None:
-        return tuple(data_shape)
+        return as_shape("data_shape", data_shape)
     if isinstance(first, nn.Linear):
         return (first.in_features,)
     raise InputError(
@@ -165,9 +230,7 @@ def _input_shape(encoder: nn.Module, data_shape: tuple[int, ...]) -> tuple[int, 
     return (pixels,) if flat else data_shape
 
 
-def _declared(
-    latent_shape: tuple[int, ...] | None, data_shape: tuple[int, ...] | None
-) -> tuple[int, ...]:
+def _declared(latent_shape: tuple[int, ...] | None, data_shape: object) -> tuple[int, ...]:
     if latent_shape is None or data_shape is None:
         raise InputError(
             "conditional=True",
@@ -184,19 +247,15 @@ def _probe(model: VAE, shape: tuple[int, ...], noise: Callable[..., Tensor]) -> 
 
 
 def _measured_latent_shape(model: VAE, declared: tuple[int, ...] | None) -> tuple[int, ...]:
-    x = _probe(model, model.data_shape, torch.rand)
-    try:
-        with evaluating(model), seeded(0):
-            if model.encoder_output == "mu_std":
-                check_std(model.encoder(x.reshape(len(x), *model.input_shape)))
-            q = model.encode(x)
-    except (RuntimeError, TypeError, IndexError) as error:
-        raise InputError(
-            "encoder",
-            expected=f"a module that takes x of shape {(len(x), *model.input_shape)}",
-            got=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
-            do="Pass data_shape=tuple(x.shape[1:]); a condition needs conditional=True.",
-        ) from error
+    shape = (PROBE_ROWS, *model.input_shape)
+    do = "Pass data_shape=tuple(x.shape[1:]); a condition needs conditional=True."
+    takes = f"a module that takes x of shape {shape}"
+    with blamed_on("encoder", takes, do), evaluating(model), seeded(0):
+        x = _probe(model, model.data_shape, torch.rand)
+        if model.encoder_output == "mu_std":
+            check_std(model.encoder(x.reshape(shape)))
+        q = model.encode(x)
+        _require_rows(q)
     measured = tuple(q.event_shape)
     if declared is not None and tuple(declared) != measured:
         raise InputError(
@@ -208,25 +267,30 @@ def _measured_latent_shape(model: VAE, declared: tuple[int, ...] | None) -> tupl
     return measured
 
 
+def _require_rows(q: Distribution) -> None:
+    do = "Return a distribution of one batch axis: Independent(…, 1) around a Normal of (B, d)."
+    expected = f"q(z|x) of {PROBE_ROWS} datapoints with an event of latents"
+    require("encoder_output", isinstance(q, Distribution), expected, q, do)
+    batch, event = (tuple(s) for s in (q.batch_shape, q.event_shape))
+    fits = batch == (PROBE_ROWS,) and len(event) > 0
+    require("encoder_output", fits, expected, f"batch shape {batch}, event {event}", do)
+
+
 def _check_decoder(
     model: VAE, likelihood: LikelihoodName | Head, decoder_output: DecoderOutput | None
 ) -> None:
     z = _probe(model, model.latent_shape, torch.randn)
     shape = output_shape(model.likelihood, model.data_shape)
-    try:
-        with evaluating(model), seeded(0):
-            output = model.decoder(z)
-            output = output.reshape(len(z), *shape)
-    except (RuntimeError, TypeError, IndexError, AttributeError) as error:
-        raise InputError(
-            "decoder",
-            expected=f"a module from z of shape {tuple(z.shape)} to {math.prod(shape)} "
-            f"numbers a datapoint, for data_shape {model.data_shape}",
-            got=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
-            do="Check data_shape; a decoder that returns several tensors needs a wrapper.",
-        ) from error
-    if likelihood in ("bernoulli", "continuous_bernoulli"):
-        check_range(model.decoder, output, decoder_output)
+    takes = (
+        f"a module from z of shape {tuple(z.shape)} to {math.prod(shape)} numbers a datapoint, for "
+        f"data_shape {model.data_shape}"
+    )
+    do = "Check data_shape; a decoder that returns several tensors needs a wrapper."
+    with blamed_on("decoder", takes, do), evaluating(model), seeded(0):
+        output = model.decoder(z)
+        output = output.reshape(len(z), *shape)
+        if likelihood in ("bernoulli", "continuous_bernoulli"):
+            check_range(model.decoder, output, decoder_output)
 
 
 # Likelihoods by their names, as functions, configurations and the command line give them.

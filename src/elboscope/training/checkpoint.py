@@ -8,11 +8,16 @@ rename, so its parts are always of the same moment. Nothing is pickled.
 
 from __future__ import annotations
 
-__all__ = ["TrainingState", "load_checkpoint", "save_checkpoint", "trainable_module", "weights"]
+__all__ = [
+    *("TrainingState", "disk_errors", "load_checkpoint", "save_checkpoint", "trainable_module"),
+    "weights",
+]
 
+import errno
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +28,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from elboscope.core import InputError, modules_of
-from elboscope.core.files import replace_file
+from elboscope.core.errors import first_line
+from elboscope.core.files import readable, replace_file
 
 SCALARS = ("step", "seconds", "epoch_seconds", "best", "best_step", "misses", "num_rows")
 
@@ -114,7 +120,24 @@ def save_checkpoint(
         tensors["epoch.losses"] = torch.stack(state.losses)
     scalars = {name: getattr(state, name) for name in SCALARS}
     header = {"state": json.dumps(scalars), "identity": json.dumps(identity)}
-    replace_file(path, lambda aside: save_file(tensors, aside, metadata=header))
+    with disk_errors(path):
+        replace_file(path, lambda aside: save_file(tensors, aside, metadata=header))
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turns what safetensors raises where a disk is full into the error that it is.
+
+    Example:
+        >>> with disk_errors(Path("a.safetensors")):
+        ...     raise SafetensorError("No space left on device")
+        Traceback (most recent call last):
+        OSError: [Errno 5] No space left on device: 'a.safetensors'
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(errno.EIO, first_line(error), str(path)) from error
 
 
 def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
@@ -144,19 +167,38 @@ def load_checkpoint(
     """
     device = next(module.parameters()).device
     tensors, header = _read(path)
-    _require_same(json.loads(header["identity"]), identity, path)
+    try:
+        saved, scalars = (dict(json.loads(header[name])) for name in ("identity", "state"))
+        state = TrainingState(**scalars)
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise _damaged(path, f"a header of another form ({first_line(error)})") from error
+    _require_same(saved, identity, path)
     _load_weights(module, _part(tensors, "model."), path)
-    _load_optimizer(optimizer, _part(tensors, "optimizer."))
-    random = _part(tensors, "random.")
-    torch.set_rng_state(random["cpu"])
-    if "cuda" in random and device.type == "cuda":
-        torch.cuda.set_rng_state(random["cuda"], device)
-    state = TrainingState(**json.loads(header["state"]))
+    try:
+        _load_optimizer(optimizer, _part(tensors, "optimizer."))
+        _load_random(_part(tensors, "random."), device)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise _damaged(path, f"other tensors than it writes ({first_line(error)})") from error
     state.best_weights = {k: v.to(device) for k, v in _part(tensors, "best.").items()}
     if "epoch.losses" in tensors:
         state.values = [tensors["epoch.values"].to(device)]
         state.losses = list(tensors["epoch.losses"].to(device))
     return state
+
+
+def _load_random(saved: Mapping[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(saved["cpu"])
+    if "cuda" in saved and device.type == "cuda":
+        torch.cuda.set_rng_state(saved["cuda"], device)
+
+
+def _damaged(path: Path, got: str) -> InputError:
+    return InputError(
+        str(path),
+        expected="a checkpoint of this program",
+        got=got,
+        do="The file was changed from outside: train again in another folder.",
+    )
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -165,15 +207,10 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(readable(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(
-            str(path),
-            expected="a checkpoint of this program",
-            got=str(error).splitlines()[0],
-            do="The file was changed from outside: train again in another folder.",
-        ) from error
+        raise _damaged(path, first_line(error)) from error
 
 
 def _require_same(saved: Mapping[str, object], now: Mapping[str, object], path: Path) -> None:

@@ -20,6 +20,7 @@ from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from elboscope.core import InputError, Sampled, data_id, placed_like, seeded
+from elboscope.core.errors import require
 from elboscope.data import Binarisation, as_tensor
 from elboscope.data.inputs import require_range
 
@@ -69,6 +70,8 @@ def prepare_data(
     valid: Tensor | None
     _require_pairs(train, condition_train, "condition_train")
     if x is None and condition is not None:
+        rows = isinstance(condition, Tensor) and condition.ndim > 0
+        require("condition", rows, "a Tensor of rows, or None", condition)
         raise InputError(
             "condition",
             expected="none without held-out data x, whose conditions they are",
@@ -114,6 +117,8 @@ def prepare_data(
 
 
 def _require_pairs(x: Tensor, condition: Tensor | None, name: str) -> None:
+    rows = condition is None or (isinstance(condition, Tensor) and condition.ndim > 0)
+    require(name, rows, f"a Tensor of {len(x)} rows, or None", condition)
     if condition is not None and len(condition) != len(x):
         raise InputError(
             name,

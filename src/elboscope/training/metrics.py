@@ -34,8 +34,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from elboscope.core import LatentVariableModel, evaluating, given, sample_posterior, seeded
-from elboscope.core.files import replace_file
+from elboscope.core import (
+    InputError,
+    LatentVariableModel,
+    evaluating,
+    given,
+    sample_posterior,
+    seeded,
+)
+from elboscope.core.errors import blamed_on, first_line
+from elboscope.core.files import readable, replace_file
 
 Row = dict[str, float]
 
@@ -90,12 +98,22 @@ def read_rows(path: Path) -> list[Row]:
     """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    complete = [line for line in lines if line.endswith("\n")]
-    return [
-        {name: float(cell) if cell else math.nan for name, cell in row.items()}
-        for row in csv.DictReader(complete)
-    ]
+    try:
+        lines = readable(path).read_text(encoding="utf-8").splitlines(keepends=True)
+        complete = [line for line in lines if line.endswith("\n")]
+        rows = list(csv.DictReader(complete, restkey="", restval="", strict=True))
+        return [{name: _number(cell) for name, cell in row.items()} for row in rows]
+    except (ValueError, TypeError, OSError, csv.Error) as error:
+        raise InputError(
+            str(path),
+            expected="a line of names and a line of numbers for each epoch",
+            got=f"a damaged file ({first_line(error)})",
+            do="Restore it, or move it away: the weights do not depend on it.",
+        ) from error
+
+
+def _number(cell: str) -> float:
+    return float(cell) if cell else math.nan
 
 
 # A progress bar with nats and samples per second, only where one was asked for.
@@ -190,7 +208,8 @@ def reporting(
 
 
 def _call(progress: Callable[[int, int], None], epochs: int, done: int) -> None:
-    progress(done, epochs)
+    with blamed_on("progress", "a function of (done, total)", "Fix it, or pass progress=None."):
+        progress(done, epochs)
 
 
 # TensorBoard events beside ``metrics.csv``, where TensorBoard is installed.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = ["TrainingResult", "train"]
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from elboscope.core import (
     Sampled,
     seeded,
 )
+from elboscope.core.errors import blamed_on, require
+from elboscope.core.files import expanded
 from elboscope.data import Binarisation
 from elboscope.objectives import ELBO, Objective
 
@@ -132,7 +135,9 @@ def train(
         >>> result.status, [row["epoch"] for row in result.history]
         ('finished', [1.0, 2.0])
     """
-    settings, binarisation = settings or TrainingSettings(), binarisation or Binarisation("none")
+    settings = TrainingSettings() if settings is None else settings
+    binarisation = Binarisation("none") if binarisation is None else binarisation
+    _require_kinds(settings, binarisation, folder, progress, config, about, launcher, resume)
     if isinstance(settings.objective, Game):
         _require_playable(settings, condition_train)
         settings.objective.players(model)  # raises before anything is written
@@ -173,6 +178,36 @@ def train(
     return TrainingResult(model, run.history, status, where, tuple(notes))
 
 
+def _require_kinds(
+    settings: object,
+    binarisation: object,
+    folder: object,
+    progress: object,
+    config: object,
+    about: object,
+    launcher: object,
+    resume: object,
+) -> None:
+    """Refuses what could only fail later, in words about something else, or half-way through."""
+    fits = isinstance(settings, TrainingSettings)
+    require("settings", fits, "training.TrainingSettings(epochs=10, …)", settings)
+    expected = "a Binarisation such as data.Binarisation('fixed')"
+    require("binarisation", isinstance(binarisation, Binarisation), expected, binarisation)
+    path = folder is None or isinstance(folder, str | PathLike)
+    require("folder", path, "the path of a run folder, or None", folder)
+    shows = progress is None or isinstance(progress, bool) or callable(progress)
+    require("progress", shows, "True, False, None or a function of (done, total)", progress)
+    require("config", isinstance(config, str), "the text of a config.yaml", config)
+    require("resume", isinstance(resume, bool), "True or False", resume)
+    require("about", isinstance(about, Mapping | None), "a mapping, or None", about)
+    with blamed_on("about", "values that JSON can hold", "Use numbers, texts, lists and mappings."):
+        json.dumps(about)
+    drives = launcher is None or all(hasattr(launcher, name) for name in ("setup", "backward"))
+    require("launcher", drives, "a Launcher such as training.SingleDevice, or None", launcher)
+    if isinstance(folder, str | PathLike):
+        expanded(folder)
+
+
 def _warnings(record: Mapping[str, object]) -> list[str]:
     """What the numbers of this run are not: each would be read as a bound otherwise."""
     found = []
@@ -193,7 +228,11 @@ def _warnings(record: Mapping[str, object]) -> list[str]:
 
 def _place(module: nn.Module, settings: TrainingSettings) -> nn.Module:
     if settings.device is not None:
-        module.to(settings.device)
+        do = "PyTorch names them: 'cpu', and 'cuda' where torch.cuda.is_available()."
+        with blamed_on("device", f"a device that is here; not {settings.device!r}", do):
+            module.to(settings.device)
+            meta = any(p.is_meta for p in module.parameters())
+            require("device", not meta, "a device that holds values", settings.device)
     if settings.compile:
         for network in module.children():
             network.compile()

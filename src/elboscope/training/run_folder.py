@@ -33,11 +33,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from elboscope.core import InputError, Sampled, check_model, evaluating, modules_of
-from elboscope.core.files import only_process, output_folder, replace_file, to_disk
+from elboscope.core.errors import blamed_on, first_line
+from elboscope.core.files import only_process, output_folder, readable, replace_file, to_disk
 from elboscope.data import Binarisation
 from elboscope.objectives import Objective, implied_variance, kl_weighted
 
-from .checkpoint import TrainingState, trainable_module, weights
+from .checkpoint import TrainingState, disk_errors, trainable_module, weights
 from .data import TrainingData, steps_per_epoch
 from .games.base import Game
 from .metrics import Row, read_rows
@@ -137,7 +138,8 @@ class RunFolder:
         try:
             if chosen:
                 module.load_state_dict(chosen)
-            replace_file(self.model, lambda aside: save_model(module, str(aside)))
+            with disk_errors(self.model):
+                replace_file(self.model, lambda aside: save_model(module, str(aside)))
         finally:
             if chosen:
                 module.load_state_dict(own)
@@ -166,7 +168,8 @@ def open_run(folder: str | PathLike[str], *, resume: bool) -> Iterator[RunFolder
         )
     if path.exists() and not path.is_dir():
         raise InputError(str(path), expected="a folder", got="a file", do="Choose another path.")
-    path.mkdir(parents=True, exist_ok=True)
+    with blamed_on(str(path), "a folder that can be made", "Choose another path."):
+        path.mkdir(parents=True, exist_ok=True)
     with only_process(path):
         run = RunFolder(path)
         run.claim(resume=resume)
@@ -208,22 +211,33 @@ def load_run(folder: str | PathLike[str], model: object = None) -> SavedRun:
         elboscope.core.errors.InputError: no/such/run: expected a run folder with a run.json; ...
     """
     run = RunFolder(Path(folder))
-    try:
-        record = json.loads(run.record.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            str(run.path),
-            expected="a run folder with a run.json",
-            got="none" if isinstance(error, OSError) else f"a damaged one ({error})",
-            do="A run folder is what elboscope train leaves behind.",
-        ) from error
+    record = _read_record(run)
     if modules_of(model):
         _load_weights(run, trainable_module(model))
     return SavedRun(run.path, record, read_rows(run.metrics))
 
 
+def _read_record(run: RunFolder) -> Mapping[str, Any]:
+    got, record = "", None
+    try:
+        record = json.loads(readable(run.record).read_text(encoding="utf-8"))
+    except OSError:
+        got = "none"
+    except (ValueError, RecursionError) as error:
+        got = f"a damaged one ({first_line(error)})"
+    if got or not isinstance(record, Mapping):
+        raise InputError(
+            str(run.path),
+            expected="a run folder with a run.json",
+            got=got or f"one that holds a {type(record).__name__}",
+            do="A run folder is what elboscope train leaves behind.",
+        )
+    return record
+
+
 def _load_weights(run: RunFolder, module: nn.Module) -> None:
     try:
+        readable(run.model)
         load_model(module, str(run.model))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise InputError(

@@ -7,9 +7,11 @@ __all__ = ["TrainingSettings", "burda_rate", "constant"]
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 from typing import Literal, get_args
 
 from elboscope.core import InputError
+from elboscope.core.errors import shown
 from elboscope.objectives import Objective
 
 from .games.base import Game
@@ -81,21 +83,39 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "validate_every", "validation_samples"):
             value = getattr(self, name)
-            _require(name, value, "a whole number ≥ 1", isinstance(value, int) and value >= 1)
-        whole = isinstance(self.seed, int) and self.seed < 2**63
+            _require(name, value, "a whole number ≥ 1", _is_whole(value) and 1 <= value < 2**63)
+        whole = _is_whole(self.seed) and self.seed < 2**63
         _require("seed", self.seed, "a whole number below 2⁶³", whole)
         for name in ("learning_rate", "eps"):
             value = getattr(self, name)
-            _require(name, value, "a number > 0", value > 0 and math.isfinite(value))
+            _require(name, value, "a number > 0", _is_number(value) and 0 < value < math.inf)
         for name in ("seed", "checkpoint_seconds", "checkpoint_epochs"):
-            _require(name, getattr(self, name), "a number ≥ 0", getattr(self, name) >= 0)
+            value = getattr(self, name)
+            _require(name, value, "a number ≥ 0", _is_number(value) and value >= 0)
         for name in ("patience", "max_grad_norm", "aggressive_epochs"):
             value = getattr(self, name)
-            _require(name, value, "a number > 0, or none", value is None or value > 0)
+            holds = value is None or (_is_number(value) and value > 0)
+            _require(name, value, "a number > 0, or none", holds)
         fraction = self.validation_fraction
-        _require("validation_fraction", fraction, "a number in [0, 1)", 0 <= fraction < 1)
+        holds = _is_number(fraction) and 0 <= fraction < 1
+        _require("validation_fraction", fraction, "a number in [0, 1)", holds)
         schedule, known = self.rate_schedule, get_args(RateSchedule)
         _require("rate_schedule", schedule, " or ".join(known), schedule in known)
+        self._require_others()
+
+    def _require_others(self) -> None:
+        betas = self.betas
+        pair = isinstance(betas, tuple | list) and len(betas) == 2
+        holds = pair and all(_is_number(beta) and 0 <= beta < 1 for beta in betas)
+        _require("betas", betas, "two numbers in [0, 1)", holds)
+        for name in ("compile", "tensorboard"):
+            value = getattr(self, name)
+            _require(name, value, "true or false", isinstance(value, bool))
+        device = self.device
+        _require("device", device, "a text such as 'cuda', or none", isinstance(device, str | None))
+        objective = self.objective
+        expected = "an objective such as training.IWAE(5), a game, or none"
+        _require("objective", objective, expected, isinstance(objective, Objective | Game | None))
 
     def rate(self, epoch: float) -> float:
         """Returns the learning rate at a time in epochs."""
@@ -114,9 +134,17 @@ class TrainingSettings:
         return values
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def _require(name: str, value: object, expected: str, holds: bool) -> None:
     if not holds:
-        raise InputError(name, expected=expected, got=repr(value))
+        raise InputError(name, expected=expected, got=shown(value))
 
 
 # Learning rates as pure functions of training time, in epochs: a resumed run remembers nothing.
