@@ -10,6 +10,7 @@ marker: then they fail.
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,11 @@ from jaxtyping import install_import_hook
 hook = install_import_hook(
     os.environ.get("ELBOSCOPE_SHAPES", "elboscope.core"), "beartype.beartype"
 )
+
+
+# Started by nohup, a process ignores SIGHUP, and so does what it tests: some tests send one.
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def chromium() -> str | None:

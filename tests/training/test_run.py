@@ -353,6 +353,7 @@ def test_reading_what_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(InputError, match=r"run.json; got a damaged one"):
         load_run(tmp_path)
+    (tmp_path / "run.json").unlink()  # of no run: training would not write beside it
     train(SmallVAE(), X, settings(epochs=1), tmp_path)
     wider = SmallVAE()
     wider.decoder = nn.Sequential(nn.Linear(2, 6))

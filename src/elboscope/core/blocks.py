@@ -21,7 +21,7 @@ __all__ = [
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from typing import NamedTuple, TypeVar
 
@@ -223,14 +223,14 @@ def rows_in_memory(model: GenerativeModel, x: Tensor, condition: Tensor | None =
 
 def _fitting(model: GenerativeModel, x: Tensor, condition: Tensor | None, largest: int) -> int:
     with evaluating(model), seeded(0):
-        local = given(model, None if condition is None else condition[:1])
-        z = local.prior().sample(torch.Size((1, 1)))
+        local, rows = _measured(model, x, condition)
+        z = local.prior().sample(torch.Size((1, len(rows))))
 
         def score() -> object:
             place = z.requires_grad_() if z.is_floating_point() else z
-            return local.decode(place).log_prob(x[:1])
+            return local.decode(place).log_prob(rows)
 
-        kept = _kept_for_gradients(local, score)
+        kept = _kept_for_gradients(local, score) // len(rows)
     largest *= z.element_size()
     return max(1, int(_budget.get() / (OVERHEAD * ((kept or UNMEASURED * largest) + largest))))
 
@@ -283,17 +283,26 @@ def values_per_sample(
         >>> values_per_sample(model, torch.zeros(1, 6))  # six values of 17 levels
         102
     """
-    found = [x[:1].numel()]
     with evaluating(model), seeded(0), _sizes(model) as returned:
-        local = given(model, None if condition is None else condition[:1])
-        p = local.decode(local.prior().sample(torch.Size((1, 1))))
+        local, rows = _measured(model, x, condition)
+        found = [rows.numel()]
+        p = local.decode(local.prior().sample(torch.Size((1, len(rows)))))
         returned.clear()  # what the decoder made on its way is freed again
         _keep(p, found)
-        try:
-            p.log_prob(x[:1])
-        except (NotImplementedError, ValueError, RuntimeError):
-            return max(found)  # told where it is asked for
-    return max(found + returned)
+        with suppress(NotImplementedError, ValueError, RuntimeError):  # told where it is asked for
+            p.log_prob(rows)
+            found += returned
+    return max(found) // len(rows)
+
+
+def _measured(model: M, x: Tensor, condition: Tensor | None) -> tuple[M, Tensor]:
+    """The model given what is measured, one row; all rows where it was given theirs before."""
+    local = given(model, None if condition is None else condition[:1])
+    try:
+        local.decode(local.prior().sample(torch.Size((1, 1))))
+    except (RuntimeError, ValueError):
+        return local, x
+    return local, x[:1]
 
 
 @contextmanager
