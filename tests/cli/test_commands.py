@@ -178,6 +178,7 @@ def test_the_demo_is_healthy_and_repeatable(folder, capsys):
     assert "a folder with other files" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_without_an_encoder_the_headline_is_ais():
     """An estimate that was made is not hidden behind the one that could not be."""
     from dataclasses import replace

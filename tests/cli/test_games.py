@@ -52,6 +52,7 @@ def test_train_a_game(game, folder, capsys) -> None:
     assert record["objective"].startswith(f"{game}(")
 
 
+@pytest.mark.slow
 def test_a_gan_from_its_configuration_to_its_report(folder, capsys) -> None:
     write(folder, "GANGame")
     assert main(["train", "game.yaml", "--out", "run"]) == 0

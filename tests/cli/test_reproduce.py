@@ -63,6 +63,7 @@ def test_mistakes_are_one_line(refuses, command, words):
         assert any(choice in line for choice in word.split("|")), (word, line)
 
 
+@pytest.mark.slow
 def test_smoke_prints_and_saves_rows_and_verdicts(folder, capsys):
     command = ["reproduce", "tighter-bounds-table1", "--scale", "smoke", "--out", "here"]
     assert main(command) == 0

@@ -160,6 +160,7 @@ def test_a_reader_that_has_had_enough_does_not_cost_the_report(tiny, at_stage):
     assert (tiny / "r/report.html").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_behind_standard_output_does_not_cost_the_report(tiny, at_stage, capsys):
     at_stage(3, lambda: None)
     with open("/dev/full", "w", buffering=1) as out, redirect_stdout(out):

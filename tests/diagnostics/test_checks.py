@@ -204,6 +204,7 @@ def test_one_bound_is_not_widened():
     assert "the best of" not in finding.summary
 
 
+@pytest.mark.slow
 def test_the_largest_of_bounds_on_a_perfect_model_asserts_nothing_more_often_than_one():
     """Six independent bounds at zero, a thousand times: the widened ± keeps the 2.3 % of one."""
     generator = torch.Generator().manual_seed(0)

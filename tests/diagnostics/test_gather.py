@@ -85,6 +85,7 @@ def test_the_parts_of_the_inference_gap_agree_with_the_closed_form_on_their_rows
     assert abs(gap.generalisation.amortisation.value) < 0.01
 
 
+@pytest.mark.slow
 def test_training_data_that_are_the_evaluation_data_are_no_second_set():
     model = LinearGaussian.instance_1()
     x, _ = model.sample(12, seed=0)
@@ -100,6 +101,7 @@ class WithoutGradient(LinearGaussian):
         return super().decode(torch.from_numpy(z.numpy()))
 
 
+@pytest.mark.slow
 def test_a_decoder_without_a_gradient_costs_only_the_certificate():
     first = LinearGaussian.instance_1()
     model = WithoutGradient(first.W, first.b, 0.5)
@@ -297,6 +299,7 @@ class Slow(nn.Module):
         return Independent(Normal(mu, torch.ones_like(mu)), 1)
 
 
+@pytest.mark.slow
 def test_what_is_too_slow_is_cut_and_then_skipped_and_says_so():
     x = torch.randn(2000, 784)
     hurried = replace(QUICK, max_seconds=1e-3)
@@ -312,6 +315,7 @@ def test_what_is_too_slow_is_cut_and_then_skipped_and_says_so():
     assert (trust.severity, "would take about" in trust.summary) == ("unavailable", True)
 
 
+@pytest.mark.slow
 def test_big_data_are_subsampled_within_the_budget():
     x = torch.bernoulli(torch.full((10_000, 784), 0.2))
     e = gather_evidence(mlp_vae((784,), 4, hidden=(16,)), x, x_train=x, budget=SMALL, seed=5)

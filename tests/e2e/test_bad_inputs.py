@@ -87,6 +87,7 @@ def spoilt(kind: str, n: int, place: int) -> np.ndarray:
 KINDS = ["nan", "infinite", "shape", "axes", "empty", "scalar", "complex", "text", "dates"]
 
 
+@pytest.mark.slow
 @FIFTY
 @given(st.sampled_from([*KINDS, "truncated", "object"]), st.integers(3, 30), st.integers(0, 10**6))
 def test_bad_data(folder, kind, n, place):

@@ -104,6 +104,7 @@ def test_equal_data_carry_no_information() -> None:
     assert es.diagnose(model, x, budget=SMALL, seed=0)["posterior collapse"].severity == "problem"
 
 
+@pytest.mark.slow
 def test_columns_with_a_slash_reach_every_form_of_the_report() -> None:
     model, x = small()
     rows = [{"epoch": i, "train/bound": -4.0, "train.bound": 1.0, "phase": "a"} for i in range(3)]

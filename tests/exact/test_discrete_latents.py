@@ -171,6 +171,7 @@ def words() -> tuple[Words, Tensor]:
         return model, model.decode(model.prior().sample((60,))).sample().float()
 
 
+@pytest.mark.slow
 def test_words_are_diagnosed_to_the_end() -> None:
     model, x = words()
     diagnosis = es.diagnose(model, x, budget=quick(), seed=0)

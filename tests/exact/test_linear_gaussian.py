@@ -136,20 +136,25 @@ L_K_1 = {2: -3.73402, 5: -3.71412, 8: -3.70834, 10: -3.70622, 50: -3.69869, 64: 
 L_K_2 = {2: -4.2051, 5: -4.1299, 10: -4.0914, 50: -4.0374, 64: -4.0323}
 
 
-@pytest.mark.parametrize(("K", "truth"), [*L_K_1.items(), (1000, -3.69658)])
+@pytest.mark.parametrize(
+    ("K", "truth"), [*L_K_1.items(), pytest.param(1000, -3.69658, marks=pytest.mark.slow)]
+)
 def test_instance_1_importance_weighted_bounds(K, truth):
     value, stderr = bound(ONE, K, repeats=400_000 if K < 1000 else 2_000_000)
     assert abs(value - truth) < 3.5 * math.hypot(stderr, 3e-5)
     assert stderr < 1.5e-3
 
 
-@pytest.mark.parametrize(("K", "truth"), [*L_K_2.items(), (1000, -4.0032)])
+@pytest.mark.parametrize(
+    ("K", "truth"), [*L_K_2.items(), pytest.param(1000, -4.0032, marks=pytest.mark.slow)]
+)
 def test_instance_2_importance_weighted_bounds(K, truth):
     value, stderr = bound(TWO, K, repeats=400_000 if K < 1000 else 2_000_000)
     assert abs(value - truth) < 3.5 * math.hypot(stderr, 2e-4)
     assert stderr < 4e-3
 
 
+@pytest.mark.slow
 def test_effective_sample_size_tends_to_its_closed_form():
     sick = ONE.with_mistuned_posterior(0.2, 1.2)
     data, _ = ONE.sample(8, seed=3)

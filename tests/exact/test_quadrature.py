@@ -49,6 +49,7 @@ def test_one_latent():
     )
 
 
+@pytest.mark.slow
 def test_any_decoder_against_importance_sampling():
     model = TwoLatents()
     with seeded(1), torch.no_grad():

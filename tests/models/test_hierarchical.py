@@ -34,6 +34,7 @@ def test_exact_chain_has_no_variance_and_its_elbo_is_log_p():
     assert elbo.mc_stderr.max() < 1e-9
 
 
+@pytest.mark.slow
 def test_importance_sampling_is_unbiased_with_a_wrong_chain_and_the_elbo_lies_below():
     model = off_by()
     x, _ = model.sample(200, seed=1)
@@ -58,6 +59,7 @@ def test_the_equivalent_one_layer_model_has_the_same_population_answers():
     torch.testing.assert_close(two.values, one.values)
 
 
+@pytest.mark.slow
 def test_active_units_and_surgery_need_no_closed_form():
     model = LinearChain.instance()
     x, _ = model.sample(400, seed=3)

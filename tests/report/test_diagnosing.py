@@ -72,6 +72,7 @@ def test_a_loader_is_read_and_what_was_done_is_recorded(model, x):
     assert "labels ignored" in diagnosis.evidence.settings["conversion"]
 
 
+@pytest.mark.slow
 def test_a_report_of_a_real_diagnosis_shows_its_numbers(diagnosis, tmp_path):
     text = diagnosis.save(tmp_path / "report.html").read_text()
     for finding in diagnosis.findings:

@@ -78,6 +78,7 @@ def test_every_number_has_a_row_on_the_page_or_a_panel(page):
     assert [name for name, title in titles.items() if title not in rows] == []
 
 
+@pytest.mark.slow
 def test_a_number_without_a_question_stands_among_the_others(diagnosis):
     estimates = {**diagnosis.estimates, "my_own": replace(SOME, name="a number of my own")}
     text = page_of(replace(diagnosis, estimates=estimates))

@@ -86,6 +86,7 @@ def test_the_inference_gap_is_written_with_its_parts(diagnosis):
     assert without["inference"] is None
 
 
+@pytest.mark.slow
 def test_searched_datapoints_are_named_by_their_rows_of_x(diagnosis, tmp_path):
     gap, rows = diagnosis.evidence["inference_gap"], diagnosis.evidence.rows["inference_gap"]
     best = gap.optimal["flow"]
@@ -117,6 +118,7 @@ def test_dataframe_gives_totals_for_units_and_means_for_datapoints(diagnosis):
     assert table.loc["log_px_half", "num_samples"] == 2500
 
 
+@pytest.mark.slow
 def test_the_tree_comes_back_from_its_file(diagnosis, tmp_path):
     path = diagnosis.save_datatree(tmp_path / "new" / "d.nc")
     with xr.open_datatree(path, engine="h5netcdf") as tree:
@@ -177,6 +179,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path, monk
     assert os.listdir(tmp_path) == ["report.html"]
 
 
+@pytest.mark.slow
 def test_a_folder_or_a_file_in_the_way_is_named(diagnosis, tmp_path):
     with pytest.raises(InputError, match="expected the path of a file; got a folder"):
         diagnosis.save(tmp_path)

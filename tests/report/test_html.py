@@ -136,6 +136,7 @@ def test_nothing_computed_still_makes_a_page_that_says_why():
     assert "Bokeh" not in text
 
 
+@pytest.mark.slow
 def test_data_that_are_no_images_are_listed_by_feature():
     x = torch.zeros(30, 5)
     x[:, 3] = torch.arange(30.0)
@@ -147,6 +148,7 @@ def test_data_that_are_no_images_are_listed_by_feature():
     assert "the data do not look like images" in text
 
 
+@pytest.mark.slow
 def test_the_numbers_behind_a_verdict_are_words_where_they_are_not_numbers():
     sentences = ["The first is larger.", "The second is smaller."]
     numbers = {"reasons": [], "where": ["a", "b"], "disagreements": sentences * 5}

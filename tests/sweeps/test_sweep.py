@@ -187,6 +187,7 @@ def test_a_process_that_leaves_nothing_is_no_endless_loop(tmp_path, plan_of):
     assert "its process ended 3 times without a result" in state.reason
 
 
+@pytest.mark.slow
 def test_a_run_without_the_metric_has_failed(tmp_path, prepare):
     plan = SweepPlan({"x": Choices("x", (1.0,))}, metric="train_bound")
     state = sweep(plan, tmp_path / "s", prepare).runs[0].state

@@ -95,6 +95,7 @@ def test_each_member_trains_as_it_would_alone_on_its_own_shuffling(tmp_path, mon
     assert (both.bounds[:, 0] - both.bounds[:, 1]).abs().min() > 1e-4
 
 
+@pytest.mark.slow
 def test_training_raises_the_bound_and_follows_the_schedule(tmp_path):
     seen = []
     asked = []

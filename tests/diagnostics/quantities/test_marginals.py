@@ -32,6 +32,7 @@ def exact():
     return model, x, gather_evidence(model, x, x_train=x_train, budget=MATCHED, seed=3)
 
 
+@pytest.mark.slow
 def test_the_mixture_and_every_bound_agree_with_the_closed_form(exact):
     model, _, e = exact
     truth, found = model.marginal_kl().item(), e["marginal_kl_comparison"]

@@ -55,7 +55,7 @@ def test_a_gaussian_posterior_is_found_whole_and_so_are_kls_to_it():
     assert (found.entropy() - posterior.entropy()).abs().max() < 1e-9
 
 
-@pytest.mark.parametrize("scale", [0.3, 0.02, 0.004])
+@pytest.mark.parametrize("scale", [0.3, 0.02, pytest.param(0.004, marks=pytest.mark.slow)])
 def test_both_modes_are_there_however_narrow(scale):
     model, x = TwoModes(scale), torch.tensor([[1.0, 0.5], [2.0, -1.0]], dtype=torch.float64)
     found = grid_posterior(model, x, points=1600 if scale < 0.02 else 400)

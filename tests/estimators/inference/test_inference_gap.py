@@ -50,7 +50,7 @@ def adds_up(gap: es.inference.InferenceGap) -> bool:
     return torch.allclose(total, gap.inference.values, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_best_encoder_of_the_family_has_an_approximation_gap_only(number) -> None:
     model = LinearGaussian.instance_1() if number == 1 else LinearGaussian.instance_2()
     x, _ = model.sample(50, seed=0)
@@ -74,7 +74,14 @@ def test_the_best_encoder_of_the_family_has_an_approximation_gap_only(number) ->
     assert "L[q*_full] − L[q*_diagonal]" in text
 
 
-@pytest.mark.parametrize(("shift", "factor"), [(0.5, 1.0), (0.0, 3.0), (-0.2, 0.4)])
+@pytest.mark.parametrize(
+    ("shift", "factor"),
+    [
+        (0.5, 1.0),
+        pytest.param(0.0, 3.0, marks=pytest.mark.slow),
+        pytest.param(-0.2, 0.4, marks=pytest.mark.slow),
+    ],
+)
 def test_an_encoder_that_is_off_has_the_amortisation_gap_by_which_it_is_off(shift, factor) -> None:
     model = LinearGaussian.instance_1().with_mistuned_posterior(shift, factor)
     x, _ = model.sample(60, seed=0)
@@ -149,6 +156,7 @@ def test_a_narrower_family_than_the_encoders_is_said_not_to_split_its_gap() -> N
     assert "family diagonal (asked for; the encoder's own is full)" in str(gap)
 
 
+@pytest.mark.slow
 def test_two_modes_against_quadrature_and_what_one_mode_hides() -> None:
     """Importance sampling from one mode never sees the other, and its ESS is excellent."""
     model = Bimodal(0.25)
@@ -192,6 +200,7 @@ def test_q_star_and_log_px_are_certified_apart() -> None:
         inference_gap(model, x[:3], log_likelihood=found)
 
 
+@pytest.mark.slow
 def test_one_word_where_both_are_certified() -> None:
     model = LinearGaussian.instance_1()
     x, _ = model.sample(20, seed=0)
@@ -248,6 +257,7 @@ def test_a_trained_vae_with_two_latents_against_quadrature() -> None:
     assert gap.amortisation.mean > 0.05
 
 
+@pytest.mark.slow
 def test_an_encoder_that_remembers_its_training_data_does_not_generalise() -> None:
     exact = LinearGaussian.instance_1()
     x_train, _ = exact.sample(80, seed=0)
@@ -337,7 +347,7 @@ def test_where_all_diverged_there_is_no_number_and_no_certificate() -> None:
     assert "3 of 3 datapoints diverged" in str(gap)
 
 
-@pytest.mark.parametrize("validated", [False, True])
+@pytest.mark.parametrize("validated", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("row", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_encoder_that_is_nan_for_one_datapoint_loses_that_one_only(row, validated) -> None:
     """Validated, a distribution raises for the whole batch."""
@@ -356,6 +366,7 @@ def test_an_encoder_that_is_nan_for_one_datapoint_loses_that_one_only(row, valid
     assert gap.optimal["diagonal"].index.tolist() == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_search_below_the_encoder_is_no_discovery(monkeypatch) -> None:
     model = LinearGaussian.instance_1()
     x, _ = model.sample(40, seed=0)

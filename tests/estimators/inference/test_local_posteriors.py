@@ -41,6 +41,7 @@ def test_datapoints_are_found_by_their_gaps():
     assert _choose(amortisation[:0], approximation[:0]) == {}
 
 
+@pytest.mark.slow
 def test_estimated_gaps_are_the_kls_on_the_grid(gaussian):
     model, x, gap = gaussian
     found = local_posteriors(model, x, gap, points=96, seed=0)
@@ -86,6 +87,7 @@ def test_the_picture_holds_the_mass_of_every_density(gaussian):
             assert 0.98 < (density.sum() * cell).item() < 1 + 1e-6
 
 
+@pytest.mark.slow
 def test_a_trained_model_with_a_flow_agrees_with_its_grid():
     with seeded(0):
         x = (torch.rand(60, 1, 4, 4) < torch.linspace(0.1, 0.9, 16).reshape(1, 4, 4)).float()

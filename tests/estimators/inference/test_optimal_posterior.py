@@ -183,6 +183,7 @@ def test_a_certificate_of_a_trained_vae_holds_for_a_search_ten_times_as_long(dig
     assert -0.005 < gain < found.certificate.within
 
 
+@pytest.mark.slow
 def test_a_datapoint_does_not_depend_on_its_company(digits) -> None:
     model, x = digits
     alone = optimal_posterior(model, x[:3], num_samples=3000, seed=0)
@@ -266,6 +267,7 @@ def test_the_encoder_is_kept_where_the_search_did_worse_and_only_there() -> None
     torch.testing.assert_close(fixed[0], q.mean)
 
 
+@pytest.mark.slow
 def test_any_shape_of_latents_and_both_families() -> None:
     with seeded(0):
         decoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 6))
@@ -293,6 +295,7 @@ def test_the_starts_compete_on_fifty_of_many_datapoints_whatever_their_number(n)
     assert best.certificate.trial.num_data == 50
 
 
+@pytest.mark.slow
 def test_frozen_parameters_and_the_same_seed() -> None:
     model = LinearGaussian.instance_1().requires_grad_(False)
     a, b = (optimal_posterior(model, X, num_samples=50, seed=7).elbo for _ in range(2))

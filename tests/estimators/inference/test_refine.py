@@ -83,6 +83,7 @@ def test_a_change_of_the_model_changes_the_answer() -> None:
     assert (after - before).abs().max() > 0.1
 
 
+@pytest.mark.slow
 def test_estimators_work_on_it_unchanged() -> None:
     model, x = sick(), data(200)
     refined = refine(model, 20)

@@ -65,7 +65,7 @@ def test_the_lstm_never_sees_the_latent_that_it_predicts() -> None:
     assert c - 2 * b + a == pytest.approx(-math.exp(-2 * output[1].item()), rel=1e-3)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["gmm", "maf", pytest.param("lstm", marks=pytest.mark.slow)])
 def test_bounds_of_the_linear_gaussian_lie_below_the_truth_and_near_it(family) -> None:
     model = LinearGaussian.instance_2()
     x, _ = model.sample(4000, seed=0)

@@ -113,7 +113,7 @@ def test_parameters_are_shared_and_nothing_of_the_model_changes():
     assert not any(p.grad is not None for p in model.parameters())
 
 
-@pytest.mark.parametrize("family", ["gmm", "flow"])
+@pytest.mark.parametrize("family", ["gmm", pytest.param("flow", marks=pytest.mark.slow)])
 def test_the_reported_gain_is_the_difference_of_the_bounds_on_held_out_data(family):
     model, _ = vae(2)
     with seeded(1):
@@ -129,6 +129,7 @@ def test_the_reported_gain_is_the_difference_of_the_bounds_on_held_out_data(fami
     assert "gain of the fitted prior" in str(fitted.gain)
 
 
+@pytest.mark.slow
 def test_the_fitted_model_keeps_the_contract_and_is_estimated_like_any_other():
     for family, name in (("gmm", "GaussianMixture"), ("flow", "TransformedDistribution")):
         with seeded(0):

@@ -132,6 +132,7 @@ def test_estimates_of_the_same_draws_are_compared_in_pairs() -> None:
     assert marginal_kl_disagreements({"a": a, "c": c}) == ()
 
 
+@pytest.mark.slow
 def test_a_posterior_without_density_has_no_mixture_and_all_the_others() -> None:
     class Implicit(Distribution):
         def __init__(self, q: Distribution) -> None:
@@ -180,6 +181,7 @@ def test_the_mixture_of_a_surgery_is_not_drawn_again() -> None:
         compare_marginal_kl(model, x[:50], surgery=surgery, seed=0)
 
 
+@pytest.mark.slow
 def test_one_method_is_that_of_the_comparison():
     model = LinearGaussian.instance_2()
     x, _ = model.sample(200, seed=0)

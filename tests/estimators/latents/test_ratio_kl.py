@@ -113,6 +113,7 @@ def test_trained_classifiers_lie_below_the_truth_and_near_it(
             assert estimate.mean < truth + 3.3 * estimate.stderr
 
 
+@pytest.mark.slow
 def test_a_perfect_model_of_narrow_posteriors_has_no_hole() -> None:
     model = LinearGaussian.perfect(10, 12)
     for seed in range(3):
@@ -134,6 +135,7 @@ def test_the_errors_state_the_scatter_over_data_sets() -> None:
         assert abs(spread / stated - 1) < 0.35  # 40 draws scatter by 11 %
 
 
+@pytest.mark.slow
 def test_the_value_depends_on_the_classifier_and_says_which() -> None:
     model = LinearGaussian.perfect(5, 6).with_mistuned_posterior(mean_shift=0.5)
     x, _ = model.sample(400, seed=0)

@@ -33,6 +33,7 @@ class Given(nn.Module):
         return Independent(Normal(z, torch.ones_like(z)), 1)
 
 
+@pytest.mark.slow
 def test_population_of_instance_1() -> None:
     model = LinearGaussian.instance_1()
     x, _ = model.sample(10_000, seed=0)
@@ -62,6 +63,7 @@ def test_population_of_instance_1() -> None:
     assert not parts.unavailable
 
 
+@pytest.mark.slow
 def test_checked_example_of_two_thousand_narrow_posteriors() -> None:
     # N = S = 2000, d = 20, μ ~ N(0, .81), σ = .3: plain 15.534 ± .092, low variance ± 5e-7.
     with seeded(0):
@@ -102,6 +104,7 @@ def test_marginal_kl_is_invariant_to_collapsed_dimensions(num_draws: int) -> Non
     assert a.stderr == pytest.approx(b.stderr, abs=1e-10)
 
 
+@pytest.mark.slow
 def test_perfect_model_has_a_full_mixture_and_no_hole() -> None:
     model = LinearGaussian.perfect(20, 30)
     x, _ = model.sample(1000, seed=0)
@@ -189,6 +192,7 @@ def test_flow_posterior_says_what_it_cannot_say() -> None:
     )
 
 
+@pytest.mark.slow
 def test_full_covariance_posterior_is_exact() -> None:
     model = LinearGaussian.instance_1().with_exact_posterior()
     x, _ = model.sample(4000, seed=0)

@@ -87,6 +87,7 @@ def test_gaps_with_perfect_transitions(schedule, T, forward, reverse, chains):
     assert abs(mean_w - truth) < 5 * below.exp().std().item() / math.exp(truth) / chains**0.5
 
 
+@pytest.mark.slow
 def test_the_width_of_a_linear_schedule_falls_like_one_over_t():
     model, chains, times_T = LinearGaussian.instance_2(), 30_000, []
     x, _ = model.sample(2, seed=0)
@@ -179,6 +180,7 @@ def test_weights_are_unbiased_with_hmc(model, x, path):
     require_calibrated((e.values - model.log_likelihood(x).item()) / e.mc_stderr)
 
 
+@pytest.mark.slow
 def test_a_posterior_that_knows_one_of_two_modes_hides_the_other():
     """From such a q every chain stays in its mode: log 2 is lost, and the error says nothing."""
     model = Bimodal(0.1)
@@ -335,6 +337,7 @@ class Validated(Broken):
         return Independent(Normal(torch.where(z < -0.5, torch.nan, z), 0.5), 1)
 
 
+@pytest.mark.slow
 def test_nan_that_a_distribution_refuses_is_rejected_for_its_chain_alone():
     settings = {"num_temperatures": 4, "num_chains": 5, "num_leapfrog": 3, "seed": 0}
     x = torch.tensor([[0.3], [0.1], [-0.3]]).double()

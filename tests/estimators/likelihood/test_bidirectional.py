@@ -34,7 +34,17 @@ def sandwich(model: object, n: int = 200, T: int = 30, **settings: object) -> Sa
 
 
 @pytest.mark.parametrize("path", ["prior", "posterior"])
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "instance 2",
+        "enumerable",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("instance 1", "conjugate", "five units")
+        ),
+    ],
+)
 def test_it_contains_the_truth(name, path):
     """Per datapoint: mean of upper − truth and of truth − lower are ≥ 0 within their errors."""
     model = EXACT[name]
@@ -47,6 +57,7 @@ def test_it_contains_the_truth(name, path):
     assert (s.lower.side, s.upper.side) == ("lower", "upper")
 
 
+@pytest.mark.slow
 def test_it_contains_the_truth_of_two_modes():
     """z* lies in one mode, chains of the reverse run all begin there; it holds nevertheless."""
     model = Bimodal(0.5)
@@ -56,6 +67,7 @@ def test_it_contains_the_truth_of_two_modes():
         assert gap.mean() > -3.5 * gap.std() / math.sqrt(len(gap))
 
 
+@pytest.mark.slow
 def test_bounds_have_a_gap_where_the_chains_are_few_and_it_halves_with_twice_as_many():
     model = LinearGaussian.instance_2()
     s = sandwich(model, 2000, T=24, num_chains=1, num_leapfrog=6, schedule="linear")
@@ -150,6 +162,7 @@ class Shifted:
         return Independent(Normal(z + self.c, torch.ones(1).double()), 1)
 
 
+@pytest.mark.slow
 def test_conditions_make_the_data_and_are_used_with_them():
     c = torch.arange(30.0).double()[:, None] * 10
     s = sandwich(Shifted(), 30, condition=c, batch_size=11)

@@ -222,6 +222,7 @@ def test_grey_values_under_a_bernoulli_and_wrong_settings_are_named() -> None:
             log_likelihood(model, grey.round(), **{name: 0})
 
 
+@pytest.mark.slow
 def test_conditions_go_with_their_datapoints_and_progress_reaches_its_end() -> None:
     from .test_importance import Shifted
 
@@ -319,6 +320,7 @@ def test_c_is_the_stratified_mean_and_its_error_and_is_never_printed_as_zero(fir
     assert "nothing is said of a share of up to 7.50% of model-like data" in str(alone)
 
 
+@pytest.mark.slow
 def test_data_are_read_once_so_that_a_shuffling_loader_keeps_its_pairs() -> None:
     """Read twice, the two parts would be of the datapoints in two orders."""
     model = LinearGaussian.instance_1()

@@ -15,6 +15,7 @@ from .test_importance import X, require_calibrated
 LOG_PX_2 = -3.9942076535
 
 
+@pytest.mark.slow
 def test_instance_2_is_repaired_by_widening_and_only_then_calibrated() -> None:
     model, same = LinearGaussian.instance_2(), X.expand(200, 3)
     plain = importance_sampling(model, same, 3000, seed=0)

@@ -82,6 +82,7 @@ def test_modes_are_those_that_some_image_is_most_probably_of():
     assert "total modes covered ≈ 3.0" in str(covered)
 
 
+@pytest.mark.slow
 def test_the_protocol_of_26000_perfect_samples_covers_1000_modes():
     with seeded(0):
         covered = modes_covered(drawn(26_000, 1000))

@@ -21,6 +21,7 @@ def normal(n: int, seed: int, d: int = 2) -> torch.Tensor:
 SETS = normal(2000, 0), normal(2000, 1)
 
 
+@pytest.mark.slow
 def test_shifted_gaussians_lie_as_far_apart_as_their_means_and_the_penalty_s_slope():
     """‖δ‖ = 2, and ‖δ‖ + ‖δ‖²/(2λ) with the slope that a penalty of λ allows: 2.2, or 2.02."""
     delta = torch.tensor([1.2, 1.6])
@@ -45,6 +46,7 @@ def far(shift: float):
     return wasserstein_critic(sampler, *SETS, training=SMALL, seed=0).test
 
 
+@pytest.mark.slow
 def test_it_grows_with_the_distance():
     near, away = far(0.5), far(2.0)
     assert away.mean - near.mean > 3 * math.hypot(near.stderr, away.stderr)

@@ -57,6 +57,7 @@ def test_the_exact_expected_coverage():
     assert expected_coverage(1000, 10**9, 5) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_equal_distributions_have_density_one_and_the_expected_coverage():
     found = [
         neighbour_metrics(normal(1000, 8, seed), normal(1000, 8, 100 + seed)) for seed in range(8)
@@ -68,6 +69,7 @@ def test_equal_distributions_have_density_one_and_the_expected_coverage():
     assert coverage.std().item() < 0.01
 
 
+@pytest.mark.slow
 def test_errors_are_conservative_and_not_by_much():
     """Efron and Stein: not below the truth; for nearest neighbours up to twice it."""
     found = [neighbour_metrics(normal(200, 4, s), normal(200, 4, 500 + s)) for s in range(40)]

@@ -43,6 +43,7 @@ def test_paths_lead_between_evaluation_data_over_the_training_datas_q():
     assert torch.equal(found["interpolations"].ends[0, 0], found.x[a])
 
 
+@pytest.mark.slow
 def test_captions_say_how_units_nodes_and_ways_were_chosen(plane):
     first, ways, grid = (
         make(plane) for make in (traversals_panel, interpolations_panel, manifold_panel)

@@ -41,6 +41,7 @@ def test_the_parts_are_those_of_the_closed_form(tmp_path):
     assert found.certificates["diagonal"].startswith("certified")
 
 
+@pytest.mark.slow
 def test_log_px_is_the_best_candidate_and_not_one_ahead_by_luck(tmp_path):
     found = measure(tmp_path, X[:8], full=True, num_temperatures=5)
     assert set(found.candidates) == {

@@ -65,6 +65,7 @@ def test_parts_add_up_at_any_time():
     assert abs(reconstruction[0] - exact.mean()) < 0.1 * exact.std()
 
 
+@pytest.mark.slow
 def test_a_fitted_prior_gains_the_marginal_kl_and_leaves_nothing():
     """q(z) of a linear-Gaussian is a Gaussian: the optimum is among both families."""
     model = LinearGaussian.instance_2()

@@ -210,6 +210,7 @@ def smoke(smoke_run):
     return smoke_run("bounds-over-training")
 
 
+@pytest.mark.slow
 def test_a_small_run_calls_nothing_a_bound_of_ours_and_decides_nothing(smoke):
     outcome, _ = smoke
     plan = SMOKE

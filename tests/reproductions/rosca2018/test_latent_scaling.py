@@ -248,6 +248,7 @@ def smoke(smoke_run):
     return smoke_run("latent-scaling")
 
 
+@pytest.mark.slow
 def test_rows_of_a_small_run_add_up_and_decide_nothing(smoke):
     outcome, _ = smoke
     by = {(row.label, row.quantity): row.value for row in outcome.rows}

@@ -153,6 +153,7 @@ def test_pixels_are_of_the_image_and_of_its_frame():
     assert found["pixels.it"].sum() == x.numel()
 
 
+@pytest.mark.slow
 def test_neighbours_are_grey_images_and_their_scores_those_of_binary_ones():
     images = load_pictures("color digits", 60, Options())
     plan = SMOKE

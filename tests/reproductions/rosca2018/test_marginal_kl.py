@@ -138,6 +138,7 @@ def run(smoke_run):
     return smoke_run("marginal-kl")
 
 
+@pytest.mark.slow
 def test_rows_of_a_small_run_add_up(run):
     outcome, _ = run
     by = {(row.label, row.quantity): row.value for row in outcome.rows}
