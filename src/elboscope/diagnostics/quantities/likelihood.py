@@ -483,8 +483,8 @@ LOG_LIKELIHOOD = Quantity[LogLikelihood](
         Number(
             "log_px_combined",
             "log p(x), combined",
-            "Not the larger of the two, which would be no bound: the logarithm of the mean of both "
-            "averages, at most ln 2 below the better one.",
+            "Not the larger of the two, which would be no bound: a weighted mean of both averages, "
+            "each half weighted by what the other half says.",
             lambda found: found.log_px if found.widened is not None else None,
             ("certificate",),
             rows=_of_annealed,
