@@ -359,7 +359,7 @@ def main(seed: int, count: int) -> None:
     """Prints the counts, and each folder that ran code; exits with 1 if there is one.
 
     Args:
-        seed: Of the order of folders and commands.
+        seed: Random seed of the order of folders and commands.
         count: Attacks, each a folder and a command.
     """
     attacks = [(hostile, command) for hostile in FOLDERS for command in COMMANDS]

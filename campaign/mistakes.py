@@ -892,8 +892,8 @@ def main(seed: int, count: int) -> None:
     """Prints the counts, and every fault; exits with 1 if there is one.
 
     Args:
-        seed: Of the mistakes.
-        count: Of the commands; a sixth as many calls.
+        seed: Random seed of the mistakes.
+        count: How many commands are generated; a sixth as many calls.
     """
     with prepared() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")

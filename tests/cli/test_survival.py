@@ -261,7 +261,7 @@ def test_a_run_whose_training_state_was_left_behind_is_not_overwritten(folder, c
         "demo",
     ],
 )
-def test_a_folder_that_nobody_means_is_refused(out, command, tiny, capsys):
+def test_a_folder_that_no_one_means_is_refused(out, command, tiny, capsys):
     (tiny / "small.yaml").write_text(
         (tiny / "small.yaml").read_text() + "sweep: {parameters: {model.latent_dim: [2]}}\n"
         if command.startswith("sweep")

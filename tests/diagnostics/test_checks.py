@@ -651,3 +651,12 @@ def test_what_lies_within_three_errors_is_none():
     close = comparison(gmm=2.02)
     found = prior_hole(evidence(surgery=surgery(2.0, 1.0, 1.0, 2.0), marginal_kl_comparison=close))
     assert "Contradiction" not in found.summary
+
+
+def test_a_bound_on_other_data_than_the_mixtures_may_exceed_its_average_kl():
+    """The mixture is that of training data, whose average KL is 2 nats; that of x is 3."""
+    parts = {"surgery": surgery(2.0, 1.0, 1.0, 2.0), "marginal_kl_comparison": comparison(gmm=2.6)}
+    assert "Contradiction" not in prior_hole(evidence(**parts)).summary
+    assert contradiction(
+        prior_hole(evidence(kl=estimate(1.0), **parts)), "a lower bound on KL(q‖p)"
+    )

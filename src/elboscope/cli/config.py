@@ -72,6 +72,8 @@ def read_config(path: str | Path, sections: tuple[str, ...] = SECTIONS) -> Confi
 
 
 MOST_VALUES, MOST_LEVELS = 10_000, 20
+# What PyYAML lets out beside its own errors: a date of month 13, bytes that are no base64.
+BESIDE_YAML = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 def parse_yaml(text: str, what: str, expected: str) -> Any:
@@ -99,7 +101,7 @@ def parse_yaml(text: str, what: str, expected: str) -> Any:
         content = yaml.safe_load(text)
     except RecursionError as error:
         raise UsageError(what, expected=expected, got="brackets nested too deeply") from error
-    except Exception as error:  # of the text, whatever it is: PyYAML lets ValueError and others out
+    except (yaml.YAMLError, *BESIDE_YAML) as error:
         raise UsageError(what, expected=expected, got=_yaml_problem(error)) from error
     if _num_values(content, 0) > MOST_VALUES:
         got = f"one that contains itself, or over {MOST_VALUES} values or {MOST_LEVELS} levels"

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from elboscope.core import InputError, Severity, check_model, evaluating, placed_like, seeded
-from elboscope.core.files import only_process, output_folder
+from elboscope.core.files import only_process, output_folder, unwritable
 from elboscope.diagnostics import Interrupted, is_generator, title_of
 from elboscope.diagnostics.budget import budget_named
 from elboscope.diagnostics.kept import ABOUT, FOLDER, REPORT_LOCK, discard, give_room
@@ -152,12 +152,8 @@ def _claimed(folder: Path) -> Iterator[None]:
             (folder / FOLDER).mkdir(parents=True, exist_ok=True)
             stack.enter_context(only_process(folder / FOLDER, REPORT_LOCK))
         except OSError as error:
-            raise InputError(
-                str(folder),
-                expected="a folder that can be written",
-                got=f"{type(error).__name__}: {error.strerror or error}",
-                do="Name another with --out.",
-            ) from error
+            expected, do = "a folder that can be written", "Name another with --out."
+            raise unwritable(folder, error, expected, do) from error
         yield
 
 

@@ -14,9 +14,10 @@ __all__ = [
     "refuses_values",
     "require",
     "shown",
+    "text_of",
 ]
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -63,6 +64,14 @@ def require(what: str, holds: bool, expected: str, value: object, do: str = "") 
         raise InputError(what, expected=expected, got=shown(value), do=do)
 
 
+def text_of(value: object, write: Callable[[object], str] = str) -> str:
+    """Returns the text of a value, and nothing where a class of the user's raises instead."""
+    try:
+        return write(value)
+    except Exception:  # the user's code, which may raise anything
+        return ""
+
+
 def shown(value: object) -> str:
     """Returns what a value is, short: its text where that is short, else its type.
 
@@ -70,10 +79,7 @@ def shown(value: object) -> str:
         >>> shown(-1), shown({}), shown(list(range(99)))
         ('-1', '{}', 'a list')
     """
-    try:
-        text = repr(value)
-    except Exception:  # a class of the user's, whose text raises
-        text = ""
+    text = text_of(value, repr)
     return text if 0 < len(text) <= 40 and "\n" not in text else f"a {type(value).__name__}"
 
 
@@ -177,10 +183,7 @@ def first_line(error: BaseException) -> str:
         >>> first_line(ValueError("a\\nb")), first_line(KeyError())
         ('a', 'KeyError')
     """
-    try:
-        text = str(error).strip()
-    except Exception:  # a class of the user's, whose text raises
-        text = ""
+    text = text_of(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 
 

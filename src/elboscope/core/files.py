@@ -4,14 +4,15 @@ from __future__ import annotations
 
 __all__ = [
     *("expanded", "only_process", "output_folder", "readable", "replace_file", "replace_with"),
-    "to_disk",
+    *("require_same", "to_disk", "unwritable"),
 ]
 
 import errno
 import fcntl
 import glob
+import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -187,13 +188,49 @@ def replace_with(path: Path, content: str | bytes) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, lambda aside: aside.write_bytes(body))
     except OSError as error:
-        raise InputError(
-            str(path),
-            expected="a path that can be written",
-            got=f"{type(error).__name__}: {error.strerror or error}",
-            do="Choose another folder, or change its permissions.",
-        ) from error
+        expected, do = (
+            "a path that can be written",
+            "Choose another folder, or change its permissions.",
+        )
+        raise unwritable(path, error, expected, do) from error
     return path
+
+
+def unwritable(path: Path, error: OSError, expected: str, do: str) -> InputError:
+    """Returns the error of a path that the operating system does not let be written.
+
+    Example:
+        >>> unwritable(Path("a"), OSError(28, "No space left"), "a path", "Choose another.").got
+        'OSError: No space left'
+    """
+    got = f"{type(error).__name__}: {error.strerror or error}"
+    return InputError(str(path), expected=expected, got=got, do=do)
+
+
+def require_same(
+    saved: Mapping[str, object], now: Mapping[str, object], begun: str, do: str
+) -> None:
+    """Raises unless what is asked now is what an earlier sitting was begun with.
+
+    Args:
+        saved: What was written then, read back from JSON.
+        now: What is asked now.
+        begun: What was begun, in words.
+        do: What to do where they differ.
+
+    Raises:
+        InputError: The first name whose value differs.
+
+    Example:
+        >>> require_same({"seed": 1}, {"seed": 2}, "the run", "Begin again.")
+        Traceback (most recent call last):
+        elboscope.core.errors.InputError: seed: expected 1, with which the run was begun; got 2. ...
+    """
+    for name in sorted({*saved, *now}):
+        before, after = saved.get(name), json.loads(json.dumps(now.get(name)))
+        if before != after:
+            expected = f"{before!r}, with which {begun} was begun"
+            raise InputError(name, expected=expected, got=repr(after), do=do)
 
 
 def readable(path: Path) -> Path:

@@ -57,7 +57,7 @@ class Interrupted(KeyboardInterrupt):
         reason: "Ctrl-C", or what the one who stopped it said.
         evidence: The quantities that were done; the others are missing, for this reason.
         done: How many were gone through.
-        total: Of how many.
+        total: How many there are.
     """
 
     def __init__(self, reason: str, evidence: Evidence, done: int, total: int) -> None:

@@ -47,14 +47,19 @@ from torch.distributions import (
     TransformedDistribution,
 )
 
-from elboscope.core import GenerativeModel, InputError, modules_of, seeded
+from elboscope.core import GenerativeModel, modules_of, seeded
 from elboscope.core.estimate import VERSION
-from elboscope.core.files import only_process, replace_file, replace_with
+from elboscope.core.files import only_process, replace_file, replace_with, require_same, unwritable
 from elboscope.estimators.inference.flow_family import LocalFlowPosterior, local_flow
 
 FOLDER, ABOUT, ROOM = "unfinished", "diagnosis.json", "room"
 REPORT_LOCK = ".report.lock"  # of who writes the report, held longer than that of the quantities
 ROOM_BYTES = 2**24  # three times the page, findings.json and diagnosis.nc of the largest budget
+# What a file that is missing, cut short or written by someone else raises: it is computed again.
+DAMAGED = (
+    OSError, SafetensorError, ArithmeticError, AttributeError, LookupError, RecursionError,
+    RuntimeError, TypeError, ValueError,
+)  # fmt: skip
 # Rooms whose dataclasses and named tuples may be made from a file: results, without side effects.
 ROOMS = ("elboscope.core", "elboscope.diagnostics", "elboscope.estimators")
 
@@ -91,7 +96,7 @@ class Kept:
             with safe_open(_path(self.folder, name), framework="pt") as file:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
                 return decode(json.loads(file.metadata()["value"]), tensors)
-        except Exception:  # missing, or damaged in whatever way: then it is computed again
+        except DAMAGED:
             return None
 
     def write(self, name: str, value: object) -> Any:
@@ -151,12 +156,8 @@ def kept_in(
             stack.enter_context(only_process(folder))
             _begin(folder, identity, resume)
         except OSError as error:
-            raise InputError(
-                str(out),
-                expected=f"a folder that can be written, with {2 * ROOM_BYTES // 2**20} MB of room",
-                got=f"{type(error).__name__}: {error.strerror or error}",
-                do="Choose another folder.",
-            ) from error
+            room = f"a folder that can be written, with {2 * ROOM_BYTES // 2**20} MB of room"
+            raise unwritable(out, error, room, "Choose another folder.") from error
         yield Kept(folder)
 
 
@@ -210,15 +211,9 @@ def _require_same(path: Path, identity: Mapping[str, object]) -> None:
         saved = None
     if not isinstance(saved, dict):
         saved = {}
-    for name in sorted({*saved, *identity}):
-        before, now = saved.get(name), json.loads(json.dumps(identity.get(name)))
-        if before != now:
-            raise InputError(
-                name,
-                expected=f"{before!r}, with which the diagnosis in {path.parent} was begun",
-                got=repr(now),
-                do="Resume with the same model, data and options, or begin again without resume.",
-            )
+    begun = f"the diagnosis in {path.parent}"
+    do = "Resume with the same model, data and options, or begin again without resume."
+    require_same(saved, identity, begun, do)
 
 
 def _identity(

@@ -29,7 +29,7 @@ from torch.optim import Optimizer
 
 from elboscope.core import InputError, modules_of
 from elboscope.core.errors import first_line
-from elboscope.core.files import readable, replace_file
+from elboscope.core.files import readable, replace_file, require_same
 
 SCALARS = ("step", "seconds", "epoch_seconds", "best", "best_step", "misses", "num_rows")
 
@@ -172,7 +172,9 @@ def load_checkpoint(
         state = TrainingState(**scalars)
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise _damaged(path, f"a header of another form ({first_line(error)})") from error
-    _require_same(saved, identity, path)
+    begun = f"the run in {path.parent.parent}"
+    do = "Resume with the same settings and data, or begin in another folder."
+    require_same(saved, identity, begun, do)
     _load_weights(module, _part(tensors, "model."), path)
     try:
         _load_optimizer(optimizer, _part(tensors, "optimizer."))
@@ -211,18 +213,6 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise _damaged(path, first_line(error)) from error
-
-
-def _require_same(saved: Mapping[str, object], now: Mapping[str, object], path: Path) -> None:
-    for name in sorted({*saved, *now}):
-        before, after = saved.get(name), json.loads(json.dumps(now.get(name)))
-        if before != after:
-            raise InputError(
-                name,
-                expected=f"{before!r}, with which the run in {path.parent.parent} was begun",
-                got=repr(after),
-                do="Resume with the same settings and data, or begin in another folder.",
-            )
 
 
 def _load_weights(module: nn.Module, saved: Mapping[str, Tensor], path: Path) -> None:

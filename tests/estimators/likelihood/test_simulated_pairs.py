@@ -79,7 +79,7 @@ def test_pairs_are_simulated_again_as_they_were_with_their_conditions() -> None:
 
 @pytest.mark.parametrize("share", [0.05, 0.006])
 def test_a_mode_that_q_never_visits_is_not_certified(share) -> None:
-    """Of 20 simulated datapoints 0.6 % are none in nine of ten runs; of 5000 pairs thirty."""
+    """Twenty datapoints miss a share of 0.6 % nine times of ten; of 5000 pairs it has thirty."""
     model = Fold(share)
     with torch.random.fork_rng():
         torch.manual_seed(5)

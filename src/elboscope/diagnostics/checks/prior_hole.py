@@ -50,9 +50,12 @@ VERDICTS: Mapping[Severity, str] = {
 def _below_average_kl(evidence: Evidence) -> Iterator[str]:
     """KL(q(z)‖p(z)) ≤ E KL(q(z|x)‖p(z)): no lower bound on the first exceeds the second."""
     surgery = evidence.get(SURGERY)
-    kl = evidence.get(KL) if surgery is None else surgery.kl
-    if kl is None:
+    # Bounds may be measured on other data than the mixture: the larger of both averages counts.
+    averages = [evidence.get(KL), None if surgery is None else surgery.kl]
+    known = [average for average in averages if average is not None]
+    if not known:
         return
+    kl = max(known, key=lambda average: average.mean)
     for bound in population_bounds(evidence).values():
         error = math.hypot(bound.stderr, kl.stderr)
         name = f"a lower bound on KL(q‖p) ({bound.method}) exceeds the average KL"

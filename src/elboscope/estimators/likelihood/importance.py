@@ -276,7 +276,7 @@ def averages(log_w: Float64[Tensor, "K B"]) -> Mapping[str, Tensor]:
 
 
 def _halves(log_w: Tensor) -> Mapping[str, Tensor]:
-    """Of each half, as of all samples."""
+    """Returns both halves' values and errors, the errors no smaller than one over their length."""
     least = 2 / len(log_w)
     found = half_means(log_w)
     return {k: v.clamp(min=least) if k.endswith("stderr") else v for k, v in found.items()}

@@ -33,7 +33,7 @@ from pathlib import Path
 import torch
 
 from elboscope.core import InputError
-from elboscope.core.files import only_process, replace_with
+from elboscope.core.files import only_process, replace_with, require_same
 from elboscope.sweeps.executor import Executor
 
 from .result import Scale
@@ -172,7 +172,7 @@ def sitting_of_one_run(
     if not (state / ASKED).is_file():
         expected = "the folder of a reproduction that was begun"
         raise InputError(str(out), expected=expected, got="another", do="Begin it with --workers.")
-    _require_same(json.loads((state / ASKED).read_text()), asked, out)
+    _require_asked(state / ASKED, asked, out)
     (state / name).mkdir(exist_ok=True)
     with _timed(state, state / name / CLOCK, float("inf"), progress) as now:
         yield now
@@ -211,19 +211,12 @@ def _require_usable(out: Path, marker: Path, asked: Mapping[str, object], *, res
             got="one in which this was begun before",
             do="Continue it with --resume, or name another with --out.",
         )
-    _require_same(json.loads(marker.read_text()), asked, out)
+    _require_asked(marker, asked, out)
 
 
-def _require_same(saved: Mapping[str, object], asked: Mapping[str, object], out: Path) -> None:
-    for name in sorted({*saved, *asked}):
-        before, now = saved.get(name), json.loads(json.dumps(asked.get(name)))
-        if before != now:
-            raise InputError(
-                name,
-                expected=f"{before!r}, with which {out} was begun",
-                got=repr(now),
-                do="Resume with the same options, or name another folder with --out.",
-            )
+def _require_asked(marker: Path, asked: Mapping[str, object], out: Path) -> None:
+    do = "Resume with the same options, or name another folder with --out."
+    require_same(json.loads(marker.read_text()), asked, str(out), do)
 
 
 # What a reproduction can be told beside its scale, its folder and its seed.
