@@ -160,6 +160,7 @@ def test_a_configuration_file_can_name_them(path, settings, expected):
     assert expected in repr(made)
 
 
+@pytest.mark.slow
 def test_training_reaches_the_maximum_likelihood_of_the_linear_model():
     """A trained linear VAE is probabilistic PCA: the closed form is where it ends."""
     truth = LinearGaussian.instance_1()

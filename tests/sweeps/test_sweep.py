@@ -63,6 +63,7 @@ def test_every_ending_is_recorded_and_nothing_is_repeated(tmp_path, prepare, pla
     assert {run.run.folder: starts(run.run.folder) for run in again.runs} == before
 
 
+@pytest.mark.slow
 def test_failed_runs_begin_again_when_asked_to(tmp_path, prepare, plan_of, script):
     plan = plan_of(x=[1.0], mode=["error"])
     assert sweep(plan, tmp_path / "s", prepare).best is None
@@ -187,7 +188,6 @@ def test_a_process_that_leaves_nothing_is_no_endless_loop(tmp_path, plan_of):
     assert "its process ended 3 times without a result" in state.reason
 
 
-@pytest.mark.slow
 def test_a_run_without_the_metric_has_failed(tmp_path, prepare):
     plan = SweepPlan({"x": Choices("x", (1.0,))}, metric="train_bound")
     state = sweep(plan, tmp_path / "s", prepare).runs[0].state

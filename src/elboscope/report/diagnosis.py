@@ -37,10 +37,12 @@ class Diagnosis:
         evidence: Everything that was computed, and why the rest was not.
 
     Example:
+        >>> from dataclasses import replace
         >>> import elboscope as es
         >>> model = es.models.LinearGaussian.instance_1()
         >>> x, _ = model.sample(40, seed=0)
-        >>> diagnosis = es.report.diagnose(model, x, budget="quick")
+        >>> budget = replace(es.diagnostics.QUICK, num_temperatures=0, num_optimised=0)
+        >>> diagnosis = es.report.diagnose(model, x, budget=budget)
         >>> diagnosis["divergence"].severity
         'ok'
     """

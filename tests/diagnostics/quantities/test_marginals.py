@@ -43,6 +43,7 @@ def test_the_mixture_and_every_bound_agree_with_the_closed_form(exact):
     assert found.estimates["mixture"] is e["surgery"].marginal_kl, "drawn once"
 
 
+@pytest.mark.slow
 def test_the_fitted_prior_gains_the_marginal_kl_and_the_bound_by_as_much(exact):
     model, x, e = exact
     gain = e["fitted_prior"].gain

@@ -241,6 +241,7 @@ def by_quadrature(model: es.core.GenerativeModel, x: torch.Tensor, q: Distributi
         return (log_q.exp() * values).double().sum(0) * math.exp(2 * log_cell)
 
 
+@pytest.mark.slow
 def test_a_trained_vae_with_two_latents_against_quadrature() -> None:
     model, x = trained(2)
     x = x[:20]

@@ -11,7 +11,7 @@ from elboscope.estimators import auroc
 @pytest.mark.parametrize(
     ("n", "m", "shift"),
     [
-        (20, 10, 3.0),
+        pytest.param(20, 10, 3.0, marks=pytest.mark.slow),
         pytest.param(300, 100, 0.0, marks=pytest.mark.slow),
         pytest.param(300, 100, 4.5, marks=pytest.mark.slow),
     ],

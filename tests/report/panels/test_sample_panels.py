@@ -70,6 +70,7 @@ def test_every_score_has_its_unit_and_says_what_it_is_not(scored):
     assert tree["/estimates/sample_recall"].attrs["unit"] == "of data"
 
 
+@pytest.mark.slow
 def test_the_discriminators_kl_stands_beside_the_mixture_and_is_no_bound(scored):
     own, mixture = scored["discriminator_kl"], scored["surgery"].marginal_kl
     lines = dict(discriminator_panel(scored).lines)

@@ -115,6 +115,7 @@ def heard():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("heard")
 def test_ctrl_c_leaves_nothing_half_written_and_can_be_continued(smoke, tmp_path):
     out, told = tmp_path / "run", []
